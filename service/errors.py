@@ -1,0 +1,149 @@
+"""Every error Jobyard raises on purpose, in one tree.
+
+    JobyardError
+    ├── Rejected                  the caller's request cannot be done; nothing was recorded
+    │   ├── Invalid               a value is wrong: field, what was given, what is allowed
+    │   ├── TooLarge              a body beyond the bound
+    │   ├── Unauthenticated       no token, or one that is unknown or revoked
+    │   ├── Forbidden             the token's role does not allow it
+    │   │   └── QuotaExceeded     the project has no units left
+    │   ├── NotFound              no such thing in this project
+    │   ├── WrongState            the job is not in a state that allows it
+    │   ├── Conflict              the same key or id was used for something else
+    │   └── StaleEpoch            a supervisor that lost its lease spoke
+    ├── Unavailable               try again: Postgres, Docker or the object store did not answer
+    ├── EngineError               the Docker Engine refused
+    │   ├── NameTaken             a container of that name exists: inspect, compare, adopt
+    │   ├── ImageUnavailable      the image cannot be pulled (the job's fault)
+    │   ├── CommandUnusable       the container cannot be started as asked (the job's fault)
+    │   └── NoSuchContainer
+    ├── DataError                 a data store or a volume refused
+    │   ├── StoreRefused          wrong credentials, forbidden container (the job's fault)
+    │   └── UnsafeKey             an object key that must not become a path
+    ├── LedgerCorrupt             the hash chain does not hold
+    └── Misconfigured             the configuration cannot work
+
+Nothing here knows HTTP: `service/api/errors.py` maps the tree to statuses, in that one place.
+"""
+
+from __future__ import annotations
+
+
+class JobyardError(Exception):
+    """Base of the tree. `message` is for people; `code` is stable and for programs."""
+
+    code = "error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Rejected(JobyardError):
+    code = "rejected"
+
+
+class Invalid(Rejected):
+    """A field holds something that is not allowed.
+
+    `field` is the dotted path as the caller wrote it (`resources.cpu`, `volumes[0].mountPath`);
+    `given` is what stood there, already safe to show; `allowed` says what may stand there.
+    """
+
+    code = "invalid"
+
+    def __init__(self, field: str, given: object, allowed: str) -> None:
+        super().__init__(f"{field}: {_shown(given)} is not allowed; {allowed}")
+        self.field = field
+        self.given = given
+        self.allowed = allowed
+
+
+class TooLarge(Rejected):
+    code = "too-large"
+
+
+class Unauthenticated(Rejected):
+    code = "unauthenticated"
+
+
+class Forbidden(Rejected):
+    code = "forbidden"
+
+
+class QuotaExceeded(Forbidden):
+    code = "quota-exceeded"
+
+
+class NotFound(Rejected):
+    code = "not-found"
+
+
+class WrongState(Rejected):
+    code = "wrong-state"
+
+
+class Conflict(Rejected):
+    code = "conflict"
+
+
+class StaleEpoch(Rejected):
+    code = "stale-epoch"
+
+
+class Unavailable(JobyardError):
+    code = "unavailable"
+
+
+class EngineError(JobyardError):
+    code = "engine-refused"
+
+
+class NameTaken(EngineError):
+    code = "name-taken"
+
+
+class ImageUnavailable(EngineError):
+    code = "image-unavailable"
+
+
+class CommandUnusable(EngineError):
+    code = "command-unusable"
+
+
+class NoSuchContainer(EngineError):
+    code = "no-such-container"
+
+
+class DataError(JobyardError):
+    code = "data-refused"
+
+
+class StoreRefused(DataError):
+    code = "store-refused"
+
+
+class UnsafeKey(DataError):
+    code = "unsafe-key"
+
+
+class LedgerCorrupt(JobyardError):
+    """`position` is the first event that does not hold."""
+
+    code = "ledger-corrupt"
+
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class Misconfigured(JobyardError):
+    code = "misconfigured"
+
+
+def _shown(given: object) -> str:
+    if given is None:
+        return "nothing"
+    text = given if isinstance(given, str) else repr(given)
+    text = text if len(text) <= 120 else text[:117] + "..."
+    return repr(text) if isinstance(given, str) else text
