@@ -14,8 +14,9 @@
     ├── Unavailable               try again: Postgres, Docker or the object store did not answer
     ├── EngineError               the Docker Engine refused
     │   ├── NameTaken             a container of that name exists: inspect, compare, adopt
-    │   ├── ImageUnavailable      the image cannot be pulled (the job's fault)
+    │   ├── ImageUnavailable      the image cannot be had; `passing` says whether trying again may help
     │   ├── CommandUnusable       the container cannot be started as asked (the job's fault)
+    │   ├── GpuDriverMissing      GPUs were asked of an engine that has no GPU driver (our fault)
     │   └── NoSuchContainer
     ├── DataError                 a data store or a volume refused
     │   ├── StoreRefused          wrong credentials, forbidden container (the job's fault)
@@ -104,11 +105,25 @@ class NameTaken(EngineError):
 
 
 class ImageUnavailable(EngineError):
+    """The image is not here and could not be fetched.
+
+    `passing` is True where the same pull may work later (registry out of reach, too many requests,
+    no progress) and False where it will not (not found, access denied, wrong architecture).
+    """
+
     code = "image-unavailable"
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class CommandUnusable(EngineError):
     code = "command-unusable"
+
+
+class GpuDriverMissing(EngineError):
+    code = "gpu-driver-missing"
 
 
 class NoSuchContainer(EngineError):

@@ -1,0 +1,380 @@
+"""What the supervisor needs of a container engine: a Protocol, its types, and the pure body of a create.
+
+Implementations: `containers.DockerEngine` (one Docker Engine) and `fake_engine.FakeEngine` (simulation).
+Both pass tests/supervisor/test_engine_conformance.py. A Swarm engine would be a third.
+
+Every method may raise `Unavailable`: the engine did not answer (in time), and what was asked may or may
+not have happened; look again before asking again. Sizes are bytes, times aware UTC, `_s` is seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from service.errors import EngineError
+
+State = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
+
+LABEL_SPEC = "jobyard.spec"
+"""Label that holds `spec_hash`, so that a container found under a taken name can be compared and adopted."""
+
+JOB_USER = "42420:42420"
+"""User and group every job runs as (api.md: OVHcloud's guides promise it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """The engine and the machine under it.
+
+    `id` outlives restarts of the engine. `gpu_driver` is a hint (the NVIDIA runtime or its hook was
+    seen); the proof is a start that does not raise `GpuDriverMissing`.
+    """
+
+    id: str
+    name: str
+    cpus: int
+    memory_bytes: int
+    gpu_driver: bool
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """An image the engine holds. `id` is its content; `digest` is the registry's `sha256:…`, None for
+    an image that came from no registry."""
+
+    id: str
+    digest: str | None
+    os: str
+    architecture: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAuth:
+    """Credentials, for exactly this `server` (host and port as in the image reference)."""
+
+    server: str
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a pull is. `total_bytes` grows while layers become known; 0 when nothing is known yet."""
+
+    image: str
+    layers: int
+    layers_done: int
+    downloaded_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory of the engine's host (`source`, absolute, must exist) seen in the container at `target`."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything that decides what one run's container is.
+
+    `command` None runs the image's own entrypoint and command; otherwise it replaces both.
+    `env` may hold secrets and is never shown. `gpus` are device ids (index or UUID) of this host.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...] | None = None
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    nano_cpus: int = 1_000_000_000
+    memory_bytes: int = 4 * 1024**3
+    gpus: tuple[str, ...] = ()
+    user: str = JOB_USER
+    network: str = "bridge"
+    stop_grace_s: int = 30
+    pids_limit: int = 4096
+    nofile: int = 65_536
+    shm_bytes: int = 64 * 1024**2
+    log_max_size_bytes: int = 16 * 1024**2
+    log_max_file: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSummary:
+    """One line of a list by label. Inspect (`find`) before deciding anything that cannot be undone."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as the engine knows it at one moment.
+
+    `exit_code` is None until it ended. `oom_killed` says the kernel killed some process in it for
+    memory, not necessarily the main one. `error` is the engine's own text about a failed start.
+    """
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    state: State
+    exit_code: int | None
+    oom_killed: bool
+    error: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    image_id: str
+    ip: str | None
+
+    @property
+    def spec_hash(self) -> str | None:
+        """The hash it was created with, to compare with `spec_hash(spec)`; None if it is not ours."""
+        return self.labels.get(LABEL_SPEC)
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Output as the engine hands it over: up to one line, its newline included.
+
+    A line too long for one chunk comes in several, and only the last ends with a newline.
+    `timestamp` is RFC 3339 UTC with nine digits of a second, and never goes back within a container.
+    """
+
+    stream: Literal[1, 2]
+    timestamp: str
+    payload: bytes
+
+
+class Engine(Protocol):
+    """A container engine. Safe for concurrent use within one event loop."""
+
+    async def info(self) -> EngineInfo:
+        """Identity and capacity."""
+        ...
+
+    async def image(self, ref: str) -> ImageInfo | None:
+        """The image the engine holds under this reference or image id, or None."""
+        ...
+
+    async def pull(
+        self,
+        ref: str,
+        *,
+        auth: RegistryAuth | None = None,
+        on_progress: Callable[[PullProgress], None] | None = None,
+        stall_s: float = 120.0,
+    ) -> ImageInfo:
+        """Fetch one image (no tag means `latest`); callers of one reference share one fetch.
+
+        Raises `ImageUnavailable`, with `passing` True for no progress in `stall_s`, a registry out of
+        reach or throttling; False for not found, denied, or not linux/amd64.
+        """
+        ...
+
+    async def create(self, spec: ContainerSpec) -> str:
+        """Create, not start; answers the id.
+
+        Raises `NameTaken`, `ImageUnavailable` (the engine does not hold it), `EngineError` (refused).
+        """
+        ...
+
+    async def find(self, name_or_id: str) -> Container | None:
+        """Inspect one container, or None if there is none."""
+        ...
+
+    async def list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
+        """Containers in any state that carry all these labels; an empty value asks for the key alone."""
+        ...
+
+    async def start(self, container_id: str) -> None:
+        """Start it; nothing happens if it runs already.
+
+        Raises `NoSuchContainer`, `CommandUnusable` (no such executable, not permitted, bad directory),
+        `GpuDriverMissing`, `EngineError`. After a failed start the container is still there.
+        """
+        ...
+
+    async def stop(self, container_id: str, grace_s: int) -> None:
+        """SIGTERM, and SIGKILL after `grace_s`; returns once it ended. Nothing happens if it already had.
+
+        Raises `NoSuchContainer`.
+        """
+        ...
+
+    async def remove(self, container_id: str, *, force: bool = False) -> None:
+        """Remove it with its anonymous volumes; nothing happens if it is gone or going.
+
+        Raises `EngineError` for a running container unless `force`, which kills it.
+        """
+        ...
+
+    def logs(
+        self, container_id: str, *, since: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
+        """Output in order, from `since` (a chunk's timestamp, inclusive: the caller drops the overlap).
+
+        With `follow`, ends when the container has ended. Raises `NoSuchContainer`, `Unavailable` when
+        the connection breaks: resume from the last chunk's timestamp.
+        """
+        ...
+
+    def events(self) -> AsyncIterator[str]:
+        """Ids of containers that something happened to: hints, which may be lost or repeated.
+
+        The first item is "" and says the subscription stands: list now. Raises `Unavailable` when the
+        stream ends; subscribe again and list again.
+        """
+        ...
+
+    async def ensure_network(self, name: str, labels: Mapping[str, str]) -> str:
+        """The id of the bridge network of this name, made if need be. Raises `EngineError`."""
+        ...
+
+    async def block_metadata(self) -> bool:
+        """Keep containers from cloud metadata addresses; False when this cannot be done from here."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections; streams in flight end."""
+        ...
+
+
+def create_body(spec: ContainerSpec) -> dict[str, Any]:
+    """The exact JSON body of the create request (Docker Engine API 1.41).
+
+    Raises `EngineError` for a spec that must never reach an engine.
+    """
+    body = _body(spec)
+    body["Labels"] = {**spec.labels, LABEL_SPEC: _hash(body)}
+    return body
+
+
+def spec_hash(spec: ContainerSpec) -> str:
+    """SHA-256 (hex) of what will run: the body without name and labels, environment included.
+
+    Labels say who asked (the epoch changes with the supervisor), so they cannot count.
+    """
+    return _hash(_body(spec))
+
+
+def _hash(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _body(spec: ContainerSpec) -> dict[str, Any]:
+    _check(spec)
+    body: dict[str, Any] = {
+        "Image": spec.image,
+        "User": spec.user,
+        "Env": [f"{name}={value}" for name, value in spec.env],
+        "StopSignal": "SIGTERM",
+        "StopTimeout": spec.stop_grace_s,
+        "HostConfig": _host_config(spec),
+    }
+    if spec.command is not None:
+        body["Entrypoint"] = [""]  # an empty word resets the image's entrypoint; [] would keep its default
+        body["Cmd"] = list(spec.command)
+    return body
+
+
+def _host_config(spec: ContainerSpec) -> dict[str, Any]:
+    return {
+        "NanoCpus": spec.nano_cpus,
+        "Memory": spec.memory_bytes,
+        "MemorySwap": spec.memory_bytes,  # equal to Memory: no swap at all
+        "PidsLimit": spec.pids_limit,
+        "ShmSize": spec.shm_bytes,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": spec.nofile, "Hard": spec.nofile},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "DeviceRequests": _device_requests(spec.gpus),
+        "Mounts": [_mount(mount) for mount in spec.mounts],
+        "NetworkMode": spec.network,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "Privileged": False,
+        "PublishAllPorts": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],  # and nothing about seccomp: the default profile stays
+        "Init": True,
+        "AutoRemove": False,  # the exit is recorded first
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "LogConfig": {
+            "Type": "local",
+            "Config": {"max-size": str(spec.log_max_size_bytes), "max-file": str(spec.log_max_file)},
+        },
+    }
+
+
+def _device_requests(gpus: tuple[str, ...]) -> list[dict[str, Any]]:
+    if not gpus:
+        return []
+    return [{"Driver": "nvidia", "DeviceIDs": list(gpus), "Capabilities": [["gpu"]]}]
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    # The Mounts form, unlike Binds, refuses a source that does not exist instead of making it as root.
+    return {
+        "Type": "bind",
+        "Source": mount.source,
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
+
+
+_ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "podman.sock")
+_HOLD_ENGINE_SOCKETS = (
+    "/",
+    "/run",
+    "/var",
+    "/var/run",
+    "/run/docker",
+    "/run/containerd",
+    "/proc",
+    "/sys",
+    "/dev",
+)
+
+
+def _check(spec: ContainerSpec) -> None:
+    if spec.log_max_file < 3:
+        raise EngineError("log_max_file must be at least 3: following a log hangs on rotation below that")
+    if spec.network in ("host", "") or spec.network.startswith("container:"):
+        raise EngineError("a job needs a network of its own project, never the host's or a container's")
+    if spec.command is not None and not spec.command:
+        raise EngineError("an empty command cannot run; None means the image's own")
+    if any(not name or "=" in name or "\0" in name + value for name, value in spec.env):
+        raise EngineError("an environment variable's name is empty or holds '=', or NUL was found")
+    if LABEL_SPEC in spec.labels:
+        raise EngineError(f"the label {LABEL_SPEC} is computed, not given")
+    for mount in spec.mounts:
+        _check_mount(mount)
+
+
+def _check_mount(mount: Mount) -> None:
+    for path in (mount.source, mount.target):
+        if not path.startswith("/") or posixpath.normpath(path) != path or "\0" in path:
+            raise EngineError(f"mount path must be absolute and plain: {path!r}")
+        if posixpath.basename(path) in _ENGINE_SOCKETS:
+            raise EngineError("an engine's socket is never mounted into a job")
+    if mount.source in _HOLD_ENGINE_SOCKETS or mount.target == "/":
+        raise EngineError(f"{mount.source} is never mounted into a job")
