@@ -1,0 +1,173 @@
+"""`python3 -m service test`: every check of this repository, in order, against real parts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import sysconfig
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.errors import JobyardError, Misconfigured
+from service.local import apt
+from service.local.environment import clone_around
+from service.local.parts import Parts
+from service.local.throwaway import throwaway_parts
+
+_QUICK_TESTS = ("tests/unit", "tests/properties")  # those that need no part
+_INTERRUPTED = 128 + signal.SIGINT
+_TERMINATED = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one check went; `code` is its exit status, `took_s` its time."""
+
+    name: str
+    code: int
+    took_s: float
+
+
+def test(
+    context: typer.Context,
+    quick: Annotated[bool, typer.Option("--quick", help="Only tests that need no Docker.")] = False,
+    expression: Annotated[
+        str | None, typer.Option("-k", help="Only tests that match, as pytest's -k.")
+    ] = None,
+) -> None:
+    """Checks everything: ruff, mypy, layers, tests. Further arguments go to pytest."""
+    arguments = [*context.args, *(["-k", expression] if expression else [])]
+    if quick and not any(Path(each.partition("::")[0]).exists() for each in arguments):
+        arguments += _QUICK_TESTS
+    try:
+        outcomes = asyncio.run(_run_all(_root(), arguments, quick=quick))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(_TERMINATED) from None
+    _report(outcomes)
+    raise typer.Exit(1 if any(outcome.code for outcome in outcomes) else 0)
+
+
+def _root() -> Path:
+    clone = clone_around(Path(__file__).parents[1])
+    if clone is None:
+        raise typer.BadParameter("the tests are in the repository: run this from a clone")
+    return clone.root
+
+
+async def _run_all(root: Path, arguments: Sequence[str], *, quick: bool) -> list[Outcome]:
+    programs = Path(sysconfig.get_path("scripts"))
+    commands = {
+        "ruff check": [str(programs / "ruff"), "check", "."],
+        "ruff format": [str(programs / "ruff"), "format", "--check", "."],
+        "mypy": [sys.executable, "-m", "mypy"],
+        "lint-imports": [str(programs / "lint-imports")],
+    }
+    outcomes = []
+    for name, command in commands.items():
+        _headline(name)
+        began = time.monotonic()
+        outcomes.append(Outcome(name, await _run(command, root, {}), time.monotonic() - began))
+    _headline("pytest")
+    began = time.monotonic()
+    outcomes.append(Outcome("pytest", await _pytest(root, arguments, quick=quick), time.monotonic() - began))
+    return outcomes
+
+
+async def _pytest(root: Path, arguments: Sequence[str], *, quick: bool) -> int:
+    command = [sys.executable, "-m", "pytest", *arguments]
+    try:
+        if quick:
+            return await _run(command, root, {})
+        async with _parts() as parts:
+            return await _run(command, root, variables(parts))
+    except JobyardError as error:
+        print(f"jobyard: {error.message}", file=sys.stderr, flush=True)
+        return 1
+
+
+@asynccontextmanager
+async def _parts() -> AsyncIterator[Parts]:
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
+
+    await asyncio.to_thread(_ensure_busybox, say)
+    say("Starting Postgres, Docker and the object store")
+    async with throwaway_parts(say=say) as parts:
+        say(f"Ready; Docker at {parts.docker_host}" + (" (ours)" if parts.engine_is_ours else ""))
+        yield parts
+        say("Stopping them")
+
+
+def variables(parts: Parts) -> dict[str, str]:
+    """The environment variables by which the tests find the parts."""
+    if parts.s3 is None:
+        raise Misconfigured("the tests need an object store")
+    s3 = {
+        "endpoint": parts.s3.endpoint,
+        "accessKey": parts.s3.access_key,
+        "secretKey": parts.s3.secret_key,
+        "region": parts.s3.region,
+    }
+    return {
+        "JOBYARD_TEST_DATABASE_URL": parts.database_url,
+        "JOBYARD_TEST_DOCKER_HOST": parts.docker_host,
+        "JOBYARD_TEST_S3": json.dumps(s3),
+    }
+
+
+def _ensure_busybox(say: apt.Say) -> None:
+    """The tests' image is one static program, so that no registry is needed."""
+    found = shutil.which("busybox")
+    # A dynamic one names the loader it needs in its first page and would not start in an empty image.
+    if found is None or b"/ld-" in Path(found).read_bytes()[:4096]:
+        apt.install(["busybox-static"], why="the tests' container image", say=say)
+
+
+async def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> int:
+    """Runs with our own terminal; on Ctrl-C or SIGTERM it gets the chance to end in order first."""
+    child = await asyncio.create_subprocess_exec(
+        *command, cwd=root, env={**os.environ, **variables}, stdin=asyncio.subprocess.DEVNULL
+    )
+    try:
+        return await child.wait()
+    except asyncio.CancelledError:
+        await _end(child)
+        raise
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if child.returncode is not None:
+            return
+        child.send_signal(number)
+        try:
+            async with asyncio.timeout(15):
+                await child.wait()
+        except TimeoutError:
+            continue
+
+
+def _headline(name: str) -> None:
+    print(f"\n── {name} {'─' * (70 - len(name))}", flush=True)
+
+
+def _report(outcomes: Sequence[Outcome]) -> None:
+    _headline("summary")
+    for outcome in outcomes:
+        verdict = "ok" if outcome.code == 0 else f"FAILED ({outcome.code})"
+        print(f"{outcome.name:<14}{verdict:<14}{outcome.took_s:8.1f} s")
+    sys.stdout.flush()

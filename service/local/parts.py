@@ -1,0 +1,117 @@
+"""Everything Jobyard needs on one machine: Postgres, a Docker Engine and, if asked for, an object store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from service.errors import Misconfigured
+from service.local.apt import Say
+from service.local.docker import DockerEngine
+from service.local.objectstore import ObjectStore, S3Access
+from service.local.postgres import EmbeddedPostgres
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What runs. `database_url` is the superuser's (or the one configured; it may hold a password);
+    `engine_is_ours` says whether the engine at `docker_host` is a dockerd of this state directory."""
+
+    database_url: str = field(repr=False)
+    docker_host: str
+    engine_is_ours: bool
+    s3: S3Access | None
+
+
+class _Part(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@asynccontextmanager
+async def local_parts(
+    state: Path,
+    *,
+    database_url: str | None,
+    docker_host: str | None,
+    store: bool,
+    say: Say,
+    own_engine: bool = False,
+) -> AsyncIterator[Parts]:
+    """Runs the parts of the state directory `state` while the context lasts.
+
+    `database_url`, `docker_host`: configured ones, used instead of starting any. `store`: also an S3
+    server. `own_engine`: a dockerd of ours even if the machine has one. `say` gets lines for people.
+    Containers of a dockerd of ours live on after the end; the next run takes them over, as it does with
+    parts that a killed run left. Ctrl-C and SIGTERM cancel the current task; all parts are stopped then.
+    Raises Misconfigured or Unavailable, in one line.
+    """
+    state = _made(state)
+    engine = DockerEngine(state, configured=docker_host, say=say, own=own_engine)
+    postgres = EmbeddedPostgres(state, say=say)
+    objects = ObjectStore(state, say=say)
+    parts: list[_Part] = [engine, *([] if database_url else [postgres]), *([objects] if store else [])]
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_only_one(state))
+        stack.enter_context(_cancelled_by_sigterm())
+        for part in parts:
+            stack.push_async_callback(part.stop)  # does nothing for one that never started
+        await _all(*(part.start() for part in parts))
+        url = database_url or postgres.url("jobyard")
+        yield Parts(url, engine.host, engine.is_ours, objects.access if store else None)
+
+
+def _made(state: Path) -> Path:
+    state.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return state.resolve()
+
+
+async def _all(*starting: Coroutine[None, None, None]) -> None:
+    """Runs all at once; the first error cancels the rest and is the one that is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in starting:
+                group.create_task(each)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """One Jobyard per state directory; the kernel frees the lock even after a kill -9."""
+    with (state / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "of unknown number"
+            raise Misconfigured(
+                f"{state} is in use by another Jobyard (process {holder}):"
+                " stop it, or choose another directory"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _cancelled_by_sigterm() -> Iterator[None]:
+    """SIGTERM then ends us as Ctrl-C does: by cancelling, so that everything is stopped in order."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is None:
+        raise RuntimeError("local_parts must be entered in a task")
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

@@ -1,0 +1,48 @@
+"""Folders for sockets and for parts that run as another user."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+from service.errors import Misconfigured
+from service.local.processes import User
+
+_SOCKET_PATH_LIMIT_BYTES = 107  # sizeof(sockaddr_un.sun_path) - 1 on Linux
+
+
+def digest(path: Path) -> str:
+    """Eight letters that stand for `path` in names that must be short."""
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
+
+
+def for_sockets(wanted: Path, deepest: str) -> Path:
+    """`wanted`, or a short folder that stands for it if a socket at wanted/deepest had too long a path."""
+    if len(os.fsencode(wanted / deepest)) <= _SOCKET_PATH_LIMIT_BYTES:
+        return wanted
+    base = Path("/run") if os.geteuid() == 0 else Path(tempfile.gettempdir())
+    return base / f"jobyard-{os.geteuid()}-{digest(wanted)}"
+
+
+def make_private(folder: Path, owner: User | None = None) -> None:
+    """Makes `folder` (and its parents), open to nobody but us, or but `owner`; refuses somebody else's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    allowed = {os.geteuid(), owner.uid if owner else os.geteuid()}
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in allowed:
+        raise Misconfigured(f"{folder} belongs to somebody else; remove it or choose another state directory")
+    if owner is not None:
+        os.chown(folder, owner.uid, owner.gid)
+    folder.chmod(0o700)
+
+
+def can_reach(user: User, path: Path, *, flag: str = "-x") -> bool:
+    """Whether `user` passes `test FLAG path`. Asked of the kernel, as mode bits do not tell of ACLs."""
+    asked = subprocess.run(
+        ["test", flag, str(path)], user=user.uid, group=user.gid, extra_groups=[], cwd="/", check=False
+    )
+    return asked.returncode == 0
