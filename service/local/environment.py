@@ -211,4 +211,5 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def _last_line(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+    telling = [line for line in lines if not line.startswith(("hint:", "note:", "╰─>"))]
+    return telling[-1] if telling else "no output"
