@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -106,7 +106,7 @@ class ContainerSpec:
     network: str = "bridge"
     stop_grace_s: int = 30
     pids_limit: int = 4096
-    nofile: int = 65_536
+    nofile: int = 16_384
     shm_bytes: int = 64 * 1024**2
     log_max_size_bytes: int = 16 * 1024**2
     log_max_file: int = 3
@@ -153,7 +153,8 @@ class LogChunk:
     """Output as the engine hands it over: up to one line, its newline included.
 
     A line too long for one chunk comes in several, and only the last ends with a newline.
-    `timestamp` is RFC 3339 UTC with nine digits of a second, and never goes back within a container.
+    `timestamp` is RFC 3339 UTC with nine digits of a second. The two streams are stamped before they are
+    put in order, so it can step back a little between them.
     """
 
     stream: Literal[1, 2]
@@ -190,7 +191,8 @@ class Engine(Protocol):
     async def create(self, spec: ContainerSpec) -> str:
         """Create, not start; answers the id.
 
-        Raises `NameTaken`, `ImageUnavailable` (the engine does not hold it), `EngineError` (refused).
+        Raises `NameTaken`, `ImageUnavailable` (passing: the engine does not hold it, pull again),
+        `CommandUnusable` (neither image nor spec has a command), `EngineError` (refused).
         """
         ...
 
@@ -205,8 +207,10 @@ class Engine(Protocol):
     async def start(self, container_id: str) -> None:
         """Start it; nothing happens if it runs already.
 
-        Raises `NoSuchContainer`, `CommandUnusable` (no such executable, not permitted, bad directory),
-        `GpuDriverMissing`, `EngineError`. After a failed start the container is still there.
+        Raises `NoSuchContainer`, `CommandUnusable`, `GpuDriverMissing`, `EngineError`. After a failed
+        start the container is still there, in state "created". A command that does not exist starts
+        all the same: Docker's init runs it, fails, says so on stderr, and exits with 127 (126 when it
+        is there but may not be executed).
         """
         ...
 
@@ -225,16 +229,19 @@ class Engine(Protocol):
         ...
 
     def logs(
-        self, container_id: str, *, since: str | None = None, follow: bool = False
-    ) -> AsyncIterator[LogChunk]:
-        """Output in order, from `since` (a chunk's timestamp, inclusive: the caller drops the overlap).
+        self, container_id: str, *, since: str | None = None, tail: int | None = None, follow: bool = False
+    ) -> AsyncGenerator[LogChunk, None]:
+        """Output in order: what the engine still holds, from `since` (a chunk's timestamp, inclusive),
+        at most the last `tail` chunks.
 
-        With `follow`, ends when the container has ended. Raises `NoSuchContainer`, `Unavailable` when
-        the connection breaks: resume from the last chunk's timestamp.
+        Without `follow` this is a faithful snapshot. With it, chunks keep coming until the container
+        ends, but may be skipped, repeated and cut off at the end when output is faster than the reader:
+        for a human who watches, never for keeping (`logs.LogKeeper` reads snapshots).
+        Raises `NoSuchContainer`, `Unavailable` when the connection breaks.
         """
         ...
 
-    def events(self) -> AsyncIterator[str]:
+    def events(self) -> AsyncGenerator[str, None]:
         """Ids of containers that something happened to: hints, which may be lost or repeated.
 
         The first item is "" and says the subscription stands: list now. Raises `Unavailable` when the
@@ -319,7 +326,11 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "LogConfig": {
             "Type": "local",
-            "Config": {"max-size": str(spec.log_max_size_bytes), "max-file": str(spec.log_max_file)},
+            "Config": {
+                "max-size": str(spec.log_max_size_bytes),
+                "max-file": str(spec.log_max_file),
+                "compress": "false",  # every read of a compressed rotated file unpacks it first
+            },
         },
     }
 

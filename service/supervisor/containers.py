@@ -1,0 +1,213 @@
+"""One Docker Engine behind the Protocol. Facts it stands on: service/ARCHITECTURE.md, and the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
+from stat import S_ISSOCK
+from typing import Any
+from urllib.parse import quote
+
+from service.errors import (
+    CommandUnusable,
+    EngineError,
+    GpuDriverMissing,
+    ImageUnavailable,
+    NameTaken,
+    NoSuchContainer,
+)
+from service.supervisor import docker_inspect, image_ref
+from service.supervisor.docker_events import read_events
+from service.supervisor.docker_logs import read_logs
+from service.supervisor.docker_pull import Puller
+from service.supervisor.engine import (
+    Container,
+    ContainerSpec,
+    ContainerSummary,
+    EngineInfo,
+    ImageInfo,
+    LogChunk,
+    PullProgress,
+    RegistryAuth,
+    create_body,
+)
+from service.supervisor.network import Networks, block_metadata
+from service.supervisor.wire import Answer, Wire, refused, safe_name
+
+CALL_TIMEOUT_S = 60.0
+"""A create or a start on a busy disk takes seconds; beyond this the engine is not well."""
+
+# What the runtime says when the job's own command, user or directory cannot be used.
+_JOBS_FAULT = (
+    "executable file not found",
+    "no such file or directory",
+    "permission denied",
+    "is a directory",
+    "chdir to cwd",
+    "exec format error",
+    "unable to find user",
+)
+
+
+class DockerEngine:
+    """See `Engine`. Calls, log streams, pulls and events have a connection pool each.
+
+    `host` is as in DOCKER_HOST, which is the default. Make it within a running event loop.
+    """
+
+    def __init__(self, host: str | None = None, *, call_timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._timeout_s = call_timeout_s
+        self._control = Wire(host)
+        self._streams = Wire(host)
+        self._pulls = Wire(host)
+        self._puller = Puller(self._pulls)
+        self._networks = Networks(self._control)
+
+    async def info(self) -> EngineInfo:
+        answer = await self._call("GET", "/info")
+        if answer.status != 200:
+            raise refused("info", answer)
+        found = answer.body
+        return EngineInfo(
+            id=found["ID"],
+            name=found["Name"],
+            cpus=found["NCPU"],
+            memory_bytes=found["MemTotal"],
+            gpu_driver="nvidia" in (found["Runtimes"] or {}) or self._nvidia_hook(),
+            version=found["ServerVersion"],
+        )
+
+    async def image(self, ref: str) -> ImageInfo | None:
+        answer = await self._call("GET", f"/images/{quote(image_ref.local(ref), safe='/:@')}/json")
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise refused(f"inspect image {ref}", answer)
+        return docker_inspect.image(answer.body)
+
+    async def pull(
+        self,
+        ref: str,
+        *,
+        auth: RegistryAuth | None = None,
+        on_progress: Callable[[PullProgress], None] | None = None,
+        stall_s: float = 120.0,
+    ) -> ImageInfo:
+        wanted = image_ref.parse(ref)
+        await self._puller.pull(wanted, auth=auth, on_progress=on_progress, stall_s=stall_s)
+        found = await self.image(str(wanted))
+        if found is None:
+            raise ImageUnavailable(f"{wanted} was pulled but is not there", passing=True)
+        if (found.os, found.architecture) != ("linux", "amd64"):
+            raise ImageUnavailable(
+                f"{wanted} is {found.os}/{found.architecture}; jobs run linux/amd64 images"
+            )
+        return found
+
+    async def create(self, spec: ContainerSpec) -> str:
+        body = create_body(spec)
+        await asyncio.to_thread(_refuse_sockets, spec)
+        params = {"name": safe_name(spec.name)}
+        answer = await self._call("POST", "/containers/create", params=params, body=body)
+        match answer.status:
+            case 201:
+                return str(answer.body["Id"])
+            case 409:
+                raise NameTaken(f"a container named {spec.name} exists")
+            case 400 if "No command specified" in answer.message:
+                raise CommandUnusable(f"{spec.image} has no command of its own, and none was given")
+            case 404:
+                raise ImageUnavailable(f"the engine does not hold {spec.image}", passing=True)
+            case _:
+                raise refused(f"create {spec.name}", answer)
+
+    async def find(self, name_or_id: str) -> Container | None:
+        answer = await self._call("GET", f"/containers/{safe_name(name_or_id)}/json")
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise refused(f"inspect {name_or_id}", answer)
+        return docker_inspect.container(answer.body)
+
+    async def list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
+        wanted = [f"{name}={value}" if value else name for name, value in labels.items()]
+        params = {"all": "1", "filters": json.dumps({"label": wanted})}
+        answer = await self._call("GET", "/containers/json", params=params)
+        if answer.status != 200:
+            raise refused("list containers", answer)
+        return [docker_inspect.summary(listed) for listed in answer.body]
+
+    async def start(self, container_id: str) -> None:
+        answer = await self._call("POST", f"/containers/{safe_name(container_id)}/start")
+        if answer.status not in (204, 304):
+            raise _start_refused(container_id, answer)
+
+    async def stop(self, container_id: str, grace_s: int) -> None:
+        answer = await self._control.call(
+            "POST",
+            f"/containers/{safe_name(container_id)}/stop",
+            params={"t": str(grace_s)},
+            timeout_s=grace_s + self._timeout_s,
+        )
+        if answer.status == 404:
+            raise NoSuchContainer(f"no container {container_id}")
+        if answer.status not in (204, 304):
+            raise refused(f"stop {container_id}", answer)
+
+    async def remove(self, container_id: str, *, force: bool = False) -> None:
+        params = {"v": "1", "force": "1" if force else "0"}
+        answer = await self._call("DELETE", f"/containers/{safe_name(container_id)}", params=params)
+        going = answer.status == 409 and "already in progress" in answer.message
+        if answer.status not in (204, 404) and not going:
+            raise refused(f"remove {container_id}", answer)
+
+    def logs(
+        self, container_id: str, *, since: str | None = None, tail: int | None = None, follow: bool = False
+    ) -> AsyncGenerator[LogChunk, None]:
+        return read_logs(self._streams, container_id, since=since, tail=tail, follow=follow)
+
+    def events(self) -> AsyncGenerator[str, None]:
+        return read_events(self._streams)
+
+    async def ensure_network(self, name: str, labels: Mapping[str, str]) -> str:
+        return await self._networks.ensure(name, labels)
+
+    async def block_metadata(self) -> bool:
+        return await block_metadata(engine_is_local=self._control.socket_path is not None)
+
+    async def close(self) -> None:
+        for wire in (self._streams, self._pulls, self._control):
+            await wire.close()
+
+    async def _call(
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: Any = None
+    ) -> Answer:
+        return await self._control.call(method, path, params=params, body=body, timeout_s=self._timeout_s)
+
+    def _nvidia_hook(self) -> bool:
+        local = self._control.socket_path is not None
+        return local and shutil.which("nvidia-container-runtime-hook") is not None
+
+
+def _refuse_sockets(spec: ContainerSpec) -> None:
+    """`create_body` refuses known names; this refuses any socket, where the engine's host is ours."""
+    for mount in spec.mounts:
+        source = Path(mount.source).resolve()
+        if source.exists() and S_ISSOCK(source.stat().st_mode):
+            raise EngineError("a socket is never mounted into a job")
+
+
+def _start_refused(container_id: str, answer: Answer) -> EngineError:
+    said = answer.message
+    if "could not select device driver" in said:
+        return GpuDriverMissing("the engine has no GPU driver: install the NVIDIA Container Toolkit")
+    if answer.status == 404 and "No such container" in said:
+        return NoSuchContainer(f"no container {container_id}")
+    if answer.status == 400 and any(reason in said for reason in _JOBS_FAULT):
+        return CommandUnusable(f"the command cannot be started: {said[-300:]}")
+    if answer.status == 503:
+        raise refused(f"start {container_id}", answer)
+    return EngineError(f"start {container_id}: the Docker Engine answered {answer.status}: {said}")

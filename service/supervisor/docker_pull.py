@@ -1,0 +1,172 @@
+"""Pulls: one image, one fetch for all who want it, and no waiting without progress."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from service.errors import EngineError, ImageUnavailable, Unavailable
+from service.supervisor.engine import PullProgress, RegistryAuth
+from service.supervisor.image_ref import ImageRef
+from service.supervisor.wire import Wire, refusal
+
+OnProgress = Callable[[PullProgress], None]
+
+
+@dataclass(slots=True)
+class _Flight:
+    task: asyncio.Task[None]
+    listeners: list[OnProgress]
+    waiting: int = 0
+
+
+@dataclass(slots=True)
+class _Layers:
+    """What the engine said of each layer; `moved` tells progress from chatter."""
+
+    image: str
+    seen: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+
+    def moved(self, line: dict[str, Any]) -> bool:
+        status, layer = str(line.get("status", "")), str(line.get("id", ""))
+        # The engine counts down to its own retries; a registry that is down must not look alive.
+        if status.startswith(("Retrying", "Waiting")):
+            return False
+        detail = line.get("progressDetail") or {}
+        now = (status, int(detail.get("current") or 0), int(detail.get("total") or 0))
+        if self.seen.get(layer) == now:
+            return False
+        self.seen[layer] = now
+        return True
+
+    def progress(self) -> PullProgress:
+        layers = [entry for name, entry in self.seen.items() if len(name) == 12]
+        loading = [entry for entry in layers if entry[0] == "Downloading"]
+        return PullProgress(
+            image=self.image,
+            layers=len(layers),
+            layers_done=sum(entry[0] in ("Pull complete", "Already exists") for entry in layers),
+            downloaded_bytes=sum(entry[1] for entry in loading),
+            total_bytes=sum(entry[2] for entry in loading),
+        )
+
+
+class Puller:
+    """Callers of the same reference with the same credentials share one fetch.
+
+    Credentials are part of the key: sharing without them would hand a private image to whoever asks.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._flights: dict[tuple[str, RegistryAuth | None], _Flight] = {}
+
+    async def pull(
+        self, ref: ImageRef, *, auth: RegistryAuth | None, on_progress: OnProgress | None, stall_s: float
+    ) -> None:
+        """Returns when the engine said it is done; inspect the image then, a cut stream can look like that.
+
+        `stall_s` of the first caller counts. Raises as `Engine.pull`.
+        """
+        key = (str(ref), auth)
+        flight = self._flights.get(key)
+        if flight is None:
+            listeners: list[OnProgress] = []
+            task = asyncio.create_task(self._fetch(ref, auth, listeners, stall_s), name=f"pull {ref}")
+            flight = self._flights[key] = _Flight(task, listeners)
+            task.add_done_callback(lambda _: self._flights.pop(key, None))
+        if on_progress is not None:
+            flight.listeners.append(on_progress)
+        flight.waiting += 1
+        try:
+            await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if flight.waiting == 0:
+                flight.task.cancel()  # nobody wants it any more; nothing happens if it is done
+
+    async def _fetch(
+        self, ref: ImageRef, auth: RegistryAuth | None, listeners: list[OnProgress], stall_s: float
+    ) -> None:
+        params = {"fromImage": ref.name, "tag": ref.wanted, "platform": "linux/amd64"}
+        headers = {"X-Registry-Auth": _encoded(auth)} if auth else {}
+        layers = _Layers(str(ref))
+        try:
+            async with asyncio.timeout(stall_s) as deadline:
+                async with self._wire.stream(
+                    "POST", "/images/create", params=params, headers=headers
+                ) as reply:
+                    if reply.status != 200:
+                        raise explained(ref, (await refusal(reply)).message)
+                    async for line in _lines(reply):
+                        if "error" in line:
+                            raise explained(ref, str(line["error"]))
+                        if layers.moved(line):
+                            deadline.reschedule(asyncio.get_running_loop().time() + stall_s)
+                            _tell(listeners, layers.progress())
+        except TimeoutError:
+            raise ImageUnavailable(
+                f"pulling {ref} made no progress for {stall_s:g} s and was given up", passing=True
+            ) from None
+
+
+def _tell(listeners: list[OnProgress], progress: PullProgress) -> None:
+    for listener in listeners:
+        listener(progress)
+
+
+def _encoded(auth: RegistryAuth) -> str:
+    words = {"username": auth.username, "password": auth.password, "serveraddress": auth.server}
+    return base64.urlsafe_b64encode(json.dumps(words).encode()).decode()
+
+
+async def _lines(reply: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    buffer = b""
+    async for data in reply.content.iter_any():
+        *lines, buffer = (buffer + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield json.loads(line)
+    if buffer.strip():
+        raise Unavailable("the engine's answer to a pull was cut off")
+
+
+_REASONS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
+    (("toomanyrequests", "too many requests", "429"), "the registry asks to slow down", True),
+    (
+        ("no matching manifest", "does not match the specified platform"),
+        "it has no linux/amd64 variant",
+        False,
+    ),
+    (
+        ("denied", "unauthorized", "authentication required", "no basic auth"),
+        "the registry denies access, or there is no such image; check name and credentials",
+        False,
+    ),
+    (
+        ("not found", "manifest unknown", "name unknown", "does not exist"),
+        "there is no such image or tag",
+        False,
+    ),
+    (("x509", "http response to https"), "the registry's TLS certificate is not accepted", False),
+)
+
+
+def explained(ref: ImageRef, said: str) -> ImageUnavailable | EngineError:
+    """The engine's words about a failed pull, for people, and whether the same pull may work later."""
+    text = said.lower()
+    if "no space left on device" in text:
+        return EngineError(f"the disk of the Docker Engine is full; {ref} could not be stored")
+    # "no such host" and its kin hold none of the words below, but "not found" can end a resolver's error.
+    if "dial tcp" in text or "lookup " in text:
+        return ImageUnavailable(f"the registry of {ref} cannot be reached", passing=True)
+    for words, reason, passing in _REASONS:
+        if any(word in text for word in words):
+            return ImageUnavailable(f"{ref} cannot be pulled: {reason}", passing=passing)
+    return ImageUnavailable(f"{ref} cannot be pulled: {said[:300]}", passing=True)

@@ -1,0 +1,87 @@
+"""Images for tests, made on the spot: a static busybox imported as a one-layer linux/amd64 image."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+from pathlib import Path
+from urllib.parse import urlencode
+
+BUSYBOX = "jobyard-test/busybox:1"
+"""Has `/bin/sh` and every other applet, a world-writable /tmp, and no command of its own."""
+
+GREETER = "jobyard-test/greeter:1"
+"""Like BUSYBOX, with an entrypoint and a command: says `hello world`."""
+
+
+def docker_socket() -> str:
+    """The unix socket of the engine under test, from DOCKER_HOST."""
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+
+
+def import_busybox(name: str = BUSYBOX, *, changes: tuple[str, ...] = ()) -> str:
+    """Make the image if the engine does not hold it yet; answers its name."""
+    if _request("GET", f"/images/{name}/json")[0] == 200:
+        return name
+    repository, _, tag = name.rpartition(":")
+    query = [("fromSrc", "-"), ("repo", repository), ("tag", tag), ("platform", "linux/amd64")]
+    query += [("changes", change) for change in ("ENV PATH=/bin", *changes)]
+    status, answer = _request("POST", f"/images/create?{urlencode(query)}", _root_filesystem())
+    if status != 200 or b'"error"' in answer:
+        raise RuntimeError(f"import of {name} failed: {status} {answer!r}")
+    return name
+
+
+def import_greeter() -> str:
+    """Make GREETER if need be; answers its name."""
+    return import_busybox(GREETER, changes=('ENTRYPOINT ["/bin/echo", "hello"]', 'CMD ["world"]'))
+
+
+def image_id(name: str) -> str:
+    return str(json.loads(_request("GET", f"/images/{name}/json")[1])["Id"])
+
+
+def _root_filesystem() -> bytes:
+    found = shutil.which("busybox")
+    if found is None:
+        raise RuntimeError("a static busybox is needed to make test images")
+    applets = subprocess.run([found, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for directory, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777)):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            tar.addfile(entry)
+        binary = Path(found).read_bytes()
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.mode, entry.size = 0o755, len(binary)
+        tar.addfile(entry, io.BytesIO(binary))
+        for applet in applets:
+            if applet != "busybox":
+                entry = tarfile.TarInfo(f"bin/{applet}")
+                entry.type, entry.linkname, entry.mode = tarfile.LNKTYPE, "bin/busybox", 0o755
+                tar.addfile(entry)
+    return buffer.getvalue()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(docker_socket())
+
+
+def _request(method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    connection = _UnixConnection("localhost")
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/x-tar"} if body else {})
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    finally:
+        connection.close()
