@@ -102,7 +102,7 @@ class DockerEngine:
         if self._process is not None:
             self.say(f"Taking over the dockerd of an earlier run (process {self._process.pid})")
         else:
-            self._forget_stale_pidfiles()
+            await self._clear_remains()
             environ = {**os.environ, "PATH": processes.search_path()}
             self._process = processes.start(
                 "dockerd", self._command(link), pidfile=pidfile, log=log, environ=environ, cwd=self.folder
@@ -125,14 +125,21 @@ class DockerEngine:
         flat = [str(word) for option in options.items() for word in option]
         return [processes.which("dockerd") or "dockerd", *flat, "--live-restore"]
 
-    def _forget_stale_pidfiles(self) -> None:
-        """dockerd trusts a bare pid: one that is another process's by now would keep it from starting."""
+    async def _clear_remains(self) -> None:
+        """Removes what a dockerd that was killed leaves, as the next one would trip over it.
+
+        dockerd trusts bare pids. Its containerd dies with it, but a moment later: a new dockerd would
+        take that one for its own and wait for it in vain. Containers do not mind, their shims live on.
+        """
         (self._run / "engine.pid").unlink(missing_ok=True)
-        containerd = self._run / "exec" / "containerd" / "containerd.pid"
-        if containerd.exists():
-            name = Path(f"/proc/{containerd.read_text().strip() or 0}/comm")
-            if not name.exists() or name.read_text().strip() != "containerd":
-                containerd.unlink()
+        record = self._run / "exec" / "containerd" / "containerd.pid"
+        if not record.exists():
+            return
+        pid = int(record.read_text().strip() or 0)
+        containerd = processes.running("containerd", pid)
+        if containerd is not None and str(self._run / "exec").encode() in processes.command_line(pid):
+            await containerd.stop()
+        record.unlink(missing_ok=True)
 
     async def _until_ready(self, process: Process, log: Path, from_byte: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -148,7 +155,7 @@ class DockerEngine:
 async def answers(host: str) -> bool:
     """Whether a Docker Engine answers /_ping at `host` (unix:///path or tcp://name:port)."""
     try:
-        async with _session(host) as session, session.get("/_ping") as response:
+        async with session(host) as http, http.get("/_ping") as response:
             return response.status == 200 and (await response.text()).strip() == "OK"
     except (aiohttp.ClientError, TimeoutError, OSError):
         return False
@@ -156,25 +163,26 @@ async def answers(host: str) -> bool:
 
 async def running_containers(host: str) -> int:
     """How many containers run on the engine at `host`."""
-    async with _session(host) as session, session.get("/containers/json") as response:
+    async with session(host) as http, http.get("/containers/json") as response:
         response.raise_for_status()
         return len(await response.json())
 
 
 async def remove_all(host: str) -> None:
     """Removes every container and network of the engine at `host`: for a throw-away engine of ours only."""
-    async with _session(host, timeout_s=60) as session:
-        async with session.get("/containers/json", params={"all": "1"}) as response:
+    async with session(host, timeout_s=60) as http:
+        async with http.get("/containers/json", params={"all": "1"}) as response:
             found = await response.json()
         for each in found:
             params = {"force": "1", "v": "1"}
-            async with session.delete(f"/containers/{each['Id']}", params=params) as response:
+            async with http.delete(f"/containers/{each['Id']}", params=params) as response:
                 await response.read()
-        async with session.post("/networks/prune") as response:
+        async with http.post("/networks/prune") as response:
             await response.read()
 
 
-def _session(host: str, *, timeout_s: float = 5) -> aiohttp.ClientSession:
+def session(host: str, *, timeout_s: float = 5) -> aiohttp.ClientSession:
+    """A client of the engine at `host`; paths are the Engine API's."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     scheme, _, rest = host.partition("://")
     if scheme == "unix":

@@ -164,6 +164,14 @@ def start_time(pid: int, *, even_a_zombie: bool = False) -> int | None:
     return None if state in "ZX" and not even_a_zombie else _field_22(stat)
 
 
+def command_line(pid: int) -> bytes:
+    """The arguments of `pid`, each ended by a NUL; empty if no such process runs."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def _field_22(stat: str) -> int:
     # The name in field 2 may hold spaces and parentheses: count from its last closing one.
     return int(stat.rpartition(")")[2].split()[19])
