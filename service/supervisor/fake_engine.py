@@ -26,7 +26,6 @@ from service.errors import (
 from service.supervisor import image_ref
 from service.supervisor.docker_events import SUBSCRIBED, DueIds
 from service.supervisor.engine import (
-    LABEL_SPEC,
     Container,
     ContainerSpec,
     ContainerSummary,
@@ -36,8 +35,9 @@ from service.supervisor.engine import (
     PullProgress,
     RegistryAuth,
     State,
-    spec_hash,
+    create_body,
 )
+from service.supervisor.wire import safe_name
 
 When = Literal["before", "after"]
 T = TypeVar("T")
@@ -185,7 +185,7 @@ class FakeEngine:
 
     async def create(self, spec: ContainerSpec) -> str:
         self._enter("create", spec.name)
-        labels = {**spec.labels, LABEL_SPEC: spec_hash(spec)}
+        labels: dict[str, str] = create_body(spec)["Labels"]
         if self._look_up(spec.name) is not None:
             raise NameTaken(f"a container named {spec.name} exists")
         image = self.images.get(image_ref.local(spec.image))
@@ -263,9 +263,8 @@ class FakeEngine:
             if not follow or fake.state != "running":
                 break
             async with fake.changed:
-                await fake.changed.wait_for(
-                    lambda seen=given: seen < len(fake.log) or fake.state != "running"
-                )
+                while given >= len(fake.log) and fake.state == "running":
+                    await fake.changed.wait()
         self._leave("logs", None)
 
     async def events(self) -> AsyncGenerator[str, None]:
@@ -340,6 +339,7 @@ class FakeEngine:
         return f"{self._clock():%Y-%m-%dT%H:%M:%S.%f}{self._stamped % 1000:03d}Z"
 
     def _look_up(self, name_or_id: str) -> _Fake | None:
+        safe_name(name_or_id)
         by_name = (fake for fake in self._containers.values() if fake.spec.name == name_or_id)
         return self._containers.get(name_or_id) or next(by_name, None)
 

@@ -62,6 +62,7 @@ class Wire:
         except ValueError as error:
             raise Misconfigured(f"DOCKER_HOST cannot be used: {error}") from error
         self._api: str | None = None
+        self._open: set[aiohttp.ClientResponse] = set()
 
     async def call(
         self,
@@ -105,13 +106,21 @@ class Wire:
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=None),
             ) as reply:
-                yield reply
+                self._open.add(reply)
+                try:
+                    yield reply
+                finally:
+                    self._open.discard(reply)
         except _LOST as error:
             raise Unavailable(
                 f"the connection to the Docker Engine failed: {type(error).__name__}"
             ) from error
 
     async def close(self) -> None:
+        """Close all connections; whoever reads a stream gets `Unavailable`."""
+        # Closing the session alone leaves them waiting for bytes forever.
+        for reply in self._open:
+            reply.content.set_exception(aiohttp.ClientConnectionError("closed by us"))
         await self._docker.close()
         if self._session is not None:
             await self._session.close()

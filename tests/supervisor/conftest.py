@@ -1,0 +1,49 @@
+"""Engines to test against: a real Docker Engine (DOCKER_HOST) and the fake."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from service.supervisor.containers import DockerEngine
+from service.supervisor.engine import Engine
+from service.supervisor.fake_engine import FakeEngine
+from tests.images import BUSYBOX, import_busybox
+from tests.supervisor.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def busybox() -> str:
+    return import_busybox()
+
+
+@pytest.fixture
+async def docker(busybox: str) -> AsyncIterator[DockerEngine]:
+    engine = DockerEngine()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+async def lab(docker: DockerEngine) -> AsyncIterator[Lab]:
+    """Containers on the real engine."""
+    lab = Lab(docker)
+    yield lab
+    await lab.clean()
+
+
+@pytest.fixture(params=["docker", "fake"])
+async def either(request: pytest.FixtureRequest, busybox: str) -> AsyncIterator[Lab]:
+    """Containers on the real engine and, in a second round, on the fake."""
+    engine: Engine = DockerEngine() if request.param == "docker" else _fake()
+    lab = Lab(engine)
+    yield lab
+    await lab.close()
+
+
+def _fake() -> FakeEngine:
+    fake = FakeEngine(lambda: datetime.now(UTC))
+    fake.add_image(BUSYBOX)
+    return fake
