@@ -63,10 +63,14 @@ def ensure(name: str, record: Path) -> Bridge:
     return bridge
 
 
-def remove(bridge: Bridge) -> None:
-    """Takes away the bridge, the links of networks in its /16, and what dockerd left in iptables for them."""
+def remove(record: Path) -> None:
+    """Takes away the bridge that ensure() noted in `record`, if any; all links of networks in its /16;
+    and what dockerd left in iptables for them."""
+    subnet = _read(record)
+    if subnet is None:
+        return
     for link in json.loads(_ip("-j", "-4", "addr")):
-        inside = [each for each in link.get("addr_info", []) if _within(each["local"], bridge.subnet)]
+        inside = [each for each in link.get("addr_info", []) if _within(each["local"], subnet)]
         if inside:
             _ip("link", "delete", link["ifname"])
             _forget_rules(link["ifname"])

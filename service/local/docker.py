@@ -37,7 +37,7 @@ class DockerEngine:
         self.is_ours = False
         self._run = places.for_sockets(self.folder, _DEEPEST_SOCKET)
         self._bridge_name = f"jy-{places.digest(state)}"
-        self._bridge: bridge.Bridge | None = None
+        self._network_record = self.folder / "network.json"
         self._process: Process | None = None
 
     async def start(self) -> None:
@@ -58,8 +58,12 @@ class DockerEngine:
         in_use = await running_containers(self.host) > 0 if await answers(self.host) else True
         await self._process.stop(grace_s=30)
         self._process = None
-        if not in_use and self._bridge is not None:
-            await asyncio.to_thread(bridge.remove, self._bridge)
+        if not in_use:
+            await asyncio.to_thread(self.remove_network)
+
+    def remove_network(self) -> None:
+        """Removes the bridge and its rules, where there are any; no container may run any more."""
+        bridge.remove(self._network_record)
 
     def outside(self) -> list[Path]:
         """Folders of ours that are not in the state directory."""
@@ -94,8 +98,7 @@ class DockerEngine:
         self._run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.host = f"unix://{self._run / 'docker.sock'}"
-        record = self.folder / "network.json"
-        self._bridge = link = await asyncio.to_thread(bridge.ensure, self._bridge_name, record)
+        link = await asyncio.to_thread(bridge.ensure, self._bridge_name, self._network_record)
         pidfile, log = self.folder / "dockerd.pid", self.folder / "dockerd.log"
         said_before = log.stat().st_size if log.exists() else 0
         self._process = processes.adopt("dockerd", pidfile)

@@ -88,6 +88,7 @@ def _abandoned() -> list[Path]:
 def remove(state: Path) -> None:
     """Deletes a state directory whose parts are stopped, with what lies outside of it on its behalf."""
     postgres, engine = EmbeddedPostgres(state, say=_unsaid), DockerEngine(state, configured=None, say=_unsaid)
+    engine.remove_network()
     for folder in (*postgres.outside(), *engine.outside(), state):
         _unmount_below(folder)
         if folder.exists():

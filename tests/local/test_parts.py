@@ -191,12 +191,19 @@ async def test_a_stale_postmaster_pidfile_that_names_a_stranger_is_no_obstacle(s
     async with _parts(state):
         await _kill_all(state)
         own_record = state / "postgres" / "data" / "postmaster.pid"
+        # Of the same user: Postgres takes such a one for itself.
+        stranger = await asyncio.create_subprocess_exec("sleep", "1000", user=own_record.stat().st_uid)
         lines = own_record.read_text().splitlines()
-        own_record.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
-    async with _parts(state) as parts:
-        connection = await asyncpg.connect(parts.database_url)
-        assert await connection.fetchval("SELECT 1") == 1
-        await connection.close()
+        own_record.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+    try:
+        async with _parts(state) as parts:
+            connection = await asyncpg.connect(parts.database_url)
+            assert await connection.fetchval("SELECT 1") == 1
+            await connection.close()
+        assert stranger.returncode is None, "it was left alone"
+    finally:
+        stranger.kill()
+        await stranger.wait()
 
 
 async def test_a_throw_away_run_leaves_nothing_and_cleans_up_after_one_that_was_killed() -> None:
