@@ -1,0 +1,32 @@
+"""What a fold is: a name, the type of its rows, which row an event touches, and what it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import msgspec
+
+from service.domain.events import Event
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Fold(Generic[R]):
+    """A pure fold over the ledger. Live, rebuilt, as-of and what-if all run the same `evolve`.
+
+    `key(event)` is None for events that do not concern it; otherwise the one row that changes.
+    `evolve(row, event)` gives the row after the event; `row` is None before the first one.
+    """
+
+    name: str
+    row: type[R]
+    key: Callable[[Event], str | None]
+    evolve: Callable[[R | None, Event], R]
+
+    @cached_property
+    def decoder(self) -> msgspec.json.Decoder[R]:
+        return msgspec.json.Decoder(self.row)

@@ -1,0 +1,42 @@
+"""`projects`: one row a project, with its data stores."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from projections.fold import Fold
+from service.domain.directory import DataStore, Project
+from service.domain.events import DataStoreRemoved, DataStoreSet, Event, ProjectCreated
+
+
+def key(event: Event) -> str | None:
+    concerned = isinstance(event.body, ProjectCreated | DataStoreSet | DataStoreRemoved)
+    return event.project if concerned else None
+
+
+def evolve(row: Project | None, event: Event) -> Project:
+    match event.body:
+        case ProjectCreated() as created:
+            return Project(id=event.project or "", name=created.name, created_at=event.recorded_at)
+        case DataStoreSet() as body if row is not None:
+            known = row.data_stores.get(body.alias)
+            store = DataStore(
+                alias=body.alias,
+                kind=body.kind,
+                endpoint=body.endpoint,
+                region=body.region,
+                access_key=body.access_key,
+                secret_key=body.secret_key,
+                owner=body.owner,
+                created_at=known.created_at if known else event.recorded_at,
+                updated_at=event.recorded_at,
+            )
+            return replace(row, data_stores={**row.data_stores, body.alias: store})
+        case DataStoreRemoved() as body if row is not None:
+            kept = {alias: store for alias, store in row.data_stores.items() if alias != body.alias}
+            return replace(row, data_stores=kept)
+        case _:
+            raise ValueError(f"event {event.position}: {event.type} of a project that does not exist")
+
+
+FOLD = Fold("projects", Project, key, evolve)

@@ -1,0 +1,123 @@
+"""One validated configuration object, read once from the environment and passed down.
+
+Every setting is `JOBYARD_<NAME>` (and `DATABASE_URL`, `DOCKER_HOST`, which others know too). Sizes are
+bytes, times seconds; the unit stands last in the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue, Flavor
+from service.errors import Misconfigured
+
+PREFIX = "JOBYARD_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Secrets are in `secret`, which has no repr."""
+
+    state_dir: Path = Path(".jobyard")
+    host: str = "127.0.0.1"
+    port: int = 8790
+    api_workers: int = 1
+    public_url: str = ""
+    catalogue: Catalogue = DEFAULT_CATALOGUE
+    currency: str = "EUR"
+
+    #: Quota of a project that is created without one, and of `default`.
+    default_quota_cpu: int = 48
+    default_quota_gpu: int = 4
+
+    #: What the node offers. None: what Docker says. GPUs are indices or UUIDs as `nvidia-smi -L` shows them.
+    node: str = "local"
+    node_cpus: int | None = None
+    node_memory: int | None = None
+    node_gpus: tuple[str, ...] = ()
+
+    #: A QUEUED job that others have passed by for so long holds the place that it waits for.
+    patience_s: float = 300.0
+    stop_grace_s: int = 30
+    lease_ttl_s: float = 10.0
+    poll_s: float = 2.0
+    pull_stall_s: float = 120.0
+    pull_attempts: int = 3
+    store_attempts: int = 5
+    retry_s: float = 1.0
+    data_concurrency: int = 16
+    progress_s: float = 1.0
+    volume_max_objects: int = 1_000_000
+    log_cap_bytes: int = 256 * 1024**2
+    max_body_bytes: int = 1024**2
+    pids_limit: int = 4096
+
+    @property
+    def volumes_dir(self) -> Path:
+        return self.state_dir / "volumes"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.state_dir / "logs"
+
+    @property
+    def master_key_file(self) -> Path:
+        return self.state_dir / "master.key"
+
+
+def read_settings(environment: Mapping[str, str], **overrides: Any) -> Settings:
+    """Settings from the environment; `overrides` (from the command line) win, None leaves them alone.
+
+    Raises `Misconfigured` that names the variable.
+    """
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        text = environment.get(PREFIX + field.name.upper())
+        if text is None:
+            continue
+        try:
+            given[field.name] = (
+                _catalogue(Path(text)) if field.name == "catalogue" else _value(text, field.type)
+            )
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise Misconfigured(f"{PREFIX}{field.name.upper()}: {text!r} is not allowed; {error}") from error
+    given |= {name: value for name, value in overrides.items() if value is not None}
+    given.setdefault("state_dir", Path(".jobyard"))
+    settings = Settings(**given)
+    settings = msgspec.structs.replace(settings, state_dir=Path(settings.state_dir).absolute())
+    problems = [*settings.catalogue.problems(), *_problems(settings)]
+    if problems:
+        raise Misconfigured("; ".join(problems))
+    return settings
+
+
+def _value(text: str, kind: Any) -> Any:
+    if kind == tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return msgspec.convert(text, kind, strict=False, dec_hook=lambda to, value: to(value))
+
+
+def _catalogue(path: Path) -> Catalogue:
+    """A catalogue file: YAML or JSON, `flavors:` with the fields of `Flavor` in camelCase."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"{PREFIX}CATALOGUE: {path} cannot be read: {error.strerror}") from error
+    flavors = msgspec.yaml.decode(text, type=dict[str, list[Flavor]], strict=False)
+    return Catalogue(tuple(flavors.get("flavors", [])))
+
+
+def _problems(settings: Settings) -> list[str]:
+    found = []
+    if not 0 <= settings.port <= 65535:
+        found.append(f"{PREFIX}PORT: {settings.port} is not a port")
+    if not 1 <= settings.api_workers <= 64:
+        found.append(f"{PREFIX}API_WORKERS: {settings.api_workers} is not 1 to 64")
+    if len(set(settings.node_gpus)) != len(settings.node_gpus):
+        found.append(f"{PREFIX}NODE_GPUS: each GPU may stand once")
+    if min(settings.lease_ttl_s, settings.poll_s, settings.stop_grace_s, settings.retry_s) <= 0:
+        found.append(f"{PREFIX}LEASE_TTL_S, POLL_S, STOP_GRACE_S and RETRY_S must be positive")
+    return found

@@ -1,0 +1,200 @@
+"""The commands: what somebody wants done. Ids, times and secrets already sealed come in with them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from service.domain.events import Direction, Info, SyncState, VolumeProgress
+from service.domain.spec import JobSpec, Sealed
+from service.domain.states import State
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every command. `project` is None for those about the whole yard."""
+
+    project: str | None = None
+
+
+# -- from users -------------------------------------------------------------------------------------
+
+
+class CreateProject(Command, frozen=True):
+    name: str
+    cpu: int
+    gpu: int
+
+
+class SetQuota(Command, frozen=True):
+    cpu: int
+    gpu: int
+
+
+class CreateToken(Command, frozen=True):
+    token_id: str
+    name: str
+    role: str
+    sha256: str
+    label_selector: str | None = None
+
+
+class RevokeToken(Command, frozen=True):
+    token_id: str
+
+
+class SetDataStore(Command, frozen=True):
+    """`replace` False refuses an alias that exists; True refuses one that does not."""
+
+    alias: str
+    endpoint: str
+    region: str
+    access_key: Sealed
+    secret_key: Sealed
+    owner: str = "customer"
+    replace: bool = False
+
+
+class RemoveDataStore(Command, frozen=True):
+    alias: str
+
+
+class SetPrices(Command, frozen=True):
+    prices: dict[str, Decimal]
+    currency: str
+    valid_from: datetime | None = None
+
+
+class JobCommand(Command, frozen=True):
+    job: UUID
+
+
+class SubmitJob(JobCommand, frozen=True):
+    spec: JobSpec
+    user: str
+    token_label: str | None = None
+
+
+class KillJob(JobCommand, frozen=True):
+    pass
+
+
+class StartJob(JobCommand, frozen=True):
+    pass
+
+
+class DeleteJob(JobCommand, frozen=True):
+    """`force` stops a live job first and deletes it as soon as it has ended."""
+
+    force: bool = False
+
+
+class PushAgain(JobCommand, frozen=True):
+    """Push the volumes that were kept because their push had failed."""
+
+    sync_id: str
+
+
+# -- from the supervisor ----------------------------------------------------------------------------
+
+
+class EngineCommand(Command, frozen=True):
+    """Base of what a supervisor says. Refused when `epoch` is not the engine's current one."""
+
+    engine: str
+    epoch: int
+
+
+class StartSupervisor(EngineCommand, frozen=True):
+    node: str
+    absent_since: datetime | None = None
+
+
+class RunCommand(EngineCommand, frozen=True):
+    """About one run; refused when the job is already in another."""
+
+    job: UUID
+    run: int
+
+
+class PlaceRun(RunCommand, frozen=True):
+    node: str
+    gpus: tuple[str, ...] = ()
+
+
+class NoteRun(RunCommand, frozen=True):
+    info: Info
+
+
+class AdoptRun(RunCommand, frozen=True):
+    absent_since: datetime
+
+
+class ReportPrepared(RunCommand, frozen=True):
+    pass
+
+
+class ReportStarted(RunCommand, frozen=True):
+    started_at: datetime
+    container_id: str
+    image_id: str
+    image_digest: str | None = None
+    ip: str | None = None
+
+
+class ReportTimeout(RunCommand, frozen=True):
+    pass
+
+
+class ReportExited(RunCommand, frozen=True):
+    finished_at: datetime
+    exit_code: int
+    oom_killed: bool
+
+
+class AbortRun(RunCommand, frozen=True):
+    """The run cannot go on and its user can mend it, or it was interrupted before its process ran."""
+
+    info: Info
+
+
+class FailRun(RunCommand, frozen=True):
+    """The run cannot go on and it is our fault."""
+
+    info: Info
+
+
+class FinalizeRun(RunCommand, frozen=True):
+    """Everything is put away. `problem` says what could not be: a push that failed makes the job FAILED."""
+
+    problem: Info | None = None
+    volumes_kept: bool = False
+
+
+class ReportDataSync(RunCommand, frozen=True):
+    sync_id: str
+    direction: Direction
+    state: SyncState
+    volumes: tuple[VolumeProgress, ...]
+    manual: bool = False
+    message: str = ""
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A command on its way to the ledger, with who sent it and the id by which it is known for ever.
+
+    `digest` tells a repeat of the same request from another one under the same id; None skips the check.
+    """
+
+    id: UUID
+    command: Any
+    actor: str
+    request_id: str | None = None
+    digest: bytes | None = None
+
+
+#: The states a run may end in, as FINALIZING knows them.
+OUTCOMES = frozenset({State.DONE, State.FAILED, State.INTERRUPTED})

@@ -1,0 +1,59 @@
+"""What a command is decided on, and what comes out of deciding."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from service.domain import events as ev
+from service.domain.directory import PriceBook, Project, Token
+from service.domain.job import Job
+from service.domain.quota import Quota
+from service.domain.states import State
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command is decided on: the state of what it names, as of the end of the ledger.
+
+    `now` is the database's clock; `epoch` is the current lease epoch of the command's engine.
+    """
+
+    now: datetime
+    job: Job | None = None
+    quota: Quota | None = None
+    project: Project | None = None
+    token: Token | None = None
+    prices: PriceBook = PriceBook()
+    epoch: int | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One event to append. `occurred_at` never lies in the future."""
+
+    body: ev.Body
+    occurred_at: datetime
+    project: str | None = None
+    job: UUID | None = None
+    run: int | None = None
+
+
+def for_job(job: Job, at: datetime, *bodies: ev.Body, run: int | None = None) -> list[Decision]:
+    """Decisions about a job's current run (or `run`), all at one time."""
+    return [
+        Decision(body=body, occurred_at=at, project=job.project, job=job.id, run=run or job.run)
+        for body in bodies
+    ]
+
+
+def move(job: Job, target: State) -> dict[str, Any]:
+    """The fields every move carries."""
+    resources = job.spec.resources
+    return {"source": job.state, "target": target, "kind": resources.kind, "units": resources.units}
+
+
+def observed(at: datetime, job: Job, now: datetime) -> datetime:
+    """A time that another clock told us, kept between the job's last transition and now."""
+    return max(job.last_transition_at, min(at, now))

@@ -1,0 +1,139 @@
+"""Deciding what is not about a job: projects, quotas, tokens, data stores, prices, supervisors."""
+
+from __future__ import annotations
+
+import re
+
+from service.domain import commands as cmd
+from service.domain import events as ev
+from service.domain.context import Context, Decision
+from service.domain.directory import ROLES, Project
+from service.domain.volumes import check_alias
+from service.errors import Conflict, Invalid, NotFound
+
+_PROJECT = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+
+
+def decide(command: cmd.Command, context: Context) -> list[Decision]:
+    match command:
+        case cmd.CreateProject():
+            body: ev.Body = _created(command, context)
+        case cmd.SetQuota():
+            body = _quota(command, context)
+        case cmd.CreateToken():
+            body = _token(command, context)
+        case cmd.RevokeToken():
+            return _revoked(command, context)
+        case cmd.SetDataStore():
+            body = _data_store(command, context)
+        case cmd.RemoveDataStore():
+            body = _data_store_removed(command, context)
+        case cmd.SetPrices():
+            body = _prices(command, context)
+        case cmd.StartSupervisor():
+            body = ev.SupervisorStarted(
+                engine=command.engine,
+                node=command.node,
+                epoch=command.epoch,
+                absent_since=command.absent_since,
+            )
+        case _:
+            raise TypeError(f"no rule for {type(command).__name__}")
+    return [_now(command, context, body)]
+
+
+def project_of(context: Context, name: str | None) -> Project:
+    """The command's project, which must exist."""
+    if context.project is None:
+        raise NotFound(f"there is no project {name}")
+    return context.project
+
+
+def _now(command: cmd.Command, context: Context, body: ev.Body) -> Decision:
+    return Decision(body=body, occurred_at=context.now, project=command.project)
+
+
+def _created(command: cmd.CreateProject, context: Context) -> ev.Body:
+    if not command.project or not _PROJECT.match(command.project):
+        raise Invalid("project", command.project, "lower-case letters, digits and '-', at most 63")
+    if context.project is not None:
+        raise Conflict(f"project {command.project} exists already")
+    _check_quota(command.cpu, command.gpu)
+    return ev.ProjectCreated(name=command.name, cpu=command.cpu, gpu=command.gpu)
+
+
+def _quota(command: cmd.SetQuota, context: Context) -> ev.Body:
+    project_of(context, command.project)
+    _check_quota(command.cpu, command.gpu)
+    return ev.QuotaSet(cpu=command.cpu, gpu=command.gpu)
+
+
+def _check_quota(cpu: int, gpu: int) -> None:
+    for field, value in (("cpu", cpu), ("gpu", gpu)):
+        if not 0 <= value <= 1_000_000:
+            raise Invalid(field, value, "a quota is 0 to 1000000 units")
+
+
+def _token(command: cmd.CreateToken, context: Context) -> ev.Body:
+    project_of(context, command.project)
+    if command.role not in ROLES:
+        raise Invalid("role", command.role, f"the roles are {', '.join(ROLES)}")
+    if not command.name or len(command.name) > 255 or any(ord(char) < 32 for char in command.name):
+        raise Invalid("name", command.name, "1 to 255 characters of plain text")
+    return ev.TokenCreated(
+        token_id=command.token_id,
+        name=command.name,
+        role=command.role,
+        sha256=command.sha256,
+        label_selector=command.label_selector,
+    )
+
+
+def _revoked(command: cmd.RevokeToken, context: Context) -> list[Decision]:
+    token = context.token
+    if token is None or token.project != command.project:
+        raise NotFound(f"there is no token {command.token_id}")
+    if token.revoked:
+        return []
+    return [_now(command, context, ev.TokenRevoked(token_id=command.token_id))]
+
+
+def _data_store(command: cmd.SetDataStore, context: Context) -> ev.Body:
+    project = project_of(context, command.project)
+    check_alias("alias", command.alias)
+    exists = command.alias in project.data_stores
+    if exists and not command.replace:
+        raise Conflict(f"alias: data store {command.alias} exists already; PUT replaces it")
+    if not exists and command.replace:
+        raise NotFound(f"there is no data store {command.alias}")
+    if not command.endpoint.startswith(("http://", "https://")):
+        raise Invalid("endpoint", command.endpoint, "a URL such as https://s3.example.org")
+    return ev.DataStoreSet(
+        alias=command.alias,
+        kind="s3",
+        endpoint=command.endpoint,
+        region=command.region,
+        access_key=command.access_key,
+        secret_key=command.secret_key,
+        owner=command.owner,
+    )
+
+
+def _data_store_removed(command: cmd.RemoveDataStore, context: Context) -> ev.Body:
+    project = project_of(context, command.project)
+    if command.alias not in project.data_stores:
+        raise NotFound(f"there is no data store {command.alias}")
+    return ev.DataStoreRemoved(alias=command.alias)
+
+
+def _prices(command: cmd.SetPrices, context: Context) -> ev.Body:
+    for flavor, price in command.prices.items():
+        if not price.is_finite() or price < 0:
+            raise Invalid(f"prices.{flavor}", str(price), "a price per hour and unit, 0 or more")
+    if not command.prices:
+        raise Invalid("prices", "an empty list", "at least one flavor and its price")
+    return ev.PricesSet(
+        prices=command.prices,
+        valid_from=command.valid_from or context.now,
+        currency=command.currency,
+    )

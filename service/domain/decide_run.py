@@ -1,0 +1,193 @@
+"""Deciding what the supervisor reports of a run: observations go in, moves come out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from service.domain import commands as cmd
+from service.domain import events as ev
+from service.domain.context import Context, Decision, for_job, move, observed
+from service.domain.decide_job import job_of, quota_of
+from service.domain.job import Job
+from service.domain.states import ENDED, PLACED, STOPPING, State
+from service.errors import WrongState
+
+
+def decide(command: cmd.RunCommand, context: Context) -> list[Decision]:
+    job = job_of(command, context)
+    if command.run != job.run:
+        raise WrongState(f"job {job.id}: run {command.run} is over; run {job.run} is current")
+    match command:
+        case cmd.PlaceRun():
+            return _placed(job, command, context)
+        case cmd.NoteRun():
+            return _noted(job, command, context)
+        case cmd.AdoptRun():
+            return _adopted(job, command, context)
+        case cmd.ReportPrepared():
+            _require(job, "is prepared", State.INITIALIZING)
+            return for_job(job, context.now, ev.RunPrepared(**move(job, State.PENDING)))
+        case cmd.ReportStarted():
+            return _started(job, command, context)
+        case cmd.ReportTimeout():
+            return _timeout(job, context)
+        case cmd.ReportExited():
+            return _exited(job, command, context)
+        case cmd.AbortRun():
+            return _aborted(job, command, context)
+        case cmd.FailRun():
+            return _failed(job, command, context)
+        case cmd.FinalizeRun():
+            return _finalized(job, command, context)
+        case cmd.ReportDataSync():
+            return _synced(job, command, context)
+        case _:
+            raise TypeError(f"no rule for {type(command).__name__}")
+
+
+def _require(job: Job, what: str, *states: State) -> None:
+    if job.state not in states:
+        raise WrongState(f"job {job.id}: it {what}, but is {job.state}, not {' or '.join(states)}")
+
+
+def _placed(job: Job, command: cmd.PlaceRun, context: Context) -> list[Decision]:
+    _require(job, "is placed", State.QUEUED)
+    flavor = job.spec.resources.flavor
+    price = context.prices.price(flavor, context.now)
+    if price is None:
+        raise WrongState(f"job {job.id}: no price is in force for flavor {flavor}")
+    body = ev.RunPlaced(
+        **move(job, State.INITIALIZING),
+        engine=command.engine,
+        node=command.node,
+        epoch=command.epoch,
+        flavor=flavor,
+        hourly_price=price[0],
+        currency=price[1],
+        gpus=command.gpus,
+    )
+    return for_job(job, context.now, body)
+
+
+def _noted(job: Job, command: cmd.NoteRun, context: Context) -> list[Decision]:
+    _require(job, "has news", *(set(State) - ENDED))
+    if job.info == command.info:
+        return []
+    return for_job(job, context.now, ev.RunNoted(info=command.info))
+
+
+def _adopted(job: Job, command: cmd.AdoptRun, context: Context) -> list[Decision]:
+    _require(job, "is adopted", *PLACED)
+    since = observed(command.absent_since, job, context.now)
+    body = ev.RunAdopted(engine=command.engine, epoch=command.epoch, absent_since=since)
+    return for_job(job, context.now, body)
+
+
+def _started(job: Job, command: cmd.ReportStarted, context: Context) -> list[Decision]:
+    _require(job, "has started", State.PENDING)
+    at = observed(command.started_at, job, context.now)
+    body = ev.RunStarted(
+        **move(job, State.RUNNING),
+        container_id=command.container_id,
+        image_id=command.image_id,
+        image_digest=command.image_digest,
+        ip=command.ip,
+        timeout_at=at + timedelta(seconds=job.spec.timeout),
+    )
+    return for_job(job, at, body)
+
+
+def _timeout(job: Job, context: Context) -> list[Decision]:
+    _require(job, "has timed out", State.RUNNING)
+    if job.timeout_at is None or context.now < job.timeout_at:
+        raise WrongState(f"job {job.id}: its timeout is at {job.timeout_at}, which is not yet")
+    at = observed(job.timeout_at, job, context.now)
+    return for_job(job, at, ev.TimeoutReached(**move(job, State.TIMEOUT)))
+
+
+def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decision]:
+    _require(job, "has exited", State.RUNNING, *STOPPING)
+    outcome, info = _verdict(job, command)
+    body = ev.RunExited(
+        **move(job, State.FINALIZING),
+        exit_code=command.exit_code,
+        oom_killed=command.oom_killed,
+        outcome=outcome,
+        info=info,
+    )
+    return for_job(job, observed(command.finished_at, job, context.now), body)
+
+
+def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
+    """What an exit means: our own stop order first, then the code. 137 alone proves nothing."""
+    code = command.exit_code
+    arguments: dict[str, ev.Value] = {"exitCode": code}
+    if job.timed_out:
+        info = ev.Info("timeout", "The job was stopped because its timeout was reached.", arguments)
+        return State.INTERRUPTED, info
+    if job.interrupt_ordered:
+        return State.INTERRUPTED, ev.Info("interrupted", "The job was interrupted.", arguments)
+    if code == 0:
+        return State.DONE, ev.Info("done", "The job ended normally.", arguments)
+    if command.oom_killed:
+        message = f"The process ended with code {code} after it ran out of the job's memory."
+        return State.FAILED, ev.Info("out-of-memory", message, arguments)
+    return State.FAILED, ev.Info("exit-code", f"The process ended with code {code}.", arguments)
+
+
+def _aborted(job: Job, command: cmd.AbortRun, context: Context) -> list[Decision]:
+    _require(job, "cannot go on", State.INITIALIZING, State.PENDING, State.INTERRUPTING)
+    outcome = State.INTERRUPTED if job.interrupt_ordered else State.FAILED
+    body = ev.RunAborted(**move(job, State.FINALIZING), outcome=outcome, info=command.info)
+    return for_job(job, context.now, body)
+
+
+def _failed(job: Job, command: cmd.FailRun, context: Context) -> list[Decision]:
+    _require(job, "failed through our fault", *(set(State) - ENDED))
+    return _ending(job, context, ev.RunErrored(**move(job, State.ERROR), info=command.info))
+
+
+def _finalized(job: Job, command: cmd.FinalizeRun, context: Context) -> list[Decision]:
+    _require(job, "is finalized", State.FINALIZING)
+    outcome = job.outcome or State.FAILED
+    restart_wanted = (
+        job.timed_out
+        and job.spec.timeout_auto_restart
+        and not job.interrupt_ordered
+        and command.problem is None
+    )
+    info = command.problem or job.info
+    if restart_wanted:
+        resources = job.spec.resources
+        if quota_of(context, job.project).admits(resources.kind, resources.units):
+            queued = ev.Info("restarted", "The job's timeout was reached and it was queued again.")
+            body = ev.RunQueued(**move(job, State.QUEUED), info=queued)
+            return for_job(job, context.now, body, run=job.run + 1)
+        info = ev.Info(
+            "not-restarted",
+            "The job's timeout was reached; the project's quota leaves no room to restart it.",
+        )
+    if command.problem is not None:
+        outcome = State.FAILED
+    body_done = ev.RunFinalized(**move(job, outcome), info=info, volumes_kept=command.volumes_kept)
+    return _ending(job, context, body_done)
+
+
+def _ending(job: Job, context: Context, body: ev.Move) -> list[Decision]:
+    """The last move of a run, and the deletion that was ordered with its interrupt."""
+    bodies: list[ev.Body] = [body]
+    if job.delete_when_ended:
+        bodies.append(ev.JobDeleted())
+    return for_job(job, context.now, *bodies)
+
+
+def _synced(job: Job, command: cmd.ReportDataSync, context: Context) -> list[Decision]:
+    body = ev.DataSyncMoved(
+        sync_id=command.sync_id,
+        direction=command.direction,
+        state=command.state,
+        volumes=command.volumes,
+        manual=command.manual,
+        message=command.message,
+    )
+    return for_job(job, context.now, body)

@@ -1,0 +1,70 @@
+"""What a project owns beside its jobs, and the price book: small states that commands are checked against."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from service.domain.spec import Sealed
+
+Role = Literal["administrator", "ai_training_operator", "ai_training_read"]
+ROLES: tuple[Role, ...] = ("administrator", "ai_training_operator", "ai_training_read")
+
+
+class DataStore(msgspec.Struct, frozen=True, rename="camel"):
+    """An S3 endpoint under an alias. Both keys are sealed and never answered."""
+
+    alias: str
+    kind: Literal["s3"]
+    endpoint: str
+    region: str
+    access_key: Sealed
+    secret_key: Sealed
+    owner: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Project(msgspec.Struct, frozen=True, rename="camel"):
+    id: str
+    name: str
+    created_at: datetime
+    data_stores: dict[str, DataStore] = {}
+
+
+class Token(msgspec.Struct, frozen=True, rename="camel"):
+    """What is known of a token; not its value. `sha256` is a hex digest."""
+
+    id: str
+    project: str
+    name: str
+    role: str
+    sha256: str
+    created_at: datetime
+    updated_at: datetime
+    label_selector: str | None = None
+    revoked: bool = False
+
+
+class PriceEntry(msgspec.Struct, frozen=True, rename="camel"):
+    valid_from: datetime
+    prices: dict[str, Decimal]
+    currency: str
+    position: int
+
+
+class PriceBook(msgspec.Struct, frozen=True, rename="camel"):
+    """Every price list ever set, in the order it was set."""
+
+    entries: tuple[PriceEntry, ...] = ()
+
+    def price(self, flavor: str, at: datetime) -> tuple[Decimal, str] | None:
+        """Hourly price per unit and currency in force at a time; the later entry wins a tie."""
+        in_force = [e for e in self.entries if e.valid_from <= at and flavor in e.prices]
+        if not in_force:
+            return None
+        entry = max(in_force, key=lambda e: (e.valid_from, e.position))
+        return entry.prices[flavor], entry.currency

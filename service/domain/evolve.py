@@ -1,0 +1,211 @@
+"""`evolve(job, event) -> job`: the only definition of what an event means for a job."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from service.domain import events as ev
+from service.domain.events import Event
+from service.domain.job import DataSync, Job, Visit
+from service.domain.states import State
+
+#: As many data synchronisations as a job's read shows; the ledger keeps them all.
+SYNCS_SHOWN = 20
+
+JobBody = (
+    ev.JobSubmitted
+    | ev.RunQueued
+    | ev.RunPlaced
+    | ev.RunPrepared
+    | ev.RunStarted
+    | ev.InterruptOrdered
+    | ev.TimeoutReached
+    | ev.RunExited
+    | ev.RunAborted
+    | ev.RunFinalized
+    | ev.RunErrored
+    | ev.RunNoted
+    | ev.RunAdopted
+    | ev.DataSyncMoved
+    | ev.PushOrdered
+    | ev.JobDeleted
+)
+
+
+def evolve(job: Job | None, event: Event) -> Job:
+    """Apply one event of the job's own history. Events of one job arrive in the order of position."""
+    if isinstance(event.body, ev.JobSubmitted):
+        return _submitted(event, event.body)
+    if job is None:
+        raise ValueError(f"event {event.position}: {event.type} of a job that was never submitted")
+    changed = replace(job, **_changes(job, event, event.body))
+    return replace(changed, position=event.position, updated_at=event.recorded_at)
+
+
+def _submitted(event: Event, body: ev.JobSubmitted) -> Job:
+    if event.job is None or event.run is None or event.project is None:
+        raise ValueError(f"event {event.position}: a job needs an id, a run and a project")
+    return Job(
+        id=event.job,
+        project=event.project,
+        run=event.run,
+        state=body.target,
+        spec=body.spec,
+        user=body.user,
+        token_label=body.token_label,
+        created_at=event.recorded_at,
+        updated_at=event.recorded_at,
+        position=event.position,
+        created_position=event.position,
+        queued_position=event.position,
+        queued_at=event.occurred_at,
+        last_transition_at=event.occurred_at,
+        info=ev.Info("queued", "The job is about to be processed."),
+        history=(Visit(body.target, event.occurred_at, event.run, event.position),),
+    )
+
+
+def _changes(job: Job, event: Event, body: JobBody) -> dict[str, Any]:
+    """The fields an event changes, by name."""
+    match body:
+        case ev.JobSubmitted():
+            raise ValueError(f"event {event.position}: job {job.id} was submitted already")
+        case ev.RunNoted():
+            return {"info": body.info}
+        case ev.RunAdopted():
+            return {"engine": body.engine}
+        case ev.DataSyncMoved():
+            return _synced(job, event, body)
+        case ev.PushOrdered():
+            return {"push_ordered": body.sync_id}
+        case ev.JobDeleted():
+            return {"deleted": True}
+        case ev.Move():
+            return _moved(job, event, body)
+        case _:
+            assert_never(body)
+
+
+def _moved(job: Job, event: Event, body: ev.Move) -> dict[str, Any]:
+    changes: dict[str, Any] = {"state": body.target}
+    if body.target != job.state:
+        visit = Visit(body.target, event.occurred_at, event.run or job.run, event.position)
+        changes |= {"last_transition_at": event.occurred_at, "history": (*job.history, visit)}
+    if job.state is State.RUNNING and body.target is not State.RUNNING:
+        changes["stopped_at"] = event.occurred_at
+    return changes | _particular(event, body)
+
+
+def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
+    """What each kind of move changes beside the state."""
+    at = event.occurred_at
+    match body:
+        case ev.RunQueued():
+            return _FRESH_RUN | {
+                "run": event.run,
+                "info": body.info,
+                "queued_at": at,
+                "queued_position": event.position,
+            }
+        case ev.RunPlaced():
+            return {
+                "initializing_at": at,
+                "engine": body.engine,
+                "node": body.node,
+                "gpus": body.gpus,
+                "info": ev.Info("initializing", "The job's data is being pulled."),
+            }
+        case ev.RunPrepared():
+            return {"pending_at": at, "info": ev.Info("pending", "The job's container is being started.")}
+        case ev.RunStarted():
+            return {
+                "started_at": at,
+                "timeout_at": body.timeout_at,
+                "container_id": body.container_id,
+                "image_digest": body.image_digest,
+                "ip": body.ip,
+                "info": ev.Info("running", "The job is running."),
+            }
+        case ev.InterruptOrdered():
+            ended = {"finalized_at": at} if body.target is State.INTERRUPTED else {}
+            return {
+                "interrupt_ordered": True,
+                "delete_when_ended": body.then_delete,
+                "info": body.info,
+            } | ended
+        case ev.TimeoutReached():
+            info = ev.Info("timeout", "The job is still running but its timeout was reached.")
+            return {"timed_out": True, "info": info}
+        case ev.RunExited():
+            return {
+                "exit_code": body.exit_code,
+                "oom_killed": body.oom_killed,
+                "outcome": body.outcome,
+                "info": body.info,
+                "stopped_at": at,
+            }
+        case ev.RunAborted():
+            return {"outcome": body.outcome, "info": body.info}
+        case ev.RunFinalized():
+            return {"finalized_at": at, "info": body.info, "volumes_kept": body.volumes_kept}
+        case ev.RunErrored():
+            return {"finalized_at": at, "info": body.info, "outcome": State.ERROR}
+        case _:
+            raise ValueError(f"event {event.position}: no rule for {event.type}")
+
+
+#: What a new run starts without.
+_FRESH_RUN: dict[str, Any] = {
+    "initializing_at": None,
+    "pending_at": None,
+    "started_at": None,
+    "stopped_at": None,
+    "finalized_at": None,
+    "timeout_at": None,
+    "exit_code": None,
+    "oom_killed": False,
+    "outcome": None,
+    "timed_out": False,
+    "interrupt_ordered": False,
+    "engine": None,
+    "node": None,
+    "gpus": (),
+    "container_id": None,
+    "image_digest": None,
+    "ip": None,
+    "volumes_kept": False,
+    "push_ordered": None,
+}
+
+
+def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
+    known = next((sync for sync in job.data_syncs if sync.id == body.sync_id), None)
+    sync = DataSync(
+        id=body.sync_id,
+        direction=body.direction,
+        manual=body.manual,
+        run=event.run or job.run,
+        state=body.state,
+        created_at=known.created_at if known else event.recorded_at,
+        updated_at=event.recorded_at,
+        volumes=body.volumes,
+        message=body.message,
+    )
+    others = tuple(other for other in job.data_syncs if other.id != body.sync_id)
+    changes: dict[str, Any] = {"data_syncs": (*others, sync)[-SYNCS_SHOWN:]}
+    if body.sync_id == job.push_ordered and body.state != "RUNNING":
+        changes["push_ordered"] = None
+        changes["volumes_kept"] = job.volumes_kept and body.state != "DONE"
+    return changes
+
+
+def history_of(events: list[Event]) -> dict[UUID, Job]:
+    """Fold a list of events from the beginning of their jobs."""
+    jobs: dict[UUID, Job] = {}
+    for event in events:
+        if event.job is not None and type(event.body) in ev.JOB_BODIES:
+            jobs[event.job] = evolve(jobs.get(event.job), event)
+    return jobs

@@ -1,0 +1,84 @@
+"""The state of one job: what `decide` looks at, what `evolve` makes of the events, what a read answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from service.domain.events import Direction, Info, SyncState, VolumeProgress
+from service.domain.spec import JobSpec
+from service.domain.states import ENDED, State
+
+
+class Visit(msgspec.Struct, frozen=True, rename="camel"):
+    """One line of the history: the job entered `state` at `date`, in `run`, by the event at `position`."""
+
+    state: State
+    date: datetime
+    run: int
+    position: int
+
+
+class DataSync(msgspec.Struct, frozen=True, rename="camel"):
+    id: str
+    direction: Direction
+    manual: bool
+    run: int
+    state: SyncState
+    created_at: datetime
+    updated_at: datetime
+    volumes: tuple[VolumeProgress, ...]
+    message: str = ""
+
+
+class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A job with its current run. Times of steps not reached in this run are None.
+
+    `position` is its latest event; `queued_position` orders the queue; `outcome` is what FINALIZING will
+    end as; `started_at` and `stopped_at` bound RUNNING.
+    """
+
+    id: UUID
+    project: str
+    run: int
+    state: State
+    spec: JobSpec
+    user: str
+    token_label: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    position: int
+    created_position: int
+    queued_position: int
+    queued_at: datetime
+    initializing_at: datetime | None = None
+    pending_at: datetime | None = None
+    started_at: datetime | None = None
+    stopped_at: datetime | None = None
+    finalized_at: datetime | None = None
+    timeout_at: datetime | None = None
+    last_transition_at: datetime
+    exit_code: int | None = None
+    oom_killed: bool = False
+    outcome: State | None = None
+    timed_out: bool = False
+    interrupt_ordered: bool = False
+    info: Info
+    engine: str | None = None
+    node: str | None = None
+    gpus: tuple[str, ...] = ()
+    container_id: str | None = None
+    image_digest: str | None = None
+    ip: str | None = None
+    volumes_kept: bool = False
+    push_ordered: str | None = None
+    delete_when_ended: bool = False
+    deleted: bool = False
+    history: tuple[Visit, ...] = ()
+    data_syncs: tuple[DataSync, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED

@@ -1,0 +1,97 @@
+"""Billing: from the times of a run to minutes and an amount, under a named policy.
+
+Sources: the seed ("billing starts with the INITIALIZING step and ends when the FINALIZING step starts",
+"only jobs that reach the RUNNING status are billed", "each commenced minute is billed completely") and
+two later readings of OVHcloud's guides. Amounts are exact decimals, to a millionth of the currency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Literal
+
+import msgspec
+
+from service.domain.states import State
+
+PolicyName = Literal["2021-05", "2023-12", "2026-01"]
+POLICIES: tuple[PolicyName, ...] = ("2021-05", "2023-12", "2026-01")
+DEFAULT_POLICY: PolicyName = "2021-05"
+
+_MINUTE = timedelta(minutes=1)
+_MICRO = timedelta(microseconds=1)
+_AMOUNT_STEP = Decimal("0.000001")
+_CENT = Decimal("0.01")
+
+
+class Interval(msgspec.Struct, frozen=True, rename="camel"):
+    start: datetime
+    end: datetime
+
+    def overlap(self, other: Interval) -> timedelta:
+        return max(min(self.end, other.end) - max(self.start, other.start), timedelta())
+
+
+class Marks(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
+    """When a run got where. `left_running_at` is the process's end, the interrupt or the timeout."""
+
+    initializing_at: datetime | None = None
+    pending_at: datetime | None = None
+    running_at: datetime | None = None
+    left_running_at: datetime | None = None
+    finalizing_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome: State | None = None
+
+
+def window(marks: Marks, policy: PolicyName) -> Interval | None:
+    """The stretch of time a policy bills; None when the run is not billed, or not yet over."""
+    stop = marks.finalizing_at or marks.ended_at
+    if marks.running_at is None or stop is None:
+        return None
+    left = marks.left_running_at or stop
+    match policy:
+        case "2021-05":
+            start, end = marks.initializing_at, stop
+        case "2023-12":
+            start, end = marks.running_at, left
+        case "2026-01":
+            start, end = marks.pending_at, left
+    if start is None:
+        return None
+    return Interval(start, max(start, end))
+
+
+def billed_minutes(marks: Marks, absences: Sequence[Interval], policy: PolicyName) -> int:
+    """Begun minutes in the window, without the time in which nobody looked after the run.
+
+    A container that runs is worth its price even while we are away; waiting for us is not. So absences
+    count only outside RUNNING.
+    """
+    billed = window(marks, policy)
+    if billed is None or marks.running_at is None:
+        return 0
+    running = Interval(marks.running_at, marks.left_running_at or billed.end)
+    lost = sum((_outside(gap, running, billed) for gap in absences), timedelta())
+    return -((billed.end - billed.start - lost) // -_MINUTE)
+
+
+def _outside(gap: Interval, running: Interval, billed: Interval) -> timedelta:
+    """How much of `gap` lies in `billed` but not in `running`. Absences of one run never overlap."""
+    start, end = max(gap.start, billed.start), min(gap.end, billed.end)
+    if end <= start:
+        return timedelta()
+    clipped = Interval(start, end)
+    return (end - start) - clipped.overlap(running)
+
+
+def amount(minutes: int, units: int, hourly_price: Decimal) -> Decimal:
+    """Price of `minutes` of `units` at a price per hour and unit, to a millionth, half to even."""
+    return (hourly_price * units * minutes / 60).quantize(_AMOUNT_STEP, ROUND_HALF_EVEN)
+
+
+def to_cents(total: Decimal) -> Decimal:
+    """A statement's total as it is paid."""
+    return total.quantize(_CENT, ROUND_HALF_EVEN)

@@ -1,0 +1,103 @@
+"""A job's specification as the ledger keeps it: checked, complete, and with its secrets sealed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from service.domain.flavors import Kind
+
+#: The default of the seed: a week.
+DEFAULT_TIMEOUT_S = 604_800
+MAX_TIMEOUT_S = 31_536_000
+DEFAULT_HTTP_PORT = 8080
+
+
+class Sealed(msgspec.Struct, frozen=True, rename="camel"):
+    """A secret under a key that is kept outside the ledger. All three are text; `box` is base64.
+
+    Destroying the key `key_id` erases the secret; the ciphertext stays, and so does every proof over it.
+    """
+
+    key_id: str
+    nonce: str
+    box: str
+
+
+class EnvVar(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    value: Sealed
+
+
+class Permission(StrEnum):
+    """How a volume may be used. RO is never pushed back; RWD also deletes in the store."""
+
+    RO = "RO"
+    RW = "RW"
+    RWD = "RWD"
+
+
+class Place(msgspec.Struct, frozen=True, rename="camel"):
+    """A place in a data store: the objects of `container` whose keys begin with `prefix`."""
+
+    alias: str
+    container: str
+    prefix: str = ""
+
+
+class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A directory of the job. `source` None is a standalone volume: empty at first, never pushed.
+
+    `target` names another place to push to; None pushes back to the source.
+    """
+
+    mount_path: str
+    permission: Permission
+    source: Place | None = None
+    target: Place | None = None
+    cache: bool = False
+
+    @property
+    def push_to(self) -> Place | None:
+        """Where FINALIZING pushes the volume, or None when nothing is pushed."""
+        return None if self.permission is Permission.RO else (self.target or self.source)
+
+
+class Resources(msgspec.Struct, frozen=True, rename="camel"):
+    """What a job holds while it is placed. Totals for all its units; sizes in bytes, networks in bytes/s."""
+
+    kind: Kind
+    units: int
+    flavor: str
+    cpus: int
+    memory: int
+    ephemeral_storage: int
+    public_network: int = 0
+    private_network: int = 0
+    gpu_brand: str | None = None
+    gpu_model: str | None = None
+    gpu_memory: int | None = None
+
+    @property
+    def gpus(self) -> int:
+        return self.units if self.kind == "gpu" else 0
+
+
+class JobSpec(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """Everything the supervisor needs to run a job, and everything a read of it answers."""
+
+    image: str
+    name: str
+    command: tuple[str, ...] = ()
+    env: tuple[EnvVar, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    resources: Resources
+    labels: dict[str, str] = {}
+    timeout: int = DEFAULT_TIMEOUT_S
+    timeout_auto_restart: bool = False
+    default_http_port: int = DEFAULT_HTTP_PORT
+    unsecure_http: bool = False
+    grpc_port: int | None = None
+    read_user: str | None = None
+    shutdown: str | None = None

@@ -1,0 +1,153 @@
+"""Reading the volumes of a specification: sources, permissions, mount paths that do not collide."""
+
+from __future__ import annotations
+
+import re
+
+from service.domain.asked import DataStoreAsked, PrivateSwiftAsked, SourceAsked, VolumeAsked
+from service.domain.spec import Permission, Place, Volume
+from service.errors import Invalid
+
+MAX_VOLUMES = 32
+MAX_PATH_BYTES = 1024
+
+#: Parts of a container's file system that the kernel or the engine provides.
+RESERVED = ("/proc", "/sys", "/dev")
+
+_ALIAS = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_CONTAINER = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]\Z")
+_PERMISSIONS = {"R": Permission.RO, "RO": Permission.RO, "RW": Permission.RW, "RWD": Permission.RWD}
+
+_SOURCES = (
+    ("data_store", "dataStore"),
+    ("private_swift", "privateSwift"),
+    ("public_git", "publicGit"),
+    ("public_swift", "publicSwift"),
+    ("standalone", "standalone"),
+)
+
+
+def read_volumes(asked: list[VolumeAsked]) -> tuple[Volume, ...]:
+    """Check every volume and that no two of them share a path or lie in one another."""
+    if len(asked) > MAX_VOLUMES:
+        raise Invalid("volumes", f"{len(asked)} volumes", f"at most {MAX_VOLUMES}")
+    volumes = tuple(_volume(f"volumes[{index}]", volume) for index, volume in enumerate(asked))
+    for index, volume in enumerate(volumes):
+        for earlier, other in enumerate(volumes[:index]):
+            _refuse_overlap(index, volume.mount_path, earlier, other.mount_path)
+    return volumes
+
+
+def _refuse_overlap(index: int, path: str, earlier: int, other: str) -> None:
+    field = f"volumes[{index}].mountPath"
+    if path == other:
+        raise Invalid(field, path, f"volumes[{earlier}] is mounted there already; paths must differ")
+    if path.startswith(other + "/") or other.startswith(path + "/"):
+        raise Invalid(
+            field, path, f"it overlaps {other} of volumes[{earlier}]; one must not lie in the other"
+        )
+
+
+def _volume(field: str, asked: VolumeAsked) -> Volume:
+    permission = _PERMISSIONS.get(asked.permission.upper())
+    if permission is None:
+        raise Invalid(f"{field}.permission", asked.permission, "RO (or R), RW or RWD")
+    source = _source(field, asked)
+    target = _target(field, asked)
+    if target is not None and permission is Permission.RO:
+        raise Invalid(f"{field}.targetDataStore", target.alias, "a volume that is RO is never pushed")
+    return Volume(
+        mount_path=mount_path(f"{field}.mountPath", asked.mount_path),
+        permission=permission,
+        source=source,
+        target=target,
+        cache=bool(asked.cache),
+    )
+
+
+def mount_path(field: str, path: str) -> str:
+    """An absolute path in its plain form, without a trailing slash."""
+    if not path.startswith("/"):
+        raise Invalid(field, path, "an absolute path, such as /workspace/data")
+    plain = path.rstrip("/")
+    segments = plain.split("/")[1:]
+    if not plain:
+        raise Invalid(field, path, "a path below /, such as /workspace/data")
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise Invalid(field, path, "a path without empty, '.' or '..' parts")
+    if len(path.encode()) > MAX_PATH_BYTES or any(ord(char) < 32 or char in ",:" for char in path):
+        raise Invalid(field, path, f"at most {MAX_PATH_BYTES} bytes, without ',', ':' and control characters")
+    if f"/{segments[0]}" in RESERVED:
+        raise Invalid(field, path, f"not in {', '.join(RESERVED)}")
+    return plain
+
+
+def _source(field: str, asked: VolumeAsked) -> Place | None:
+    base: SourceAsked = asked
+    if asked.volume_source is not None:
+        if _named(asked):
+            raise Invalid(f"{field}.volumeSource", _named(asked), "name the source once, in it or beside it")
+        base, field = asked.volume_source, f"{field}.volumeSource"
+    named = _named(base)
+    if len(named) != 1:
+        raise Invalid(
+            field, named or None, "a volume has exactly one source: dataStore, privateSwift or standalone"
+        )
+    if base.data_store is not None:
+        return _place(f"{field}.dataStore", base.data_store)
+    if base.private_swift is not None:
+        return _swift_place(f"{field}.privateSwift", base.private_swift)
+    if base.standalone is not None:
+        return None
+    raise Invalid(
+        f"{field}.{named[0]}", named[0], "this version offers dataStore, privateSwift and standalone"
+    )
+
+
+def _named(source: SourceAsked) -> list[str]:
+    return [wire for name, wire in _SOURCES if getattr(source, name) is not None]
+
+
+def _target(field: str, asked: VolumeAsked) -> Place | None:
+    if asked.target_data_store is not None and asked.target_private_swift is not None:
+        raise Invalid(f"{field}.targetDataStore", "two targets", "name one target")
+    if asked.target_data_store is not None:
+        return _place(f"{field}.targetDataStore", asked.target_data_store)
+    if asked.target_private_swift is not None:
+        return _swift_place(f"{field}.targetPrivateSwift", asked.target_private_swift)
+    return None
+
+
+def _swift_place(field: str, asked: PrivateSwiftAsked) -> Place:
+    return _place(
+        field,
+        DataStoreAsked(
+            alias=asked.region, container=asked.container, prefix=asked.prefix, archive=asked.archive
+        ),
+        alias_field="region",
+    )
+
+
+def _place(field: str, asked: DataStoreAsked, alias_field: str = "alias") -> Place:
+    if asked.archive:
+        raise Invalid(f"{field}.archive", asked.archive, "archives are not offered by this version")
+    check_alias(f"{field}.{alias_field}", asked.alias)
+    check_container(f"{field}.container", asked.container)
+    prefix = (asked.prefix or "").lstrip("/")
+    if len(prefix.encode()) > MAX_PATH_BYTES or any(ord(char) < 32 for char in prefix):
+        raise Invalid(f"{field}.prefix", prefix, f"at most {MAX_PATH_BYTES} bytes, no control characters")
+    if any(segment in (".", "..") for segment in prefix.split("/")) or "//" in prefix:
+        raise Invalid(f"{field}.prefix", prefix, "a prefix without empty, '.' or '..' parts")
+    return Place(asked.alias, asked.container, prefix)
+
+
+def check_alias(field: str, alias: str) -> None:
+    if not _ALIAS.match(alias):
+        raise Invalid(field, alias, "letters, digits, '-', '_' and '.', at most 63")
+
+
+def check_container(field: str, container: str) -> None:
+    if not _CONTAINER.match(container):
+        raise Invalid(
+            field, container, "3 to 63 letters, digits, '-', '_' and '.', not at either end '.', '-', '_'"
+        )

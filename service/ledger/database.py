@@ -1,0 +1,97 @@
+"""Connections to Postgres: one way to make them, with the service's role and schema.
+
+Driver errors leave this package as `Unavailable`; everything else of asyncpg is a programming error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import asyncpg
+
+from service.errors import Misconfigured, Unavailable
+
+SCHEMA = "jobyard"
+SERVICE_ROLE = "jobyard_service"
+CONNECT_TIMEOUT_S = 10
+COMMAND_TIMEOUT_S = 30
+
+#: What a lost, refused or restarting server looks like through asyncpg.
+LOST: tuple[type[Exception], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+)
+
+#: The same, also where it was translated already: worth another try.
+PASSING: tuple[type[Exception], ...] = (Unavailable, *LOST)
+
+
+async def connect(url: str, *, admin: bool = False) -> asyncpg.Connection:
+    """One connection. `admin` keeps the URL's own role, for migrations and rebuilds."""
+    settings = _settings(admin)
+    with translated():
+        return await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings=settings,
+        )
+
+
+@asynccontextmanager
+async def pool(url: str, *, most: int) -> AsyncIterator[asyncpg.Pool]:
+    """A pool for reads. Writes go through the one writer of the process."""
+    with translated():
+        made = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=most,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings=_settings(admin=False),
+        )
+    try:
+        yield made
+    finally:
+        await close(made)
+
+
+async def close(made: Any) -> None:
+    """Close a pool or a connection, and cut it when the server does not answer."""
+    try:
+        async with asyncio.timeout(5):
+            await made.close()
+    except LOST:
+        made.terminate()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn a lost connection into `Unavailable`, and what cannot work into `Misconfigured`."""
+    try:
+        yield
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise Misconfigured(f"Postgres refused the connection: {error}") from error
+    except asyncpg.UndefinedObjectError as error:
+        raise Misconfigured(
+            f"Postgres knows no role {SERVICE_ROLE}: run `jobyard migrate` with a role that may create it"
+        ) from error
+    except LOST as error:
+        raise Unavailable(f"Postgres did not answer ({type(error).__name__})") from error
+
+
+def _settings(admin: bool) -> dict[str, str]:
+    settings = {"search_path": SCHEMA, "timezone": "UTC", "application_name": "jobyard"}
+    return settings if admin else settings | {"role": SERVICE_ROLE}

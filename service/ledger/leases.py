@@ -1,0 +1,47 @@
+"""The lease of an engine: one supervisor at a time, told apart by an epoch that only rises.
+
+The lease says who should act; the epoch, checked under the head lock by every command, says whose word
+counts. So a supervisor that was stopped past its lease can do no harm when it goes on.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from service.ledger.database import translated
+from sql import queries
+
+_SQL = queries("leases")
+
+
+class Lease(NamedTuple):
+    """A lease that is ours. `absent_since` is when the holder before us was last seen, if there was one."""
+
+    engine: str
+    holder: str
+    epoch: int
+    absent_since: datetime | None
+
+
+async def take(source: Any, engine: str, holder: str, ttl_s: float, *, holder_is_gone: bool) -> Lease | None:
+    """Take the lease when it is free, over, or when its holder is known to be gone; None otherwise."""
+    with translated():
+        async with source.transaction():
+            before = await source.fetchrow(_SQL.look, engine)
+            epoch = await source.fetchval(_SQL.take, engine, holder, ttl_s, holder_is_gone)
+    if epoch is None:
+        return None
+    return Lease(engine, holder, epoch, before["renewed_at"] if before else None)
+
+
+async def renew(source: Any, lease: Lease, ttl_s: float) -> bool:
+    """Hold on to it; False when it is no longer ours."""
+    with translated():
+        return (await source.fetchval(_SQL.renew, lease.engine, lease.holder, lease.epoch, ttl_s)) is not None
+
+
+async def release(source: Any, lease: Lease) -> None:
+    """Give it back at once, so that the next one need not wait."""
+    with translated():
+        await source.execute(_SQL.release, lease.engine, lease.holder, lease.epoch)

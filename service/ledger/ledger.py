@@ -1,0 +1,176 @@
+"""The ledger as the rest of the service knows it: submit commands, read, follow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from projections.billing import Run
+from projections.catalogue import FOLDS
+from service.domain.commands import Command, Submission
+from service.domain.directory import PriceBook, Project, Token
+from service.domain.events import Event
+from service.domain.job import Job
+from service.domain.quota import Quota
+from service.domain.states import LIVE, State
+from service.errors import NotFound
+from service.ledger import database, read
+from service.ledger.database import translated
+from service.ledger.follow import Listener, follow
+from service.ledger.keys import Keys
+from service.ledger.writer import Receipt, Writer
+from service.vault import MasterKey
+from sql import queries
+
+_SQL = queries("reads")
+_LIVE = sorted(LIVE)
+
+
+class Ledger:
+    """One process's access to the ledger. Open it with `Ledger.open`."""
+
+    def __init__(self, pool: asyncpg.Pool, writer: Writer, listener: Listener, keys: Keys) -> None:
+        self.pool = pool
+        self.listener = listener
+        self.keys = keys
+        self._writer = writer
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, master: MasterKey, *, readers: int = 8) -> AsyncIterator[Ledger]:
+        """Connect, and write and listen until the context ends."""
+
+        async def connect() -> asyncpg.Connection:
+            return await database.connect(url)
+
+        async with database.pool(url, most=readers) as pool:
+            listener = Listener(connect)
+            writer = Writer(connect, on_append=lambda _events: listener.hint())
+            tasks = [asyncio.create_task(writer.run()), asyncio.create_task(listener.run())]
+            try:
+                yield cls(pool, writer, listener, Keys(pool, master))
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def submit(
+        self,
+        command: Command,
+        *,
+        actor: str,
+        command_id: UUID | None = None,
+        request_id: str | None = None,
+        digest: bytes | None = None,
+    ) -> Receipt:
+        """Carry out one command. Raises the `Rejected` that refused it, or `Unavailable`."""
+        return await self._writer.submit(
+            Submission(
+                id=command_id or uuid4(),
+                command=command,
+                actor=actor,
+                request_id=request_id,
+                digest=digest,
+            )
+        )
+
+    # -- reads --------------------------------------------------------------------------------------
+
+    async def head(self) -> read.Head:
+        return await read.head(self.pool)
+
+    async def job(self, job: UUID, project: str | None = None) -> Job:
+        """One job. Raises `NotFound` when it is not there, deleted, or in another project."""
+        found: Job | None = await self._one("status", _SQL.job, str(job))
+        if found is None or found.deleted or project not in (None, found.project):
+            raise NotFound(f"there is no job {job}")
+        return found
+
+    async def job_as_of(self, job: UUID, position: int) -> Job | None:
+        """A job as it was right after the event at a position, by the same fold."""
+        row: Job | None = None
+        status = FOLDS["status"]
+        after = 0
+        while events := await read.page(self.pool, after, upto=position, job=job):
+            for event in events:
+                if status.key(event) is not None:
+                    row = status.evolve(row, event)
+            after = events[-1].position
+        return row
+
+    async def jobs(
+        self, project: str, *, states: Iterable[State] | None = None, limit: int, offset: int = 0
+    ) -> tuple[list[Job], int]:
+        """A page of a project's jobs, newest first, and how many there are in all."""
+        wanted = [str(state) for state in states] if states is not None else None
+        with translated():
+            total = await self.pool.fetchval(_SQL.count_jobs, project, wanted)
+        rows = await self._many("status", _SQL.jobs, project, wanted, limit, offset)
+        return rows, total
+
+    async def live_jobs(self) -> list[Job]:
+        """Every job that has not ended, of all projects, and ended ones with a push ordered."""
+        return await self._many("status", _SQL.live_jobs, _LIVE)
+
+    async def quota(self, project: str) -> Quota:
+        found: Quota | None = await self._one("quota", _SQL.quota, project)
+        if found is None:
+            raise NotFound(f"there is no project {project}")
+        return found
+
+    async def project(self, project: str) -> Project | None:
+        found: Project | None = await self._one("projects", _SQL.project, project)
+        return found
+
+    async def projects(self) -> list[Project]:
+        return await self._many("projects", _SQL.projects)
+
+    async def token_by_hash(self, sha256: str) -> Token | None:
+        """The token whose value has this SHA-256 (hex), revoked or not."""
+        found: Token | None = await self._one("tokens", _SQL.token_by_hash, sha256)
+        return found
+
+    async def tokens(self, project: str) -> list[Token]:
+        return await self._many("tokens", _SQL.tokens, project)
+
+    async def runs(self, job: UUID) -> list[Run]:
+        """The bill of each run of a job, in order."""
+        return await self._many("billing", _SQL.runs_of_job, str(job))
+
+    async def prices(self) -> PriceBook:
+        found: PriceBook | None = await self._one("prices", _SQL.prices)
+        return found or PriceBook()
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        with translated():
+            found: datetime = await self.pool.fetchval(_SQL.now)
+        return found
+
+    async def events(
+        self, after: int = 0, *, limit: int = read.PAGE, job: UUID | None = None, project: str | None = None
+    ) -> list[Event]:
+        return await read.page(self.pool, after, limit=limit, job=job, project=project)
+
+    def follow(
+        self, after: int, *, job: UUID | None = None, project: str | None = None
+    ) -> AsyncIterator[list[Event]]:
+        """Every event after a position, in order, each once, for ever."""
+        return follow(self.pool, self.listener, after, job=job, project=project)
+
+    async def _one(self, fold: str, statement: str, *arguments: Any) -> Any:
+        with translated():
+            row = await self.pool.fetchval(statement, *arguments)
+        return None if row is None else FOLDS[fold].decoder.decode(row)
+
+    async def _many(self, fold: str, statement: str, *arguments: Any) -> list[Any]:
+        with translated():
+            records = await self.pool.fetch(statement, *arguments)
+        decode = FOLDS[fold].decoder.decode
+        return [decode(record["row"]) for record in records]

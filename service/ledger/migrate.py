@@ -1,0 +1,50 @@
+"""Migrations: forward only, each in a transaction of its own, under a lock, never changed once applied."""
+
+from __future__ import annotations
+
+import structlog
+
+from service.errors import Misconfigured
+from service.ledger.database import close, connect, translated
+from sql import migrations, queries
+
+_SQL = queries("migrate")
+_log = structlog.get_logger()
+
+
+async def migrate(url: str) -> list[int]:
+    """Bring the schema at `url` up to date; the versions applied now. Safe to run at once from many places.
+
+    Raises `Misconfigured` when the database has a migration that this version does not know, or one
+    whose text was changed.
+    """
+    connection = await connect(url, admin=True)
+    applied: list[int] = []
+    try:
+        with translated():
+            async with connection.transaction():
+                await connection.execute(_SQL.lock)
+                await connection.execute(_SQL.prepare)
+            for migration in migrations():
+                async with connection.transaction():
+                    await connection.execute(_SQL.lock)
+                    known = {row["version"]: row for row in await connection.fetch(_SQL.applied)}
+                    newest = migrations()[-1].version
+                    if known and max(known) > newest:
+                        raise Misconfigured(
+                            f"the database is at schema {max(known)}; this version knows {newest}: upgrade it"
+                        )
+                    if migration.version in known:
+                        if known[migration.version]["sha256"] != migration.sha256:
+                            raise Misconfigured(
+                                f"migration {migration.version} was changed after it had been applied"
+                            )
+                        continue
+                    await connection.execute(migration.text)
+                    await connection.execute(_SQL.record, migration.version, migration.name, migration.sha256)
+                    applied.append(migration.version)
+    finally:
+        await close(connection)
+    if applied:
+        _log.info("migrated", versions=applied)
+    return applied

@@ -1,0 +1,78 @@
+"""Verifying the ledger: recompute the chain and name the first event that does not hold."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from service.domain.events import BODIES, decode_body
+from service.errors import LedgerCorrupt
+from service.ledger.chain import GENESIS, Sealing, link, sealing_of
+from service.ledger.database import translated
+from service.ledger.read import END, PAGE
+from sql import queries
+
+_SQL = queries("ledger")
+
+
+class Verified(NamedTuple):
+    """A ledger that holds: how many events, and the hash of the last."""
+
+    events: int
+    hash: bytes
+
+
+class Checker:
+    """Feed it every event in order; it raises `LedgerCorrupt` at the first that does not hold."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.hash = GENESIS
+
+    def check(self, event: Sealing, stored: bytes) -> None:
+        expected = self.position + 1
+        if event.position != expected:
+            raise LedgerCorrupt(
+                expected, f"event {expected} is missing: {event.position} follows {self.position}"
+            )
+        computed = link(self.hash, event)
+        if computed != stored:
+            raise LedgerCorrupt(expected, f"event {expected} ({event.type}) does not match its hash")
+        if event.type in BODIES:
+            _check_readable(event)
+        self.position, self.hash = expected, stored
+
+
+def _check_readable(event: Sealing) -> None:
+    """The stored text must read as its type."""
+    try:
+        decode_body(event.type, bytes(event.data))
+    except msgspec.MsgspecError as error:
+        raise LedgerCorrupt(event.position, f"event {event.position} cannot be read: {error}") from error
+
+
+async def verify(connection: Any) -> Verified:
+    """Verify a whole ledger, in one snapshot. Raises `LedgerCorrupt` with the first bad position."""
+    checker = Checker()
+    with translated():
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            head = await connection.fetchrow(_SQL.head)
+            while records := await connection.fetch(_SQL.read_after, checker.position, END, PAGE):
+                for record in records:
+                    checker.check(_readable(record), record["hash"])
+    if checker.position != head["position"] or checker.hash != head["hash"]:
+        first = checker.position + 1
+        raise LedgerCorrupt(
+            first,
+            f"event {first} is missing: the events end at {checker.position}, the head at {head['position']}",
+        )
+    return Verified(checker.position, checker.hash)
+
+
+def _readable(record: Any) -> Sealing:
+    try:
+        return sealing_of(record)
+    except (ValueError, AttributeError) as error:
+        position = record["position"]
+        raise LedgerCorrupt(position, f"event {position} cannot be read: {error}") from error

@@ -1,0 +1,131 @@
+"""Sealing secrets: AES-256-GCM under a key of the project, which itself lies sealed under the master key.
+
+The master key is outside the database; the project's key is outside the ledger. What is bound into each
+box as associated data is the project, so that a ciphertext cannot be moved to another one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from service.domain.spec import Sealed
+from service.errors import Misconfigured, Unavailable
+
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class Secret(str):
+    """Text that must not be shown. Its repr says so; formatting it is the only way to read it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+class ProjectKey:
+    """The key of one project."""
+
+    def __init__(self, key_id: str, project: str, key: bytes) -> None:
+        self.id = key_id
+        self._bound = f"jobyard/{project}".encode()
+        self._key = key
+        self._cipher = AESGCM(key)
+
+    def __repr__(self) -> str:
+        return f"ProjectKey({self.id!r})"
+
+    def seal(self, text: str) -> Sealed:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        box = self._cipher.encrypt(nonce, text.encode(), self._bound)
+        return Sealed(self.id, base64.b64encode(nonce).decode(), base64.b64encode(box).decode())
+
+    def open(self, sealed: Sealed) -> Secret:
+        """The text again. Raises `Misconfigured` when the box is not of this key, or was changed."""
+        if sealed.key_id != self.id:
+            raise Misconfigured(f"a secret is sealed under key {sealed.key_id}, not {self.id}")
+        try:
+            text = self._cipher.decrypt(
+                base64.b64decode(sealed.nonce), base64.b64decode(sealed.box), self._bound
+            )
+        except (InvalidTag, binascii.Error, ValueError) as error:
+            raise Misconfigured(f"a secret under key {self.id} cannot be opened") from error
+        return Secret(text.decode())
+
+    def digest(self, *parts: bytes) -> bytes:
+        """A keyed digest of a request: it tells a repeat from another one, and gives away no secret in it."""
+        mac = hmac.new(self._key, digestmod="sha256")
+        for part in parts:
+            mac.update(len(part).to_bytes(8, "big"))
+            mac.update(part)
+        return mac.digest()
+
+
+class MasterKey:
+    """Seals the projects' keys."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise Misconfigured(f"the master key must be {KEY_BYTES} bytes")
+        self._cipher = AESGCM(key)
+
+    def __repr__(self) -> str:
+        return "MasterKey(...)"
+
+    def wrap(self, project: str, key: bytes) -> tuple[bytes, bytes]:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce, self._cipher.encrypt(nonce, key, project.encode())
+
+    def unwrap(self, project: str, nonce: bytes, box: bytes) -> bytes:
+        try:
+            return self._cipher.decrypt(nonce, box, project.encode())
+        except InvalidTag as error:
+            raise Misconfigured(
+                f"the key of project {project} was sealed under another master key than this one"
+            ) from error
+
+
+def new_key() -> bytes:
+    return secrets.token_bytes(KEY_BYTES)
+
+
+def master_key(configured: str | None, path: Path) -> MasterKey:
+    """The configured key (base64), or the one kept in `path`, which is made when there is none."""
+    if configured:
+        try:
+            return MasterKey(base64.b64decode(configured, validate=True))
+        except binascii.Error as error:
+            raise Misconfigured("JOBYARD_MASTER_KEY must be 32 bytes in base64") from error
+    try:
+        return MasterKey(path.read_bytes())
+    except FileNotFoundError:
+        return MasterKey(_made(path))
+    except OSError as error:
+        raise Unavailable(f"the master key {path} cannot be read: {error.strerror}") from error
+
+
+def _made(path: Path) -> bytes:
+    """Write a new key so that it is there whole or not at all, and so that the first of two wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(new_key())
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # another process made it first: its key counts
+    finally:
+        draft.unlink()
+    return path.read_bytes()

@@ -1,0 +1,33 @@
+-- name: load
+SELECT f.fold, f.key, f.row
+FROM unnest($1::text[], $2::text[]) AS wanted (fold, key)
+JOIN folds f ON f.fold = wanted.fold AND f.key = wanted.key
+
+-- name: save
+INSERT INTO folds (fold, key, position, row)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[])
+ON CONFLICT (fold, key) DO UPDATE SET position = excluded.position, row = excluded.row
+
+-- name: make_shadow
+-- A temporary table hides the real one of the same name, so that every statement here works on the shadow.
+CREATE TEMPORARY TABLE folds (fold text, key text, position bigint, row jsonb, PRIMARY KEY (fold, key))
+
+-- name: drop_shadow
+DROP TABLE IF EXISTS pg_temp.folds
+
+-- name: differences
+SELECT coalesce(live.key, shadow.key) AS key, live.row AS live, shadow.row AS rebuilt
+FROM (SELECT key, row FROM jobyard.folds WHERE fold = $1) live
+FULL JOIN (SELECT key, row FROM pg_temp.folds WHERE fold = $1) shadow ON shadow.key = live.key
+WHERE live.row IS DISTINCT FROM shadow.row
+ORDER BY 1 LIMIT $2
+
+-- name: count_rows
+SELECT count(*) FROM pg_temp.folds WHERE fold = $1
+
+-- name: clear_live
+DELETE FROM jobyard.folds WHERE fold = $1
+
+-- name: swap_in
+INSERT INTO jobyard.folds (fold, key, position, row)
+SELECT fold, key, position, row FROM pg_temp.folds WHERE fold = $1

@@ -1,0 +1,23 @@
+-- name: renew
+UPDATE leases
+SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => $4)
+WHERE engine = $1 AND holder = $2 AND epoch = $3
+RETURNING epoch
+
+-- name: look
+SELECT engine, epoch, holder, renewed_at, expires_at, expires_at <= clock_timestamp() AS expired
+FROM leases WHERE engine = $1
+
+-- name: take
+-- $4: whether the holder is known to be gone, because its host-local lock was free.
+INSERT INTO leases (engine, epoch, holder, renewed_at, expires_at)
+VALUES ($1, 1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
+ON CONFLICT (engine) DO UPDATE
+SET epoch = leases.epoch + 1, holder = excluded.holder,
+    renewed_at = excluded.renewed_at, expires_at = excluded.expires_at
+WHERE leases.expires_at <= clock_timestamp() OR $4::boolean
+RETURNING epoch
+
+-- name: release
+UPDATE leases SET expires_at = clock_timestamp(), renewed_at = clock_timestamp()
+WHERE engine = $1 AND holder = $2 AND epoch = $3
