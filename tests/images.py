@@ -47,6 +47,21 @@ def image_id(name: str) -> str:
     return str(json.loads(_request("GET", f"/images/{name}/json")[1])["Id"])
 
 
+def make_network(name: str) -> str:
+    """A bridge for tests, so that they need no default bridge; answers its id."""
+    body = json.dumps({"Name": name, "Driver": "bridge", "CheckDuplicate": True}).encode()
+    status, answer = _request("POST", "/networks/create", body, "application/json")
+    if status != 201:
+        raise RuntimeError(f"network {name} failed: {status} {answer!r}")
+    return str(json.loads(answer)["Id"])
+
+
+def remove_network(network: str) -> None:
+    status, answer = _request("DELETE", f"/networks/{network}")
+    if status != 204:
+        raise RuntimeError(f"network {network} is still there: {status} {answer!r}")
+
+
 def _root_filesystem() -> bytes:
     found = shutil.which("busybox")
     if found is None:
@@ -77,10 +92,12 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(docker_socket())
 
 
-def _request(method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def _request(
+    method: str, path: str, body: bytes | None = None, kind: str = "application/x-tar"
+) -> tuple[int, bytes]:
     connection = _UnixConnection("localhost")
     try:
-        connection.request(method, path, body, {"Content-Type": "application/x-tar"} if body else {})
+        connection.request(method, path, body, {"Content-Type": kind} if body else {})
         reply = connection.getresponse()
         return reply.status, reply.read()
     finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -10,13 +11,21 @@ import pytest
 from service.supervisor.containers import DockerEngine
 from service.supervisor.engine import Engine
 from service.supervisor.fake_engine import FakeEngine
-from tests.images import BUSYBOX, import_busybox
+from tests.images import BUSYBOX, import_busybox, make_network, remove_network
 from tests.supervisor.lab import Lab
 
 
 @pytest.fixture(scope="session")
 def busybox() -> str:
     return import_busybox()
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[str]:
+    """A bridge of this test session's own."""
+    made = make_network(f"jobyard-test-{os.getpid()}")
+    yield made
+    remove_network(made)
 
 
 @pytest.fixture
@@ -27,18 +36,18 @@ async def docker(busybox: str) -> AsyncIterator[DockerEngine]:
 
 
 @pytest.fixture
-async def lab(docker: DockerEngine) -> AsyncIterator[Lab]:
+async def lab(docker: DockerEngine, network: str) -> AsyncIterator[Lab]:
     """Containers on the real engine."""
-    lab = Lab(docker)
+    lab = Lab(docker, network)
     yield lab
     await lab.clean()
 
 
 @pytest.fixture(params=["docker", "fake"])
-async def either(request: pytest.FixtureRequest, busybox: str) -> AsyncIterator[Lab]:
+async def either(request: pytest.FixtureRequest, busybox: str, network: str) -> AsyncIterator[Lab]:
     """Containers on the real engine and, in a second round, on the fake."""
     engine: Engine = DockerEngine() if request.param == "docker" else _fake()
-    lab = Lab(engine)
+    lab = Lab(engine, network)
     yield lab
     await lab.close()
 

@@ -47,8 +47,9 @@ NOT_THERE = Behaviour(("no-such-program",), Script(ticks=0, exit_code=127, outpu
 class Lab:
     """Containers of one test, all labelled alike, so that `clean` finds every one."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, network: str) -> None:
         self.engine = engine
+        self.network = network
         self.key = uuid4().hex[:12]
         self._made = 0
         self._closed = False
@@ -64,6 +65,7 @@ class Lab:
             image=BUSYBOX,
             command=behaviour.command,
             labels={LABEL: self.key},
+            network=self.network,
             nano_cpus=0,
             memory_bytes=64 * 1024**2,
             pids_limit=64,

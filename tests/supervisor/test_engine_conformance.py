@@ -18,8 +18,7 @@ from service.errors import (
     Unavailable,
 )
 from service.supervisor.engine import spec_hash
-from service.supervisor.wire import Wire
-from tests.images import BUSYBOX
+from tests.images import BUSYBOX, remove_network
 from tests.supervisor.lab import (
     DONE,
     FAILS_3,
@@ -202,7 +201,9 @@ async def test_a_network_is_made_once(either: Lab) -> None:
             await either.engine.ensure_network(name, {LABEL: "of somebody else"})
         await either.ended(DONE, network=first)
     finally:
-        await remove_network(either, first)
+        await either.clean()
+        if either.is_real:
+            remove_network(first)
 
 
 async def test_gpus_need_a_driver(either: Lab) -> None:
@@ -229,11 +230,3 @@ async def test_a_closed_engine_is_unavailable_to_its_listeners(either: Lab) -> N
         with pytest.raises(Unavailable):
             while True:
                 await anext(events)
-
-
-async def remove_network(lab: Lab, network: str) -> None:
-    if lab.is_real:
-        wire = Wire()
-        answer = await wire.call("DELETE", f"/networks/{network}")
-        await wire.close()
-        assert answer.status == 204
