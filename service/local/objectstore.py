@@ -19,6 +19,7 @@ from service.local.apt import Say
 from service.local.processes import Process
 
 _START_TIMEOUT_S = 30
+_PORT_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ObjectStore:
         self._process = processes.adopt("rclone", self.state / "s3.pid")
         if self._process is not None:
             self.say(f"Taking over the object store of an earlier run (process {self._process.pid})")
-        elif not _is_free(self._kept.port):
+        elif not await _becomes_free(self._kept.port):
             before, self._kept.port = self._kept.port, _free_port()
             self.say(
                 f"Port {before} of the object store is taken by another program: it is now"
@@ -145,6 +146,16 @@ def _is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
+    return True
+
+
+async def _becomes_free(port: int) -> bool:
+    """Waits a little: the kernel closes the port of a server that was killed a moment after its end."""
+    deadline = time.monotonic() + _PORT_TIMEOUT_S
+    while not _is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
     return True
 
 

@@ -155,13 +155,17 @@ def running(name: str, pid: int) -> Process | None:
 
 
 def start_time(pid: int, *, even_a_zombie: bool = False) -> int | None:
-    """Field 22 of /proc/<pid>/stat, or None if no such process runs. A zombie has ended: None as well."""
+    """Field 22 of /proc/<pid>/stat, or None if no such process runs.
+
+    A zombie has ended, so None as well; but not one whose other threads still run, and hold its ports.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    state = stat.rpartition(")")[2].split()[0]
-    return None if state in "ZX" and not even_a_zombie else _field_22(stat)
+    fields = stat.rpartition(")")[2].split()
+    has_ended = fields[0] == "X" or (fields[0] == "Z" and int(fields[17]) <= 1)  # field 20: threads
+    return None if has_ended and not even_a_zombie else _field_22(stat)
 
 
 def command_line(pid: int) -> bytes:
