@@ -184,6 +184,8 @@ class _Build:
         quiet = ("--quiet", "--no-input", "--disable-pip-version-check", "--no-warn-script-location")
         done = _run([str(self.environment.python), "-m", "pip", "install", *quiet, *arguments])
         if done.returncode != 0:
+            # pip has undone its own work, so the environment is whole, only not up to date.
+            self.environment.unfinished.unlink()
             print(done.stdout, file=sys.stderr, end="")
             raise Misconfigured(f"pip install failed: {_last_line(done.stdout)}")
 

@@ -97,6 +97,21 @@ async def test_one_that_was_killed_half_way_is_made_anew(clone: Environment) -> 
     assert not remnant.exists(), "what was half done was not built upon"
 
 
+async def test_one_that_pip_refused_to_fill_is_kept_and_filled_by_the_next_run(clone: Environment) -> None:
+    lock = clone.lock_file("run")
+    lock.write_text("no-hash-is-given==1\n")
+    refused = await _begin(clone)
+    _, stderr = await refused.communicate()
+    assert refused.returncode != 0 and b"Misconfigured: pip install failed: " in stderr
+    kept = clone.folder / "kept"
+    kept.touch()
+
+    lock.write_text("# nothing is needed\n")
+    run = await _begin(clone)
+    await run.communicate()
+    assert clone.is_ready("run") and kept.exists()
+
+
 def test_ready_means_these_locks_this_place_and_enough_packages(clone: Environment, tmp_path: Path) -> None:
     assert not clone.is_ready("run"), "nothing is there"
     _pretend_installed(clone, "run")

@@ -1,0 +1,57 @@
+"""The `test` command: what it runs ends in order when it is stopped, and the tests find the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.errors import Misconfigured
+from service.local import check
+from service.local.objectstore import S3Access
+from service.local.parts import Parts
+
+_CHILD = """
+import sys, time
+try:
+    open(sys.argv[1], "w").write("up")
+    time.sleep(1000)
+except KeyboardInterrupt:
+    open(sys.argv[1], "w").write("ended in order")
+    raise SystemExit(3)
+"""
+
+
+async def test_a_check_that_is_stopped_may_end_in_order(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    running = asyncio.create_task(check._run([sys.executable, "-c", _CHILD, str(told)], tmp_path, {}))
+    async with asyncio.timeout(10):
+        while not told.exists() or told.read_text() != "up":
+            await asyncio.to_thread(lambda: None)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert told.read_text() == "ended in order"
+
+
+async def test_a_check_answers_its_exit_code_and_sees_its_variables(tmp_path: Path) -> None:
+    script = "import os; raise SystemExit(int(os.environ['CODE']))"
+    assert await check._run([sys.executable, "-c", script], tmp_path, {"CODE": "5"}) == 5
+
+
+def test_the_tests_are_told_where_the_parts_are() -> None:
+    s3 = S3Access("http://127.0.0.1:1", "key", "secret", "here")
+    told = check.variables(Parts("url", "unix:///sock", True, s3))
+    assert told["JOBYARD_TEST_DATABASE_URL"] == "url"
+    assert told["JOBYARD_TEST_DOCKER_HOST"] == "unix:///sock"
+    assert json.loads(told["JOBYARD_TEST_S3"]) == {
+        "endpoint": "http://127.0.0.1:1",
+        "accessKey": "key",
+        "secretKey": "secret",
+        "region": "here",
+    }
+    with pytest.raises(Misconfigured, match="need an object store"):
+        check.variables(Parts("url", "unix:///sock", True, None))
