@@ -53,13 +53,14 @@ def ensure(name: str, record: Path) -> Bridge:
         if kept is None or any(kept.overlaps(other) for other in used):
             kept = _choose(name, used)
         bridge = Bridge(name, kept)
+        # First the record: whoever cleans up after a kill finds the link by it.
+        record.write_bytes(msgspec.json.encode({"bridge": name, "subnet": str(kept)}))
         if not Path(f"/sys/class/net/{name}").exists():
             _ip("link", "add", name, "type", "bridge")
         if bridge.address not in _addresses(name):
             _ip("-4", "addr", "flush", "dev", name)
             _ip("addr", "add", bridge.address, "dev", name)
         _ip("link", "set", name, "up")
-        record.write_bytes(msgspec.json.encode({"bridge": name, "subnet": str(kept)}))
     return bridge
 
 

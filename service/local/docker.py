@@ -59,7 +59,7 @@ class DockerEngine:
         await self._process.stop(grace_s=30)
         self._process = None
         if not in_use:
-            await asyncio.to_thread(self.remove_network)
+            await processes.in_thread(self.remove_network)
 
     def remove_network(self) -> None:
         """Removes the bridge and its rules, where there are any; no container may run any more."""
@@ -91,14 +91,14 @@ class DockerEngine:
                 " start Docker, or set DOCKER_HOST, or run as root"
             )
         if missing:
-            await asyncio.to_thread(apt.install, missing, why="a Docker Engine of our own", say=self.say)
+            await processes.in_thread(apt.install, missing, why="a Docker Engine of our own", say=self.say)
 
     async def _start_ours(self) -> None:
         self.is_ours = True
         self._run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.host = f"unix://{self._run / 'docker.sock'}"
-        link = await asyncio.to_thread(bridge.ensure, self._bridge_name, self._network_record)
+        link = await processes.in_thread(bridge.ensure, self._bridge_name, self._network_record)
         pidfile, log = self.folder / "dockerd.pid", self.folder / "dockerd.log"
         said_before = log.stat().st_size if log.exists() else 0
         self._process = processes.adopt("dockerd", pidfile)

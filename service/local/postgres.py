@@ -48,11 +48,11 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         """Starts the server, or takes over the one of an earlier run, and creates the database `jobyard`."""
-        user = await asyncio.to_thread(_server_user)
-        home = await asyncio.to_thread(self._home, user)
+        user = await processes.in_thread(_server_user)
+        home = await processes.in_thread(self._home, user)
         data = home / "data"
-        programs = await asyncio.to_thread(_programs, user, home)
-        await asyncio.to_thread(self._init, programs, data, user)
+        programs = await processes.in_thread(_programs, user, home)
+        await processes.in_thread(self._init, programs, data, user)
         # The sockets lie in the data folder if they fit: it is private already.
         self._sockets = places.for_sockets(data, _DEEPEST_SOCKET)
         places.make_private(self._sockets, user)

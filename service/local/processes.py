@@ -13,11 +13,15 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from service.errors import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
@@ -125,6 +129,19 @@ def start(
     if started is None:
         raise Unavailable(f"{name} could not be started")
     return Process(name, child.pid, started)
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As asyncio.to_thread, but when cancelled it waits for the thread before it raises.
+
+    Otherwise the thread would still be making what the caller is already cleaning up.
+    """
+    working = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
 
 
 def search_path() -> str:

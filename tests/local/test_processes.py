@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,3 +115,22 @@ async def test_a_log_that_has_grown_large_is_set_aside(tmp_path: Path) -> None:
     assert await started.ended(10)
     assert (tmp_path / "log").read_text() == "up\n"
     assert (tmp_path / "log.1").stat().st_size == 17 * 1024 * 1024
+
+
+async def test_work_in_a_thread_is_over_when_its_cancelled_caller_goes_on() -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert may_end.wait(10)
+        ended.set()
+
+    caller = asyncio.create_task(processes.in_thread(work))
+    await asyncio.to_thread(begun.wait, 10)
+    caller.cancel()
+    done, _ = await asyncio.wait([caller], timeout=0.1)
+    assert not done, "it waits for the thread"
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert ended.is_set()
