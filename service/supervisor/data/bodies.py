@@ -1,0 +1,164 @@
+"""Requests with bodies: GET, PUT and UploadPart straight over aiohttp.
+
+The S3 client proper spends over a millisecond of CPU on each call and stalls on "Expect: 100-continue";
+these three carry all the bytes, so they are signed and sent here. Everything else goes through aioboto3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from service.errors import StoreRefused, Unavailable
+from service.supervisor.data import sigv4
+from service.supervisor.data.faults import refusal
+from service.supervisor.data.keys import shown
+from service.supervisor.data.model import ObjectInfo, StoreAccess, Timing
+
+_SLICE_BYTES = 256 * 1024
+_ERROR_BYTES = 64 * 1024
+_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes to send, with their hashes. Make it by `hashed`, in a thread when it is large."""
+
+    data: bytes
+    md5: bytes
+    sha256: str
+
+
+def hashed(data: bytes, *, signed: bool) -> Body:
+    """`signed` hashes for the signature too, which plain http needs and TLS does not."""
+    sha256 = hashlib.sha256(data).hexdigest() if signed else sigv4.UNSIGNED
+    return Body(data, hashlib.md5(data, usedforsecurity=False).digest(), sha256)
+
+
+class Pulse:
+    """A deadline that moves on with every sign of life."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._deadline = asyncio.timeout(limit_s)
+
+    async def __aenter__(self) -> Pulse:
+        await self._deadline.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._deadline.__aexit__(*exc)
+
+    def beat(self) -> None:
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._limit_s)
+
+
+class Bodies:
+    """Body transfers with one store. Single attempts: the caller translates errors and retries."""
+
+    def __init__(self, access: StoreAccess, timing: Timing, session: aiohttp.ClientSession) -> None:
+        parts = urlsplit(access.endpoint)
+        self.secure = parts.scheme == "https"
+        self._access = access
+        self._timing = timing
+        self._session = session
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._base = parts.path.rstrip("/")
+        default_port = 443 if self.secure else 80
+        self._host = parts.netloc.removesuffix(f":{default_port}").rpartition("@")[2]
+
+    def _request(
+        self, method: str, path: str, query: Mapping[str, str], body: Body | None, extra: Mapping[str, str]
+    ) -> tuple[URL, dict[str, str]]:
+        now = datetime.now(UTC)
+        payload = body.sha256 if body else sigv4.EMPTY_SHA256
+        headers = {"host": self._host, "x-amz-content-sha256": payload, "x-amz-date": f"{now:%Y%m%dT%H%M%SZ}"}
+        headers.update(extra)
+        path, encoded = sigv4.encoded_path(self._base + path), sigv4.encoded_query(query)
+        headers["authorization"] = sigv4.authorization(
+            self._access, method, path, encoded, headers, payload, now
+        )
+        return URL(self._origin + path + (f"?{encoded}" if encoded else ""), encoded=True), headers
+
+    @asynccontextmanager
+    async def get(
+        self, container: str, key: str, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[tuple[ObjectInfo, AsyncIterator[bytes]]]:
+        """An object, or `length` bytes of it from `offset`, as its info and a stream of its bytes."""
+        extra = {} if length is None else {"range": f"bytes={offset}-{offset + length - 1}"}
+        url, headers = self._request("GET", f"/{container}/{key}", {}, None, extra)
+        headers["accept-encoding"] = "identity"
+        limit_s = self._timing.progress_s
+        async with asyncio.timeout(limit_s):
+            response = await self._session.get(url, headers=headers, allow_redirects=False)
+        try:
+            async with asyncio.timeout(limit_s):
+                await _expect(response, f"object {shown(key)} in {container}")
+            yield _info(key, response), _stream(response, limit_s)
+        finally:
+            response.release()  # closes the connection when the body was not read to its end
+
+    async def put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
+        """Send one object or, by `query`, one part of one. Returns the ETag."""
+        extra = {"content-md5": base64.b64encode(body.md5).decode()}
+        url, headers = self._request("PUT", f"/{container}/{key}", query, body, extra)
+        headers["content-length"] = str(len(body.data))
+        headers["content-type"] = "application/octet-stream"
+        async with Pulse(self._timing.progress_s) as pulse:
+            small = len(body.data) <= _SLICE_BYTES
+            data = body.data if small else _slices(body.data, pulse)
+            async with self._session.put(url, headers=headers, data=data, allow_redirects=False) as response:
+                await _expect(response, f"object {shown(key)} in {container}")
+                return response.headers.get("ETag", "").strip('"')
+
+
+async def _slices(data: bytes, pulse: Pulse) -> AsyncIterator[memoryview]:
+    view = memoryview(data)
+    for start in range(0, len(data), _SLICE_BYTES):
+        yield view[start : start + _SLICE_BYTES]
+        pulse.beat()
+
+
+async def _stream(response: aiohttp.ClientResponse, limit_s: float) -> AsyncIterator[bytes]:
+    """The body's bytes. The limit is on each wait for the store, never on the reader's own pace."""
+    expected = int(response.headers.get("Content-Length", "-1"))
+    got = 0
+    while True:
+        async with asyncio.timeout(limit_s):
+            chunk = await response.content.readany()
+        if not chunk:
+            break
+        got += len(chunk)
+        yield chunk
+    if expected not in (-1, got):
+        raise Unavailable("the store's answer was cut short")
+
+
+async def _expect(response: aiohttp.ClientResponse, what: str) -> None:
+    if response.status in (200, 206):
+        return
+    found = _CODE.search(await response.content.read(_ERROR_BYTES))
+    if 300 <= response.status < 400:
+        raise StoreRefused(f"{what}: the store sends us elsewhere: check the endpoint and the region")
+    raise refusal(what, response.status, found.group(1).decode() if found else "")
+
+
+def _info(key: str, response: aiohttp.ClientResponse) -> ObjectInfo:
+    """The whole object's info, also from the answer to a range."""
+    whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+    size = int(whole if whole.isdecimal() else response.headers.get("Content-Length", "0"))
+    stamp = response.headers.get("Last-Modified")
+    modified = parsedate_to_datetime(stamp) if stamp else datetime.now(UTC)
+    return ObjectInfo(key, size, response.headers.get("ETag", "").strip('"'), modified)

@@ -1,0 +1,100 @@
+"""The one edge where what a store or a network says becomes our errors, and passing faults are retried."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import aiohttp
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
+
+from service.errors import StoreRefused, Unavailable
+from service.supervisor.data.model import Timing
+
+T = TypeVar("T")
+
+_PASSING = frozenset(
+    {
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+    }
+)
+_MEANINGS = {
+    "AccessDenied": "access is denied",
+    "AllAccessDisabled": "access is denied",
+    "BucketAlreadyExists": "the container's name belongs to someone else",
+    "InvalidAccessKeyId": "the access key is unknown",
+    "InvalidBucketName": "not a container name",
+    "NoSuchBucket": "no such container",
+    "NoSuchKey": "no such object",
+    "RequestTimeTooSkewed": "this host's clock is wrong",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+}
+_MISSING = frozenset({"NoSuchBucket", "NoSuchKey", "404", "NotFound"})
+
+
+class Missing(StoreRefused):
+    """The container or object does not exist. For callers in this package that can go on without it."""
+
+
+def refusal(what: str, status: int, code: str) -> StoreRefused | Unavailable:
+    """The error for an answer of `status` with S3's `code` ("" when it gave none)."""
+    meaning = _MEANINGS.get(code) or code or f"status {status}"
+    if code in _MISSING or (status == 404 and not code):
+        return Missing(f"{what}: {'no such thing' if code in ('404', 'NotFound', '') else meaning}")
+    if status >= 500 or status == 429 or code in _PASSING:
+        return Unavailable(f"{what}: the store answered {status} ({code or 'no code'})")
+    if code in ("403", "Forbidden") or (status == 403 and not code):
+        return StoreRefused(f"{what}: access is denied")
+    return StoreRefused(f"{what}: {meaning}")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn what the clients raise into StoreRefused or Unavailable.
+
+    The originals are not chained: they carry requests and answers, which hold keys and signatures.
+    """
+    try:
+        yield
+    except ClientError as error:
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        raise refusal(what, status, str(error.response.get("Error", {}).get("Code", ""))) from None
+    except TimeoutError:
+        raise Unavailable(f"{what}: the store did not answer in time") from None
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as error:
+        raise StoreRefused(f"{what}: {type(error).__name__}") from None
+    except (NoCredentialsError, ParamValidationError) as error:
+        raise StoreRefused(f"{what}: {type(error).__name__}") from None
+    except (HTTPClientError, BotoCoreError, aiohttp.ClientError, OSError) as error:
+        raise Unavailable(f"{what}: the store cannot be reached ({type(error).__name__})") from None
+
+
+async def persistent(what: str, timing: Timing, attempt: Callable[[], Awaitable[T]]) -> T:
+    """The result of `attempt`, tried again after passing faults. Raises StoreRefused or Unavailable."""
+    pause_s = timing.backoff_s
+    for left in range(timing.attempts - 1, -1, -1):
+        try:
+            with translated(what):
+                return await attempt()
+        except Unavailable:
+            if not left:
+                raise
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter is no secret)
+        pause_s = min(2 * pause_s, timing.backoff_max_s)
+    raise AssertionError("attempts must be at least 1")

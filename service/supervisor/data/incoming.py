@@ -1,0 +1,129 @@
+"""One file of a pull: is it there already, and if not, how it comes into the volume."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from service.errors import Unavailable
+from service.supervisor.data import beneath, manifest
+from service.supervisor.data.keys import shown
+from service.supervisor.data.model import ObjectInfo
+
+PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
+"""An ETag that is the MD5 of the object. Others (of multipart or encrypted objects) say nothing to us."""
+
+Verdict: TypeAlias = manifest.Entry | str | None
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BLOCKED = frozenset(
+    {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EXDEV, errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT}
+)
+
+
+class InTheWay(Exception):
+    """The job put something where the file should go."""
+
+
+class Incoming:
+    """A file on its way: written under a name that no job can see, then renamed into the volume. Blocking."""
+
+    def __init__(self, partial_fd: int, temp: str, info: ObjectInfo) -> None:
+        self._partial_fd = partial_fd
+        self._temp = temp
+        self._info = info
+        self._fd = -1
+        self._size = 0
+        self._md5 = hashlib.md5(usedforsecurity=False) if PLAIN_MD5.fullmatch(info.etag) else None
+
+    def open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(self._temp, flags, 0o600, dir_fd=self._partial_fd)
+
+    def append(self, chunks: Sequence[bytes]) -> None:
+        for chunk in chunks:
+            if self._md5:
+                self._md5.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._fd, view) :]
+            self._size += len(chunk)
+
+    def whole(self, chunks: Sequence[bytes], root_fd: int, path: str) -> manifest.Entry:
+        """All steps at once, for a small object."""
+        self.open()
+        try:
+            self.append(chunks)
+            return self.place(root_fd, path)
+        finally:
+            self.close()
+
+    def place(self, root_fd: int, path: str) -> manifest.Entry:
+        """Verify and rename. Raises Unavailable for damaged bytes, InTheWay, OSError.
+
+        The file gets the object's time, by which `compare` knows it again after a kill.
+        """
+        if self._size != self._info.size or (self._md5 and self._md5.hexdigest() != self._info.etag):
+            raise Unavailable(f"object {shown(self._info.key)} arrived damaged")
+        beneath.own(self._fd, 0o644)
+        when = _modified_ns(self._info)
+        os.utime(self._fd, ns=(when, when))
+        folder, _, name = path.rpartition("/")
+        try:
+            with beneath.made_folder(root_fd, folder) as parent:
+                os.rename(self._temp, name, src_dir_fd=self._partial_fd, dst_dir_fd=parent)
+        except OSError as error:
+            if error.errno in _BLOCKED:
+                raise InTheWay(f"something else is in its place ({error.strerror})") from error
+            raise
+        return manifest.entry(os.fstat(self._fd), self._info.etag)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def compare(root_fd: int, path: str, info: ObjectInfo, before: manifest.Entry | None) -> Verdict:
+    """None: fetch it. An Entry: the file is the object. A text: leave the file, and say so unless "".
+
+    Without a record the file is trusted only by its bytes, or where the ETag is no hash of them, by the
+    size and the object's own time.
+    """
+    try:
+        with beneath.opened_file(root_fd, path) as fd:
+            found = os.fstat(fd)
+            if before and before.describes(found):
+                return before if before.agrees(info) else None
+            if before and before.agrees(info):
+                return ""
+            if found.st_size == info.size and _same(fd, found, info):
+                return manifest.entry(found, info.etag)
+            return f"{shown(path)}: changed here and in the store, kept as it is here" if before else None
+    except (OSError, ValueError):
+        return None  # not there, or not a plain file: fetching says what is in the way
+
+
+def _same(fd: int, found: os.stat_result, info: ObjectInfo) -> bool:
+    if not PLAIN_MD5.fullmatch(info.etag):
+        return found.st_mtime_ns == _modified_ns(info)
+    return md5_of(fd) == info.etag
+
+
+def md5_of(fd: int) -> str:
+    """The MD5 of an open file from its beginning, in hex. Leaves the position anywhere."""
+    total, offset = hashlib.md5(usedforsecurity=False), 0
+    while piece := os.pread(fd, 1 << 20, offset):
+        total.update(piece)
+        offset += len(piece)
+    return total.hexdigest()
+
+
+def _modified_ns(info: ObjectInfo) -> int:
+    since = info.modified - _EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000

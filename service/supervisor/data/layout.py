@@ -1,0 +1,43 @@
+"""Where a volume's files are on the host.
+
+    <volumes_root>/<job id>/<run>/<index>/               what the container sees
+    <volumes_root>/<job id>/<run>/<index>.manifest.json  what was synchronised last
+    <volumes_root>/<job id>/<run>/<index>.partial/       downloads that are not whole yet
+
+The last two are beside the first, so that no container can see or change them, and on the same file
+system, so that a finished download is renamed into place.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from service.supervisor.data import beneath, disk
+
+
+def manifest_path(root: Path) -> Path:
+    return root.with_name(root.name + ".manifest.json")
+
+
+def partial_path(root: Path) -> Path:
+    return root.with_name(root.name + ".partial")
+
+
+async def prepare(root: Path) -> None:
+    """Make the volume's directory, empty and owned by the job, unless it is there. Raises DataError.
+
+    The folders above it are made closed to everyone but the service.
+    """
+    with disk.faults(f"volume {root.name}"):
+        await disk.run(_prepare, root)
+
+
+def _prepare(root: Path) -> None:
+    root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.mkdir(mode=0o755, exist_ok=True)
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        beneath.own(fd, 0o755)
+    finally:
+        os.close(fd)

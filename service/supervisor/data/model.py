@@ -1,0 +1,82 @@
+"""The values that the data side passes around. Sizes are bytes, times seconds, unless named otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+CHUNK_BYTES = 8 * 1024 * 1024
+"""The most that one transfer holds in memory; memory in all is this times the concurrency."""
+
+MAX_PARTS = 10_000
+"""What S3 allows in one multipart upload."""
+
+Permission = Literal["RW", "RWD"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """How to reach an S3 store. Neither half of the key pair is ever in a repr."""
+
+    endpoint: str
+    region: str
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place in a store: a container and a prefix ("" for all of it). `keys.Mapping` says what it means."""
+
+    container: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as the store describes it. `etag` is without quotes, "" when the store gives none."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one volume may hold. `max_objects` bounds everything with a name, folders and links too."""
+
+    max_objects: int
+    max_bytes: int
+    max_depth: int
+
+
+DEFAULT_LIMITS = Limits(max_objects=1_000_000, max_bytes=1024**4, max_depth=64)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the store may stay silent.
+
+    `call_s` bounds a whole call without a body, `progress_s` the time between two signs of life while a
+    body moves. A passing fault is tried `attempts` times, with a jittered pause that doubles from
+    `backoff_s` up to `backoff_max_s`.
+    """
+
+    call_s: float = 60.0
+    progress_s: float = 60.0
+    attempts: int = 4
+    backoff_s: float = 0.2
+    backoff_max_s: float = 5.0
+
+
+def part_bytes(size: int) -> int:
+    """The part size for an object of `size` bytes: one chunk, doubled until 10,000 parts are enough.
+
+    It depends on the size alone, so that a later run can recompute the ETag of what an earlier one sent.
+    """
+    part = CHUNK_BYTES
+    while part * MAX_PARTS < size:
+        part *= 2
+    return part

@@ -1,0 +1,84 @@
+"""One file of a push, read from a single descriptor. Blocking."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from service.supervisor.data import beneath, manifest
+from service.supervisor.data.bodies import Body, hashed
+from service.supervisor.data.incoming import md5_of
+from service.supervisor.data.model import ObjectInfo, part_bytes
+
+
+class Unstable(Exception):
+    """The file changed while it was read."""
+
+
+class Outgoing:
+    """A plain file of the volume. Open it before anything else; close it in any case."""
+
+    def __init__(self, root_fd: int, path: str) -> None:
+        self._root_fd = root_fd
+        self._path = path
+        self._fd = -1
+
+    def open(self) -> None:
+        """Raises OSError, and ValueError that says why it is no plain file."""
+        with beneath.opened_file(self._root_fd, self._path) as fd:
+            self._fd = os.dup(fd)
+        self._found = os.fstat(self._fd)
+        self.size = self._found.st_size
+        self._part = part_bytes(self.size)
+
+    @property
+    def parts(self) -> int:
+        return -(-self.size // self._part)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def check_stable(self) -> None:
+        """Raise Unstable unless the file is as it was when opened."""
+        if not self.entry("").describes(os.fstat(self._fd)):
+            raise Unstable
+
+    def whole(self, *, signed: bool) -> Body:
+        """All bytes of a small file, for certain of one moment. Raises Unstable."""
+        data = self._read(0, self.size)
+        self.check_stable()
+        return hashed(data, signed=signed)
+
+    def part(self, number: int, *, signed: bool) -> Body:
+        """Part `number`, from 1. Raises Unstable when the file became shorter."""
+        offset = (number - 1) * self._part
+        return hashed(self._read(offset, min(self._part, self.size - offset)), signed=signed)
+
+    def is_object(self, info: ObjectInfo) -> bool:
+        """True when an object of the same size has these bytes, as far as its ETag can tell. Reads all."""
+        if "-" not in info.etag:
+            same = md5_of(self._fd) == info.etag
+        else:
+            same = info.etag == f"{self._parts_md5()}-{self.parts}"
+        self.check_stable()
+        return same
+
+    def entry(self, etag: str) -> manifest.Entry:
+        return manifest.entry(self._found, etag)
+
+    def _parts_md5(self) -> str:
+        digests = b"".join(self.part(n, signed=False).md5 for n in range(1, self.parts + 1))
+        return hashlib.md5(digests, usedforsecurity=False).hexdigest()
+
+    def _read(self, offset: int, length: int) -> bytes:
+        pieces = []
+        while length:
+            piece = os.pread(self._fd, length, offset)
+            if not piece:
+                raise Unstable
+            pieces.append(piece)
+            offset += len(piece)
+            length -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,96 @@
+"""How far a pull or push has come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+MAX_NOTES = 20
+REPORT_EVERY_S = 0.25
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of objects, except for the two in bytes.
+
+    `total` were found; `processed` are done with, each as `completed` (moved), `skipped` (unchanged, or
+    not a plain file) or `failed`. `deleted` were removed from the store and are part of no other count.
+    `notes` are the first few things worth telling a person.
+    """
+
+    total: int = 0
+    processed: int = 0
+    completed: int = 0
+    skipped: int = 0
+    failed: int = 0
+    deleted: int = 0
+    transferred_bytes: int = 0
+    total_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+class Meter:
+    """Counts, and reports a Progress at the start, at the end and a few times a second between."""
+
+    def __init__(self, on_progress: Callable[[Progress], None], total: int, total_bytes: int) -> None:
+        self.total = total
+        self.total_bytes = total_bytes
+        self.completed = self.skipped = self.failed = self.deleted = self.transferred_bytes = 0
+        self.notes: list[str] = []
+        self._on_progress = on_progress
+        self._reported = time.monotonic()
+        on_progress(self.snapshot())
+
+    def moved(self, size: int) -> None:
+        self.transferred_bytes += size
+        self._report()
+
+    def complete(self) -> None:
+        self.completed += 1
+        self._report()
+
+    def skip(self, note: str | None = None) -> None:
+        self.skipped += 1
+        self._note(note)
+
+    def fail(self, note: str) -> None:
+        self.failed += 1
+        self._note(note)
+
+    def delete(self) -> None:
+        self.deleted += 1
+        self._report()
+
+    def remark(self, note: str) -> None:
+        """Say something without counting an object."""
+        self._note(note)
+
+    def finish(self) -> Progress:
+        done = self.snapshot()
+        self._on_progress(done)
+        return done
+
+    def snapshot(self) -> Progress:
+        return Progress(
+            total=self.total,
+            processed=self.completed + self.skipped + self.failed,
+            completed=self.completed,
+            skipped=self.skipped,
+            failed=self.failed,
+            deleted=self.deleted,
+            transferred_bytes=self.transferred_bytes,
+            total_bytes=self.total_bytes,
+            notes=tuple(self.notes),
+        )
+
+    def _note(self, note: str | None) -> None:
+        if note and len(self.notes) < MAX_NOTES:
+            self.notes.append(note)
+        self._report()
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now - self._reported >= REPORT_EVERY_S:
+            self._reported = now
+            self._on_progress(self.snapshot())

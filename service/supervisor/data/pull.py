@@ -1,0 +1,198 @@
+"""Pulling: make the volume hold what the store holds under the prefix.
+
+The whole listing is checked before the first byte is written. Each file is downloaded beside the volume,
+verified, and renamed into it, so that a file with its final name is always whole and a run can be killed
+and repeated at any point.
+
+What a pull leaves alone: a file that is already the object; a file that the job changed while its object
+stayed the same; and files without an object. When both changed, the job's file is kept, and noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import structlog
+
+from service.errors import Unavailable
+from service.supervisor.data import beneath, disk, manifest, pool
+from service.supervisor.data.faults import Missing
+from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compare
+from service.supervisor.data.keys import Mapping, Plan, plan, shown
+from service.supervisor.data.layout import partial_path
+from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
+from service.supervisor.data.progress import Meter, Progress
+from service.supervisor.data.store import Changed, Store
+
+PARTS_AT_ONCE = 4
+_CHANGES = 3
+_COMPARE_AT_ONCE = 500
+_log = structlog.get_logger()
+
+
+async def pull(
+    store: Store,
+    source: Source,
+    root: Path,
+    *,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+    concurrency: int,
+) -> Progress:
+    """Pull `source` into the directory `root`, made by `prepare`. A missing container is created, empty.
+
+    Raises UnsafeKey or DataError before anything is written when the listing cannot become a volume, and
+    StoreRefused, Unavailable or DataError (the disk) on the way; it can then be called again, and moves
+    only what is missing. Memory: at most `concurrency` chunks.
+    """
+    mapping = Mapping(source.prefix)
+    wanted = plan([info async for info in listing(store, source)], mapping, limits)
+    with disk.faults("volume"):
+        return await _Pull(store, source, root, wanted, concurrency).run(on_progress)
+
+
+async def listing(store: Store, source: Source) -> AsyncIterator[ObjectInfo]:
+    """All objects of a source; none, and the container made, when it is missing."""
+    try:
+        async for info in store.list(source.container, source.prefix):
+            yield info
+    except Missing:
+        await store.ensure_container(source.container)
+
+
+class _Pull:
+    """One pull at work."""
+
+    def __init__(self, store: Store, source: Source, root: Path, wanted: Plan, concurrency: int) -> None:
+        self.store = store
+        self.source = source
+        self.root = root
+        self.wanted = wanted
+        self.concurrency = concurrency
+        self.slots = asyncio.Semaphore(concurrency)
+        self.serial = 0
+
+    async def run(self, on_progress: Callable[[Progress], None]) -> Progress:
+        files = self.wanted.files
+        self.meter = Meter(on_progress, len(files), sum(info.size for info in files.values()))
+        book = await disk.run(manifest.load, self.root)
+        place = book.place(self.store.endpoint, self.source.container, self.source.prefix)
+        self.known = place.files
+        self.partial = partial_path(self.root)
+        await disk.run(_fresh_partial, self.partial)
+        with (
+            beneath.opened_root(self.root) as self.root_fd,
+            beneath.opened_root(self.partial) as self.partial_fd,
+        ):
+            await disk.run(self._folders)
+            await pool.each(await self._missing(), self._one, self.concurrency)
+        await disk.run(manifest.save, self.root, book)
+        await disk.run(shutil.rmtree, self.partial)
+        done = self.meter.finish()
+        _log.info(
+            "volume pulled",
+            container=self.source.container,
+            prefix=self.source.prefix,
+            objects=done.completed,
+            unchanged=done.skipped,
+            failed=done.failed,
+            bytes=done.transferred_bytes,
+        )
+        return done
+
+    def _folders(self) -> None:
+        for folder in sorted(self.wanted.folders):
+            try:
+                with beneath.made_folder(self.root_fd, folder):
+                    pass
+            except OSError as error:
+                self.meter.remark(f"{shown(folder)}: not made ({error.strerror})")
+
+    async def _missing(self) -> list[tuple[str, ObjectInfo]]:
+        """The objects to fetch; the others are counted, and what is known of them is brought up to date."""
+        missing = []
+        items = list(self.wanted.files.items())
+        for start in range(0, len(items), _COMPARE_AT_ONCE):
+            some = items[start : start + _COMPARE_AT_ONCE]
+            for (path, info), verdict in zip(some, await disk.run(self._compared, some), strict=True):
+                if verdict is None:
+                    missing.append((path, info))
+                elif isinstance(verdict, manifest.Entry):
+                    self.known[path] = verdict
+                    self.meter.skip()
+                else:
+                    self.meter.skip(verdict or None)
+        return missing
+
+    def _compared(self, some: list[tuple[str, ObjectInfo]]) -> list[Verdict]:
+        return [compare(self.root_fd, path, info, self.known.get(path)) for path, info in some]
+
+    async def _one(self, item: tuple[str, ObjectInfo]) -> None:
+        """Fetch an object that may be replaced or deleted while we read."""
+        path, info = item
+        for _ in range(_CHANGES):
+            try:
+                self.known[path] = await self._fetch(path, info)
+                self.meter.complete()
+                return
+            except Changed as changed:
+                info = changed.info
+            except Missing:
+                self.meter.skip(f"{shown(path)}: deleted from the store meanwhile")
+                return
+            except InTheWay as error:
+                self.meter.fail(f"{shown(path)}: {error}")
+                return
+        raise Unavailable(f"object {shown(info.key)} keeps changing while it is read")
+
+    async def _fetch(self, path: str, info: ObjectInfo) -> manifest.Entry:
+        self.serial += 1
+        temp = f"{self.serial}"
+        file = Incoming(self.partial_fd, temp, info)
+        if info.size <= CHUNK_BYTES:
+            async with self.slots:
+                chunks = await self.store.get(self.source.container, info)
+                self.meter.moved(info.size)
+                return await disk.run(file.whole, chunks, self.root_fd, path)
+        try:
+            await disk.run(file.open)
+            await self._parts(file, info)
+            return await disk.run(file.place, self.root_fd, path)
+        finally:
+            await disk.run(file.close)
+
+    async def _parts(self, file: Incoming, info: ObjectInfo) -> None:
+        """Fetch a large object in ranges, several at once, written and hashed in order.
+
+        Slots are handed out in the order of the ranges, so the range whose turn it is always has one.
+        """
+        window = asyncio.Semaphore(PARTS_AT_ONCE)
+
+        async def part(offset: int, turn: asyncio.Event, after: asyncio.Event) -> None:
+            length = min(CHUNK_BYTES, info.size - offset)
+            async with self.slots:
+                chunks = await self.store.get(self.source.container, info, offset=offset, length=length)
+                await turn.wait()
+                await disk.run(file.append, chunks)
+            self.meter.moved(length)
+            after.set()
+            window.release()
+
+        turn = asyncio.Event()
+        turn.set()
+        async with pool.group() as tasks:
+            for offset in range(0, info.size, CHUNK_BYTES):
+                await window.acquire()
+                after = asyncio.Event()
+                tasks.create_task(part(offset, turn, after))
+                turn = after
+
+
+def _fresh_partial(partial: Path) -> None:
+    """An empty folder for downloads: what a killed run left there is of no use."""
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(mode=0o700, parents=True)

@@ -1,0 +1,216 @@
+"""Pushing: bring to the store what the job made or changed, and with RWD delete what it deleted.
+
+Only plain files are pushed. Each is opened beneath the volume, looked at on its descriptor, and read from
+that same descriptor, so that nothing outside can be read by swapping names. A file that is as it was when
+last synchronised moves no bytes, whatever became of its object meanwhile: the job has nothing to say
+about it. Deleted are only objects that this volume was synchronised with and that nobody replaced since.
+
+A run can be killed and repeated at any point: what arrived is recognised by its size and ETag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from service.supervisor.data import beneath, disk, manifest, pool
+from service.supervisor.data.keys import Mapping, ancestors, shown
+from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Permission, Source
+from service.supervisor.data.outgoing import Outgoing, Unstable
+from service.supervisor.data.progress import Meter, Progress
+from service.supervisor.data.pull import PARTS_AT_ONCE, listing
+from service.supervisor.data.store import Store
+from service.supervisor.data.walk import Tree, walk
+
+_CHANGES = 3
+_log = structlog.get_logger()
+
+
+async def push(
+    store: Store,
+    source: Source,
+    root: Path,
+    *,
+    permission: Permission,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+    concurrency: int,
+) -> Progress:
+    """Push the directory `root` to `source`, which need not be where it was pulled from.
+
+    What is not pushed (links, devices, names that are no key, files that keep changing) is counted and
+    named in the notes. Raises DataError beyond the limits, StoreRefused and Unavailable; it can then be
+    called again. Memory: at most `concurrency` chunks.
+    """
+    with disk.faults("volume"):
+        tree = await disk.run(walk, root, limits)
+        return await _Push(store, source, root, tree, concurrency).run(permission, on_progress)
+
+
+class _Push:
+    """One push at work."""
+
+    def __init__(self, store: Store, source: Source, root: Path, tree: Tree, concurrency: int) -> None:
+        self.store = store
+        self.source = source
+        self.root = root
+        self.tree = tree
+        self.concurrency = concurrency
+        self.slots = asyncio.Semaphore(concurrency)
+        self.mapping = Mapping(source.prefix)
+
+    async def run(self, permission: Permission, on_progress: Callable[[Progress], None]) -> Progress:
+        tree = self.tree
+        size = sum(found.st_size for found in tree.files.values())
+        self.meter = Meter(on_progress, len(tree.files) + len(tree.skipped), size)
+        for path, why in tree.skipped.items():
+            self.meter.skip(f"{shown(path)}: {why}, not pushed")
+        self.listed = {self.mapping.path(i.key): i async for i in listing(self.store, self.source)}
+        book = await disk.run(manifest.load, self.root)
+        place = book.place(self.store.endpoint, self.source.container, self.source.prefix)
+        self.known = place.files
+        doomed = self._doomed() if permission == "RWD" else set()
+        changed = self._changed()
+        await self._delete(self._blocking(doomed, changed))
+        self.folders = {above for path in self.listed for above in ancestors(path)}
+        with beneath.opened_root(self.root) as self.root_fd:
+            await pool.each(changed, self._one, self.concurrency)
+        await self._delete(doomed & self.listed.keys())
+        await disk.run(manifest.save, self.root, book)
+        return self._finish()
+
+    def _finish(self) -> Progress:
+        done = self.meter.finish()
+        _log.info(
+            "volume pushed",
+            container=self.source.container,
+            prefix=self.source.prefix,
+            objects=done.completed,
+            unchanged=done.skipped,
+            failed=done.failed,
+            deleted=done.deleted,
+            bytes=done.transferred_bytes,
+        )
+        return done
+
+    def _changed(self) -> list[str]:
+        """Files that are not as they were when last synchronised, and that have a possible key."""
+        changed = []
+        for path, found in self.tree.files.items():
+            before = self.known.get(path)
+            if why := self.mapping.unsafe(path):
+                self.meter.skip(f"{shown(path)}: {why}, not pushed")
+            elif before and before.describes(found):
+                self.meter.skip()
+            else:
+                changed.append(path)
+        return changed
+
+    def _doomed(self) -> set[str]:
+        """What the job deleted: synchronised once, now surely gone. Forgets it where the store moved on."""
+        doomed = set()
+        for path, before in list(self.known.items()):
+            if path in self.tree.files or self.tree.hides(path):
+                continue
+            info = self.listed.get(path)
+            if info and before.agrees(info):
+                doomed.add(path)
+                continue
+            if info:
+                self.meter.remark(f"{shown(path)}: replaced in the store meanwhile, not deleted")
+            del self.known[path]
+        return doomed
+
+    def _blocking(self, doomed: set[str], changed: list[str]) -> set[str]:
+        """The doomed objects whose names changed files need as folders, or whose folders as names.
+
+        They go first. All other deletions wait until everything is uploaded.
+        """
+        wanted = {above for path in changed for above in ancestors(path)}
+        return {
+            path
+            for path in doomed
+            if path in wanted or any(above in self.tree.files for above in ancestors(path))
+        }
+
+    async def _delete(self, paths: set[str]) -> None:
+        async def one(path: str) -> None:
+            await self.store.delete_object(self.source.container, self.mapping.key(path))
+            del self.known[path]
+            del self.listed[path]
+            self.meter.delete()
+
+        await pool.each(sorted(paths), one, self.concurrency)
+
+    async def _one(self, path: str) -> None:
+        if path in self.folders or any(above in self.listed for above in ancestors(path)):
+            self.meter.fail(f"{shown(path)}: the store holds the name as both file and folder, not pushed")
+            return
+        try:
+            for _ in range(_CHANGES):
+                if await self._settled(path):
+                    return
+            self.meter.fail(f"{shown(path)}: kept changing while it was pushed, not pushed")
+        except FileNotFoundError:
+            self.meter.skip(f"{shown(path)}: deleted meanwhile, not pushed")
+        except ValueError as why:
+            self.meter.skip(f"{shown(path)}: {why}, not pushed")
+        except OSError as error:
+            self.meter.skip(f"{shown(path)}: cannot be read safely ({error.strerror}), not pushed")
+
+    async def _settled(self, path: str) -> bool:
+        """Push one file; False when it changed while it was read. Raises OSError, ValueError."""
+        file = Outgoing(self.root_fd, path)
+        try:
+            await disk.run(file.open)
+            entry = await self._sent(file, path)
+        except Unstable:
+            return False
+        finally:
+            await disk.run(file.close)
+        self.known[path] = entry
+        return True
+
+    async def _sent(self, file: Outgoing, path: str) -> manifest.Entry:
+        key, there = self.mapping.key(path), self.listed.get(path)
+        if file.size > CHUNK_BYTES:
+            if there and there.size == file.size and await disk.run(file.is_object, there):
+                return self._unchanged(file, there)
+            return await self._large(file, key)
+        async with self.slots:
+            body = await disk.run(file.whole, signed=self.store.signs_bodies)
+            if there and there.size == file.size and there.etag == body.md5.hex():
+                return self._unchanged(file, there)
+            etag = await self.store.put(self.source.container, key, body)
+        self.meter.moved(file.size)
+        self.meter.complete()
+        return file.entry(etag)
+
+    def _unchanged(self, file: Outgoing, there: ObjectInfo) -> manifest.Entry:
+        self.meter.skip()
+        return file.entry(there.etag)
+
+    async def _large(self, file: Outgoing, key: str) -> manifest.Entry:
+        """Send in parts, several at once. The upload is aborted when the file changed meanwhile."""
+        window = asyncio.Semaphore(PARTS_AT_ONCE)
+
+        async def part(number: int) -> None:
+            async with self.slots:
+                body = await disk.run(file.part, number, signed=self.store.signs_bodies)
+                await upload.send(number, body)
+            self.meter.moved(len(body.data))
+            window.release()
+
+        async with self.store.multipart(self.source.container, key) as upload:
+            async with pool.group() as tasks:
+                for number in range(1, file.parts + 1):
+                    await window.acquire()
+                    tasks.create_task(part(number))
+            await disk.run(file.check_stable)
+        # The ETag that an upload is answered with is not the one that every store lists later.
+        info = await self.store.head(self.source.container, key)
+        self.meter.complete()
+        return file.entry(info.etag)

@@ -1,0 +1,329 @@
+"""One S3 store: every call bounded in time, retried when that may help, and failing only with our errors.
+
+Raises StoreRefused (final: keys, rights, nothing there) and Unavailable (try again later). Path-style
+addressing and no optional checksums, for stores that are not AWS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import aioboto3
+import aiohttp
+import structlog
+from aiobotocore.config import AioConfig
+
+from service.errors import JobyardError, StoreRefused, Unavailable
+from service.supervisor.data import disk
+from service.supervisor.data.bodies import Bodies, Body, hashed
+from service.supervisor.data.faults import Missing, persistent, translated
+from service.supervisor.data.keys import check_container, check_key, shown
+from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, StoreAccess, Timing
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+T = TypeVar("T")
+
+_CONNECTIONS = 64
+_COMPLETE_FACTOR = 5  # a store joins the parts of a large object before it answers
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An object being read. `stream` must be read within the context that gave it."""
+
+    info: ObjectInfo
+    stream: AsyncIterator[bytes]
+
+
+class Changed(Exception):
+    """Inside this package only: the object is not the one that was listed; `info` is the new one."""
+
+    def __init__(self, info: ObjectInfo) -> None:
+        super().__init__(info.key)
+        self.info = info
+
+
+class Store:
+    """Made by `Store.open`. Safe to use from many tasks of one event loop."""
+
+    def __init__(self, client: S3Client, bodies: Bodies, access: StoreAccess, timing: Timing) -> None:
+        self._client = client
+        self._bodies = bodies
+        self._region = access.region
+        self._timing = timing
+        self.endpoint = access.endpoint
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, access: StoreAccess, timing: Timing | None = None) -> AsyncIterator[Self]:
+        """Connect lazily: no call is made. Raises StoreRefused when the endpoint is not an http(s) URL."""
+        timing = timing or Timing()
+        _check_endpoint(access.endpoint)
+        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60)
+        async with (
+            aioboto3.Session().client(
+                "s3",
+                endpoint_url=access.endpoint,
+                region_name=access.region or "us-east-1",
+                aws_access_key_id=access.access_key,
+                aws_secret_access_key=access.secret_key,
+                config=_config(timing),
+            ) as client,
+            aiohttp.ClientSession(
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(total=None),
+                auto_decompress=False,
+                read_bufsize=512 * 1024,
+            ) as session,
+        ):
+            yield cls(client, Bodies(access, timing, session), access, timing)
+
+    @property
+    def signs_bodies(self) -> bool:
+        """True when bodies must be hashed for the signature: over plain http."""
+        return not self._bodies.secure
+
+    async def _call(self, what: str, call: Callable[[], Awaitable[T]], factor: int = 1) -> T:
+        async def attempt() -> T:
+            async with asyncio.timeout(self._timing.call_s * factor):
+                return await call()
+
+        return await persistent(what, self._timing, attempt)
+
+    async def check(self) -> None:
+        """Raise StoreRefused when the keys are wrong. Keys that may not list containers are still right."""
+        try:
+            await self._call(f"store {self.endpoint}", lambda: self._client.list_buckets())
+        except StoreRefused as error:
+            if not error.message.endswith("access is denied"):
+                raise
+
+    async def containers(self) -> Sequence[str]:
+        found = await self._call(f"store {self.endpoint}", lambda: self._client.list_buckets())
+        return tuple(bucket["Name"] for bucket in found.get("Buckets", ()))
+
+    async def ensure_container(self, name: str) -> None:
+        """Make the container unless it exists."""
+        check_container(name)
+        what = f"container {name}"
+        try:
+            await self._call(what, lambda: self._client.head_bucket(Bucket=name))
+        except Missing:
+            await self._create(name, what)
+
+    async def _create(self, name: str, what: str) -> None:
+        where: dict[str, Any] = {}
+        if self._region not in ("", "us-east-1"):
+            where = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
+
+        known = self._client.exceptions
+
+        async def create() -> None:
+            try:
+                await self._client.create_bucket(Bucket=name, **where)
+            except (known.BucketAlreadyOwnedByYou, known.BucketAlreadyExists):
+                # Ours from another run a moment ago, or someone else's: looking tells.
+                await self._client.head_bucket(Bucket=name)
+
+        await self._call(what, create)
+        _log.info("container made", container=name, endpoint=self.endpoint)
+
+    async def list(self, container: str, prefix: str = "") -> AsyncIterator[ObjectInfo]:
+        """The objects whose keys begin with `prefix`, in the store's order."""
+        check_container(container)
+        what, more = f"container {container}", ""
+        while True:
+            extra: dict[str, Any] = {"ContinuationToken": more} if more else {}
+            ask = partial(self._client.list_objects_v2, Bucket=container, Prefix=prefix, **extra)
+            page = await self._call(what, ask)
+            for item in page.get("Contents", ()):
+                etag = item.get("ETag", "").strip('"')
+                yield ObjectInfo(item["Key"], item["Size"], etag, item["LastModified"])
+            more = page.get("NextContinuationToken", "")
+            if not page.get("IsTruncated"):
+                return
+            if not more:
+                raise Unavailable(f"{what}: the listing breaks off")
+
+    async def head(self, container: str, key: str) -> ObjectInfo:
+        check_container(container)
+        what = f"object {shown(key)} in {container}"
+        found = await self._call(what, lambda: self._client.head_object(Bucket=container, Key=key))
+        return ObjectInfo(key, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"])
+
+    async def delete_object(self, container: str, key: str) -> None:
+        """Delete an object; one that is gone already is no error."""
+        check_container(container)
+        what = f"object {shown(key)} in {container}"
+        try:
+            await self._call(what, lambda: self._client.delete_object(Bucket=container, Key=key))
+        except Missing:
+            return
+
+    async def get(
+        self, container: str, expected: ObjectInfo, *, offset: int = 0, length: int | None = None
+    ) -> Sequence[bytes]:
+        """At most a chunk of an object, in memory. Raises Changed when it is not the expected one."""
+
+        async def attempt() -> Sequence[bytes]:
+            read = self._bodies.get(container, expected.key, offset=offset, length=length)
+            async with read as (info, stream):
+                if info.size != expected.size or (expected.etag and info.etag != expected.etag):
+                    raise Changed(info)
+                return [chunk async for chunk in stream]
+
+        return await persistent(f"object {shown(expected.key)} in {container}", self._timing, attempt)
+
+    async def put(self, container: str, key: str, body: Body) -> str:
+        """Send an object of at most a chunk. Returns its ETag."""
+        return await self._put(container, key, body, {})
+
+    async def _put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
+        what = f"object {shown(key)} in {container}"
+        return await persistent(what, self._timing, lambda: self._bodies.put(container, key, body, query))
+
+    @asynccontextmanager
+    async def multipart(self, container: str, key: str) -> AsyncIterator[Multipart]:
+        """A multipart upload: completed when the block ends well, aborted when it does not."""
+        what = f"object {shown(key)} in {container}"
+        begun = await self._call(
+            what, lambda: self._client.create_multipart_upload(Bucket=container, Key=key)
+        )
+        upload = Multipart(self, container, key, begun["UploadId"])
+        try:
+            yield upload
+            await self._complete(upload, what)
+        except BaseException:
+            await asyncio.shield(self._abort(upload, what))
+            raise
+
+    async def _complete(self, upload: Multipart, what: str) -> None:
+        await self._call(
+            what,
+            lambda: self._client.complete_multipart_upload(
+                Bucket=upload.container,
+                Key=upload.key,
+                UploadId=upload.id,
+                MultipartUpload={
+                    "Parts": [{"PartNumber": n, "ETag": etag} for n, etag in sorted(upload.parts.items())]
+                },
+            ),
+            _COMPLETE_FACTOR,
+        )
+
+    async def _abort(self, upload: Multipart, what: str) -> None:
+        try:
+            with translated(what):
+                async with asyncio.timeout(self._timing.call_s):
+                    await self._client.abort_multipart_upload(
+                        Bucket=upload.container, Key=upload.key, UploadId=upload.id
+                    )
+        except JobyardError as error:
+            # The upload failed for a reason that is being raised; its leftovers are the store's to expire.
+            _log.warning("multipart upload not aborted", container=upload.container, error=error.message)
+
+    async def upload(self, container: str, key: str, stream: AsyncIterator[bytes]) -> ObjectInfo:
+        """Send a stream of any length, one chunk in memory at a time.
+
+        Keys that no pull would take are refused (UnsafeKey).
+        """
+        check_container(container)
+        check_key(key)
+        chunks = _chunks(stream)
+        first = await anext(chunks, b"")
+        if len(first) < CHUNK_BYTES:
+            etag = await self.put(container, key, await self._hashed(first))
+            return ObjectInfo(key, len(first), etag, datetime.now(UTC))
+        async with self.multipart(container, key) as upload:
+            await upload.send(1, await self._hashed(first))
+            del first
+            number = 2
+            async for chunk in chunks:
+                await upload.send(number, await self._hashed(chunk))
+                number += 1
+        return await self.head(container, key)
+
+    async def _hashed(self, data: bytes) -> Body:
+        return await disk.run(hashed, data, signed=self.signs_bodies)
+
+    @asynccontextmanager
+    async def download(self, container: str, key: str) -> AsyncIterator[Download]:
+        """Read an object as a stream. Not retried: bytes have already gone to the reader."""
+        check_container(container)
+        what = f"object {shown(key)} in {container}"
+        async with AsyncExitStack() as stack:
+            with translated(what):
+                info, stream = await stack.enter_async_context(self._bodies.get(container, key))
+            yield Download(info, _translated(what, stream))
+
+
+class Multipart:
+    """The parts of one upload; see `Store.multipart`."""
+
+    def __init__(self, store: Store, container: str, key: str, upload_id: str) -> None:
+        self._store = store
+        self.container = container
+        self.key = key
+        self.id = upload_id
+        self.parts: dict[int, str] = {}
+
+    async def send(self, number: int, body: Body) -> None:
+        """Send part `number`, from 1. Parts may be sent at the same time and in any order."""
+        query = {"partNumber": str(number), "uploadId": self.id}
+        self.parts[number] = await self._store._put(self.container, self.key, body, query)
+
+
+async def _translated(what: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`stream`, failing with our errors; what its reader raises is none of ours and passes untouched."""
+    while True:
+        with translated(what):
+            chunk = await anext(stream, b"")
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of exactly a chunk; only the last is shorter."""
+    held = bytearray()
+    async for piece in stream:
+        held += piece
+        while len(held) >= CHUNK_BYTES:
+            yield bytes(held[:CHUNK_BYTES])
+            del held[:CHUNK_BYTES]
+    if held:
+        yield bytes(held)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.username or parts.password or parts.query or parts.fragment:
+        raise StoreRefused("the endpoint must be an http or https URL without user, query or fragment")
+
+
+def _config(timing: Timing) -> AioConfig:
+    # One attempt: `persistent` is the only place that retries.
+    return AioConfig(
+        s3={"addressing_style": "path"},
+        signature_version="s3v4",
+        retries={"total_max_attempts": 1},
+        connect_timeout=timing.call_s,
+        read_timeout=timing.call_s,
+        max_pool_connections=_CONNECTIONS,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )

@@ -1,0 +1,83 @@
+"""Looking through a hostile volume: what is there to push, and what is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.errors import DataError
+from service.supervisor.data import beneath
+from service.supervisor.data.keys import ancestors, shown
+from service.supervisor.data.model import Limits
+
+
+@dataclass(slots=True)
+class Tree:
+    """Plain files by path, and everything else with the reason why it is not pushed.
+
+    Only the names are sure: by the time of the push a file may be something else, so each is opened and
+    looked at again.
+    """
+
+    files: dict[str, os.stat_result] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    total_bytes: int = 0
+
+    def hides(self, path: str) -> bool:
+        """True when `path` may exist, yet cannot be seen: it or a folder above it was skipped."""
+        return path in self.skipped or any(above in self.skipped for above in ancestors(path))
+
+
+def walk(root: Path, limits: Limits) -> Tree:
+    """All of a volume. Blocking. Raises DataError beyond the limits; OSError when the root cannot be read.
+
+    One descriptor is open at a time, whatever the depth. Sizes count as the larger of length and blocks:
+    the length is what would be sent (a sparse file is small on disk), the blocks what it costs us.
+    """
+    tree, seen = Tree(), 0
+    with beneath.opened_root(root) as root_fd:
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for name, found in _entries(root_fd, folder, tree):
+                path = f"{folder}/{name}" if folder else name
+                seen += 1
+                if seen > limits.max_objects:
+                    raise DataError(f"the volume holds more than {limits.max_objects} files and folders")
+                if stat.S_ISDIR(found.st_mode):
+                    folders.append(_within(path, limits))
+                elif why := beneath.not_plain(found):
+                    tree.skipped[path] = why
+                else:
+                    tree.files[path] = found
+                    tree.total_bytes += max(found.st_size, found.st_blocks * 512)
+                if tree.total_bytes > limits.max_bytes:
+                    raise DataError(f"the volume holds more than {limits.max_bytes} bytes")
+    return tree
+
+
+def _within(path: str, limits: Limits) -> str:
+    if path.count("/") + 1 > limits.max_depth:
+        raise DataError(f"folder {shown(path)}: more than {limits.max_depth} folders deep")
+    return path
+
+
+def _entries(root_fd: int, folder: str, tree: Tree) -> list[tuple[str, os.stat_result]]:
+    """Names and their stat in one folder; a folder that cannot be opened or is swapped is skipped."""
+    found = []
+    try:
+        with beneath.opened_folder(root_fd, folder) as fd, os.scandir(fd) as entries:
+            for entry in entries:
+                try:
+                    found.append((entry.name, entry.stat(follow_symlinks=False)))
+                except FileNotFoundError:
+                    continue  # deleted since: as if it never was
+    except OSError as error:
+        if not folder:
+            raise
+        if error.errno != errno.ENOENT:
+            tree.skipped[folder] = f"cannot be read ({os.strerror(error.errno or 0)})"
+    return found
