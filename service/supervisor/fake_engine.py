@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 from service.errors import (
@@ -148,6 +148,10 @@ class FakeEngine:
         fake.log.append(LogChunk(stream, self._stamp(), payload))
         async with fake.changed:
             fake.changed.notify_all()
+
+    def output(self, name_or_id: str) -> list[LogChunk]:
+        """What the engine keeps of a container's output, to add to or to lose."""
+        return self._must_find(name_or_id).log
 
     # The Protocol
 
@@ -334,9 +338,10 @@ class FakeEngine:
                 due.add(container_id, again=True)
 
     def _stamp(self) -> str:
-        # Unique and growing, whatever the clock does: the last digits count.
+        # Growing even while the clock stands still, as an engine's nanoseconds do.
         self._stamped += 1
-        return f"{self._clock():%Y-%m-%dT%H:%M:%S.%f}{self._stamped % 1000:03d}Z"
+        moment = self._clock() + timedelta(microseconds=self._stamped // 1000)
+        return f"{moment:%Y-%m-%dT%H:%M:%S.%f}{self._stamped % 1000:03d}Z"
 
     def _look_up(self, name_or_id: str) -> _Fake | None:
         safe_name(name_or_id)

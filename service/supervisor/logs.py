@@ -11,7 +11,7 @@ thousand lines costs the engine about 10 ms.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -35,36 +35,31 @@ GONE = b"the container was gone before the end of its output was read"
 
 
 class Join:
-    """Tells, record by record of a snapshot, what is new; pure.
+    """Tells, record by record of a snapshot, what is new; pure, and blind to clocks that step back.
 
-    `kept` is the end of what we have, oldest first. A snapshot begins anywhere and runs to the newest.
+    `kept` is the end of what we have, oldest first. A snapshot runs to the newest record. All up to our
+    last record is old, all after it is new; a snapshot that does not hold our last record tells nothing.
     """
 
     def __init__(self, kept: Iterable[Record]) -> None:
         window = list(kept)
-        self._remaining = Counter(window)
         self._last = window[-1] if window else None
-        self.joined = not window
-        """Whether the snapshot connects to what is kept. False at a new record means a gap before it."""
-        self.ambiguous = False
-        """The snapshot begins inside a row of equal records, so it cannot tell how many are new."""
-        self._begun = False
+        self._left = self.twins = window.count(window[-1]) if window else 0
+        """How many records equal our last one. The 16 KiB pieces of one long line share a timestamp and
+        can share their bytes; they are counted, so the snapshot has to begin before the first of them."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether our last record was seen, so that what follows is new."""
+        return self._left == 0
 
     def is_new(self, record: Record) -> bool:
         """Call for each record in order."""
-        if not self._begun:
-            self._begun = True
-            self.ambiguous = record == self._last and self._remaining[record] > 1
-        # Equal records are counted, not just found: the 16 KiB pieces of one long line share a timestamp
-        # and can share their bytes.
-        if self._remaining[record] > 0:
-            self._remaining[record] -= 1
-            self.joined = self.joined or record == self._last
-            return False
-        if self.joined or self._last is None:
+        if self.joined:
             return True
-        # Older than the window: kept long ago.
-        return record.timestamp > self._last.timestamp
+        if record == self._last:
+            self._left -= 1
+        return False
 
 
 @dataclass(slots=True)
@@ -72,7 +67,8 @@ class _Run:
     writer: LogWriter
     container_id: str
     window: deque[Record]
-    tail: int | None
+    tail: int = _TAIL_MIN
+    read_bytes: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
 
@@ -185,7 +181,7 @@ class LogKeeper:
             writer = LogWriter(RunLog(self._root, job, run), self._limits)
             output = [record for record in writer.recalled if record.kind in "12"]
             window = deque(output, maxlen=WINDOW)
-            kept = _Run(writer, container_id, window, _TAIL_MIN if window else None)
+            kept = _Run(writer, container_id, window)
             self._runs[(job, run)] = kept
         return kept
 
@@ -202,44 +198,42 @@ class LogKeeper:
             kept.writer.close()
 
     async def _join_snapshot(self, kept: _Run) -> int:
-        """Ask for a short end first; if it does not reach back to what is kept, for all there is."""
-        news = await self._read(kept, kept.tail)
-        if news is None:
-            news = await self._read(kept, _TAIL_MAX)
-        if news is None:
-            news = await self._read(kept, None)
-        answer = news or 0
-        kept.tail = min(_TAIL_MAX, max(_TAIL_MIN, 4 * answer)) if kept.window else None
-        return answer
+        """Keep what is new; answers how many records that were.
 
-    async def _read(self, kept: _Run, tail: int | None) -> int | None:
-        """Records that were new, or None if this end is too short to join."""
-        join = Join(kept.window)
+        A short end of the log first; if that does not hold our last record, a longer one, then all there
+        is. If even that does not, the engine has dropped our last record and all it holds is new.
+        """
         first_look = not kept.window
-        held_bytes = news = 0
+        kept.read_bytes = 0
+        tails = (kept.tail, _TAIL_MAX, None) if Join(kept.window).twins == 1 else (None,)
+        for tail in tails:
+            news = await self._read(kept, Join(kept.window), tail)
+            if news is not None:
+                break
+        else:
+            self._note(kept, LOST)
+            news = await self._read(kept, Join(()), None) or 0
+        if first_look and kept.read_bytes >= self._engine_keeps_bytes:
+            self._note(kept, EARLY)
+            kept.writer.flush()
+        kept.tail = min(_TAIL_MAX, max(_TAIL_MIN, 4 * news))
+        return news
+
+    async def _read(self, kept: _Run, join: Join, tail: int | None) -> int | None:
+        """Records that were new, or None if this snapshot does not join."""
+        news = 0
         try:
             async with aclosing(self._engine.logs(kept.container_id, tail=tail)) as chunks:
                 async for chunk in chunks:
                     for record in pieces(chunk):
-                        held_bytes += len(record.payload) + _ENGINE_OVERHEAD_BYTES
-                        new = join.is_new(record)
-                        if tail is not None and (join.ambiguous or (new and not join.joined)):
-                            return None
-                        if new:
-                            self._keep(kept, record, gap=not join.joined)
-                            join.joined = True
+                        if join.is_new(record):
+                            kept.writer.append(record)
+                            kept.window.append(record)
+                            kept.read_bytes += len(record.payload) + _ENGINE_OVERHEAD_BYTES
                             news += 1
-            if first_look and held_bytes >= self._engine_keeps_bytes:
-                self._note(kept, EARLY)
         finally:
             kept.writer.flush()
-        return news
-
-    def _keep(self, kept: _Run, record: Record, *, gap: bool) -> None:
-        if gap:
-            self._note(kept, LOST)
-        kept.writer.append(record)
-        kept.window.append(record)
+        return news if join.joined else None
 
     def _note(self, kept: _Run, text: bytes) -> None:
         last = kept.window[-1].timestamp if kept.window else NO_TIME

@@ -1,0 +1,383 @@
+"""Kept logs on disk: killed at any byte, capped, read while written. No engine needed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import Misconfigured, NoSuchContainer, Unavailable
+from service.supervisor.engine import ContainerSpec, LogChunk
+from service.supervisor.fake_engine import FakeEngine
+from service.supervisor.log_format import Record, RunLog, decode, stamp
+from service.supervisor.log_reader import LogReader
+from service.supervisor.log_writer import LogLimits, LogWriter
+from service.supervisor.logs import EARLY, GONE, LOST, Join, LogKeeper
+
+IMAGE = "jobyard-test/busybox:1"
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+SMALL = LogLimits(cap_bytes=512 * 1024, ring=4)
+
+payloads = st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"x"))
+records = st.builds(
+    Record,
+    timestamp=st.integers(0, 5).map(lambda n: stamp(NOON + timedelta(microseconds=n))),
+    kind=st.sampled_from(["1", "2"]),
+    payload=payloads,
+    complete_line=st.booleans(),
+)
+
+
+@given(records)
+def test_a_record_survives_the_disk(record: Record) -> None:
+    line = record.encode()
+    assert line.count(b"\n") == 1
+    assert decode(line[:-1]) == record
+
+
+@given(st.binary(max_size=80))
+def test_foreign_bytes_are_no_record_or_a_faithful_one(data: bytes) -> None:
+    data = data.replace(b"\n", b"")
+    record = decode(data)
+    assert record is None or record.encode() == data + b"\n"
+
+
+@given(st.lists(records, max_size=30), st.integers(0, 30), st.integers(0, 30))
+def test_joining_any_snapshot_adds_exactly_what_is_missing(log: list[Record], kept: int, begins: int) -> None:
+    # Timestamps in any order: a clock can be set back.
+    kept = min(kept, len(log))
+    first_twin = log.index(log[kept - 1]) if kept else 0
+    join = Join(log[:kept])
+    new = [record for record in log[min(begins, first_twin) :] if join.is_new(record)]
+    assert join.joined
+    assert new == log[kept:]
+
+
+def test_a_snapshot_that_does_not_hold_our_last_record_tells_nothing() -> None:
+    join = Join([_line(n) for n in range(5)])
+    assert [n for n in (6, 7, 8) if join.is_new(_line(n))] == []
+    assert not join.joined
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+async def test_killed_at_any_byte_it_resumes_exactly(data: st.DataObject) -> None:
+    lines = data.draw(st.lists(st.tuples(st.sampled_from([1, 2]), payloads, st.booleans()), max_size=25))
+    first = data.draw(st.integers(0, len(lines)))
+    with tempfile.TemporaryDirectory() as folder:
+        world = await World.make(Path(folder))
+        for stream, payload, ended in lines[:first]:
+            await world.print(payload + (b"\n" if ended else b"."), stream)
+        await world.catch_up()
+        path = world.path
+        if path.exists():
+            os.truncate(path, data.draw(st.integers(0, path.stat().st_size)))
+        for stream, payload, ended in lines[first:]:
+            await world.print(payload + (b"\n" if ended else b"."), stream)
+        await world.restart()
+        await world.finish()
+        assert await world.read() == world.printed
+
+
+async def test_a_repeated_piece_of_one_long_line_is_counted(tmp_path: Path) -> None:
+    moment = [NOON]
+    world = await World.make(tmp_path, clock=lambda: moment[0])
+    same = b"\0" * 16384
+    for _ in range(640):
+        world.append_equal(same)
+    await world.catch_up()
+    await world.restart()
+    for _ in range(7):
+        world.append_equal(same)
+    await world.print(b"end\n")
+    await world.finish()
+    assert await world.read() == same * 647 + b"end\n"
+
+
+async def test_beginning_and_end_survive_the_cap_and_the_gap_is_told(tmp_path: Path) -> None:
+    world = await World.make(tmp_path, limits=SMALL)
+    lines = [b"line %06d " % n + b"x" * 80 + b"\n" for n in range(12_000)]
+    for start in range(0, len(lines), 1000):
+        for line in lines[start : start + 1000]:
+            await world.print(line)
+        await world.catch_up()
+        await world.restart()
+    await world.finish()
+    disk = sum(path.stat().st_size for path in world.path.parent.iterdir())
+    assert disk <= SMALL.cap_bytes
+    text = await world.read()
+    before, marker, after = text.partition(b"[jobyard] ")
+    note, _, after = after.partition(b"\n")
+    assert marker
+    assert len(before) + len(after) > SMALL.cap_bytes // 2
+    assert b"".join(lines).startswith(before)
+    assert b"".join(lines).endswith(after)
+    dropped = len(lines) - (len(before) + len(after)) // len(lines[0])
+    assert dropped > 0
+    assert int(note.split()[0]) == dropped * (len(lines[0]) + 34)
+
+
+async def test_output_the_engine_lost_is_marked_once(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    for n in range(10):
+        await world.print(b"%d\n" % n)
+    await world.catch_up()
+    for n in range(10, 30):
+        await world.print(b"%d\n" % n)
+    world.engine_forgets(20)
+    await world.finish()
+    lines = (await world.read()).splitlines()
+    assert lines == [
+        *(b"%d" % n for n in range(10)),
+        b"[jobyard] " + LOST,
+        *(b"%d" % n for n in range(20, 30)),
+    ]
+
+
+async def test_a_clock_set_back_repeats_and_loses_nothing(tmp_path: Path) -> None:
+    moment = [NOON]
+    world = await World.make(tmp_path, clock=lambda: moment[0])
+    for _ in range(6):
+        for n in range(900):
+            await world.print(b"%d\n" % n)
+        await world.catch_up()
+        moment[0] -= timedelta(hours=1)
+    await world.finish()
+    assert await world.read() == world.printed
+
+
+async def test_a_log_that_was_full_at_the_first_look_is_doubted(tmp_path: Path) -> None:
+    world = await World.make(tmp_path, engine_keeps_bytes=1000)
+    for _ in range(40):
+        await world.print(b"0123456789\n")
+    await world.finish()
+    assert (await world.read()).splitlines()[-1] == b"[jobyard] " + EARLY
+
+
+async def test_a_container_removed_too_early_is_noted(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    await world.print(b"only this\n")
+    await world.catch_up()
+    await world.engine.remove(world.container, force=True)
+    with pytest.raises(NoSuchContainer):
+        await world.catch_up()
+    await world.finish()
+    assert await world.read() == b"only this\n[jobyard] " + GONE + b"\n"
+    assert await world.reader.complete(world.job, 1)
+
+
+async def test_finish_is_idempotent_and_final(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    await world.print(b"a\n")
+    await world.finish()
+    size = world.path.stat().st_size
+    await world.restart()
+    await world.finish()
+    assert await world.catch_up() == 0
+    assert world.path.stat().st_size == size
+
+
+async def test_a_run_without_a_container_is_sealed(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    assert not await world.reader.complete(world.job, 1)
+    world.keeper.seal(world.job, 1)
+    assert await world.reader.complete(world.job, 1)
+    assert [text async for text in world.reader.follow(world.job, 1)] == []
+
+
+async def test_tail_page_since_and_timestamps(tmp_path: Path) -> None:
+    moments = _seconds()
+    world = await World.make(tmp_path, clock=lambda: next(moments))
+    for n in range(20_000):
+        await world.print(b"%d\n" % n)
+    await world.print(b"no end")
+    await world.catch_up()
+    assert await world.read(tail=3) == b"19998\n19999\nno end"
+    assert await world.read(tail=0) == b""
+    assert await world.read(tail=10**6) == world.printed
+    assert await world.read(page=2, size=3) == b"3\n4\n5\n"
+    assert await world.read(page=10**6, size=3) == b""
+    assert await world.read(page=1, size=5, tail=1) == b"4\n"
+    dated = (await world.read(timestamps=True)).splitlines()
+    third = datetime.fromisoformat(dated[2].split()[0].decode())
+    assert (await world.read(since=third)).startswith(b"2\n3\n")
+    assert dated[2].endswith(b"Z 2")
+    assert dated[-1].endswith(b"Z no end")
+
+
+async def test_binary_output_is_untouched(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    raw = bytes(range(256)) * 3
+    for line in raw.splitlines(keepends=True):
+        await world.print(line)
+    await world.finish()
+    assert await world.read() == world.printed == raw
+
+
+async def test_a_reader_elsewhere_follows_to_the_end(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    steps = iter([b"one\ntwo\n", b"half", b" of a line\n", None])
+
+    async def next_step(_: float) -> None:
+        step = next(steps)
+        if step is None:
+            await world.finish()
+        else:
+            for line in step.splitlines(keepends=True):
+                await world.print(line)
+            await world.catch_up()
+
+    reader = LogReader(tmp_path, pause=next_step)
+    async with asyncio.timeout(20):
+        seen = [text async for text in reader.follow(world.job, 1)]
+    assert seen == [b"one\ntwo\n", b"half", b" of a line\n"]
+
+
+async def test_following_from_the_last_lines(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    for n in range(10):
+        await world.print(b"%d\n" % n)
+    await world.finish()
+    assert b"".join([text async for text in world.reader.follow(world.job, 1, tail=2)]) == b"8\n9\n"
+    assert b"".join([text async for text in world.reader.follow(world.job, 1, tail=0)]) == b""
+
+
+async def test_a_follower_sees_the_gap_when_the_ring_overtakes_it(tmp_path: Path) -> None:
+    world = await World.make(tmp_path, limits=SMALL)
+    follower = LogReader(tmp_path, pause=_never).follow(world.job, 1)
+    await world.print(b"first\n")
+    await world.catch_up()
+    assert await anext(follower) == b"first\n"
+    for n in range(12_000):
+        await world.print(b"%06d " % n + b"x" * 80 + b"\n")
+    await world.finish()
+    rest = b"".join([text async for text in follower])
+    assert rest.count(b"[jobyard] ") == 1
+    assert rest.splitlines()[-1].startswith(b"011999")
+
+
+async def test_watching_goes_on_through_faults_until_finished(tmp_path: Path) -> None:
+    looked, go = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def pause(_: float) -> None:
+        looked.set()
+        await go.acquire()
+
+    world = await World.make(tmp_path, pause=pause)
+    world.engine.fail_next("logs")
+    await world.print(b"a\n")
+    async with asyncio.timeout(20):
+        world.keeper.watch(world.job, 1, world.container)
+        world.keeper.watch(world.job, 1, world.container)
+        await looked.wait()
+        assert await world.read() == b""
+        looked.clear()
+        go.release()
+        await looked.wait()
+        assert await world.read() == b"a\n"
+        await world.print(b"b\n")
+        await world.finish()
+    world.keeper.watch(world.job, 1, world.container)
+    await world.keeper.close()
+    assert await world.read() == b"a\nb\n"
+
+
+async def test_a_full_disk_is_not_the_end(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    await world.print(b"a\n")
+    await world.catch_up()
+    await world.print(b"b\n")
+    world.break_disk()
+    with pytest.raises(Unavailable):
+        await world.finish()
+    await world.finish()
+    assert await world.read() == b"a\nb\n"
+
+
+def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, uuid4(), 1)
+    log.folder.mkdir()
+    log.segment(0).write_bytes(b"something else\n")
+    with pytest.raises(Misconfigured):
+        LogWriter(log, SMALL)
+
+
+class World:
+    """A fake engine with one container, a keeper of its log, and a reader."""
+
+    def __init__(self, folder: Path, engine: FakeEngine, container: str, **how: object) -> None:
+        self.job: UUID = uuid4()
+        self.engine, self.container = engine, container
+        self.printed = b""
+        self.reader = LogReader(folder, pause=_never)
+        self.path = RunLog(folder, self.job, 1).segment(0)
+        self._folder, self._how = folder, how
+        self.keeper = LogKeeper(engine, folder, **how)  # type: ignore[arg-type]
+
+    @classmethod
+    async def make(cls, folder: Path, *, clock: object = None, **how: object) -> World:
+        engine = FakeEngine(clock if callable(clock) else lambda: NOON)
+        engine.add_image(IMAGE)
+        container = await engine.create(ContainerSpec(name="a-job", image=IMAGE))
+        await engine.start(container)
+        return cls(folder, engine, container, **how)
+
+    async def print(self, payload: bytes, stream: int = 1) -> None:
+        await self.engine.write(self.container, payload, 1 if stream == 1 else 2)
+        self.printed += payload
+
+    def append_equal(self, payload: bytes) -> None:
+        """As the engine keeps the pieces of a long line: one timestamp for all."""
+        log = self.engine.output(self.container)
+        log.append(_piece(payload))
+
+    def engine_forgets(self, chunks: int) -> None:
+        del self.engine.output(self.container)[:chunks]
+
+    def break_disk(self) -> None:
+        """The keeper's open file refuses to be written, as on a full disk."""
+        files = Path("/proc/self/fd")
+        held = [int(fd.name) for fd in files.iterdir() if fd.exists() and fd.resolve() == self.path.resolve()]
+        full = os.open("/dev/full", os.O_WRONLY)
+        for fd in held:
+            os.dup2(full, fd)
+        os.close(full)
+
+    async def restart(self) -> None:
+        """A new keeper that knows nothing but the disk."""
+        await self.keeper.close()
+        self.keeper = LogKeeper(self.engine, self._folder, **self._how)  # type: ignore[arg-type]
+
+    async def catch_up(self) -> int:
+        return await self.keeper.catch_up(self.job, 1, self.container)
+
+    async def finish(self) -> None:
+        await self.keeper.finish(self.job, 1, self.container)
+
+    async def read(self, **how: object) -> bytes:
+        return await self.reader.read(self.job, 1, **how)  # type: ignore[arg-type]
+
+
+def _piece(payload: bytes) -> LogChunk:
+    return LogChunk(1, stamp(NOON - timedelta(hours=1)), payload)
+
+
+def _line(n: int) -> Record:
+    return Record(stamp(NOON + timedelta(seconds=n)), "1", b"%d" % n)
+
+
+def _seconds() -> Iterator[datetime]:
+    for n in range(10**6):
+        yield NOON + timedelta(seconds=n)
+
+
+async def _never(_: float) -> None:
+    return None
