@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 
-def set_up_logging(level: str = "info") -> None:
-    """JSON lines with UTC times. Values that are secret never get here: see `service.vault.Secret`."""
+def set_up_logging(level: str = "info", file: TextIO | None = None) -> None:
+    """JSON lines with UTC times, to `file` or standard error. Secrets never get here: see `vault.Secret`."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -21,6 +22,6 @@ def set_up_logging(level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
         ),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=file or sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -24,15 +24,24 @@ class Lease(NamedTuple):
     absent_since: datetime | None
 
 
-async def take(source: Any, engine: str, holder: str, ttl_s: float, *, holder_is_gone: bool) -> Lease | None:
-    """Take the lease when it is free, over, or when its holder is known to be gone; None otherwise."""
+async def take(source: Any, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
+    """Take the lease when it is free or over; None otherwise.
+
+    `holder` is `<host>/<process>`. With `locked` we hold the host's own lock of this engine, so that a
+    holder of the same host must be gone, and its lease is taken at once. `source` is a connection.
+    """
     with translated():
         async with source.transaction():
             before = await source.fetchrow(_SQL.look, engine)
-            epoch = await source.fetchval(_SQL.take, engine, holder, ttl_s, holder_is_gone)
+            same_host = before is not None and _host(before["holder"]) == _host(holder)
+            epoch = await source.fetchval(_SQL.take, engine, holder, ttl_s, locked and same_host)
     if epoch is None:
         return None
     return Lease(engine, holder, epoch, before["renewed_at"] if before else None)
+
+
+def _host(holder: str) -> str:
+    return holder.rpartition("/")[0]
 
 
 async def renew(source: Any, lease: Lease, ttl_s: float) -> bool:

@@ -18,12 +18,14 @@ from service.domain.directory import PriceBook, Project, Token
 from service.domain.events import Event
 from service.domain.job import Job
 from service.domain.quota import Quota
+from service.domain.spec import Sealed
 from service.domain.states import LIVE, State
 from service.errors import NotFound
-from service.ledger import database, read
+from service.ledger import database, leases, read
 from service.ledger.database import translated
 from service.ledger.follow import Listener, follow
 from service.ledger.keys import Keys
+from service.ledger.leases import Lease
 from service.ledger.writer import Receipt, Writer
 from service.vault import MasterKey
 from sql import queries
@@ -87,9 +89,14 @@ class Ledger:
 
     async def job(self, job: UUID, project: str | None = None) -> Job:
         """One job. Raises `NotFound` when it is not there, deleted, or in another project."""
-        found: Job | None = await self._one("status", _SQL.job, str(job))
+        found = await self.find_job(job)
         if found is None or found.deleted or project not in (None, found.project):
             raise NotFound(f"there is no job {job}")
+        return found
+
+    async def find_job(self, job: UUID) -> Job | None:
+        """One job, deleted or not; None when it never was."""
+        found: Job | None = await self._one("status", _SQL.job, str(job))
         return found
 
     async def job_as_of(self, job: UUID, position: int) -> Job | None:
@@ -152,6 +159,25 @@ class Ledger:
         with translated():
             found: datetime = await self.pool.fetchval(_SQL.now)
         return found
+
+    async def open_secret(self, sealed: Sealed) -> str:
+        """A sealed secret in the clear; its repr still hides it."""
+        return await self.keys.open(sealed)
+
+    # -- leases -------------------------------------------------------------------------------------
+
+    async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
+        """Take an engine's lease, or None. `locked`: we hold the host's lock of the engine."""
+        with translated():
+            async with self.pool.acquire() as connection:
+                return await leases.take(connection, engine, holder, ttl_s, locked=locked)
+
+    async def renew_lease(self, lease: Lease, ttl_s: float) -> bool:
+        """Hold on to a lease; False when it is no longer ours."""
+        return await leases.renew(self.pool, lease, ttl_s)
+
+    async def release_lease(self, lease: Lease) -> None:
+        await leases.release(self.pool, lease)
 
     async def events(
         self, after: int = 0, *, limit: int = read.PAGE, job: UUID | None = None, project: str | None = None

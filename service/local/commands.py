@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from service.local import check
+from service.local import check, up
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def register(app: typer.Typer) -> None:
     """Adds the machine commands to `app`."""
+    app.command("up")(up.up)
     app.command("test", context_settings=_PASS_ON)(check.test)

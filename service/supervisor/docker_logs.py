@@ -2,7 +2,7 @@
 
 A frame is 1 byte of stream, 3 of nothing, 4 of length (big endian), then the timestamp, a space and the
 payload. Measured on 20.10 with the `local` driver: a line beyond 16 KiB comes in frames of 16 KiB, each
-with the timestamp of the line's beginning, and only the last holds the newline.
+with the timestamp of the line's beginning, and none of them holds the newline, not even the last.
 """
 
 from __future__ import annotations

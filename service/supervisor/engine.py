@@ -152,7 +152,8 @@ class Container:
 class LogChunk:
     """Output as the engine hands it over: up to one line, its newline included.
 
-    A line too long for one chunk comes in several, and only the last ends with a newline.
+    A line too long for one chunk comes in several of one timestamp, of which at most the last ends with
+    a newline: Docker 20.10 loses it.
     `timestamp` is RFC 3339 UTC with nine digits of a second. The two streams are stamped before they are
     put in order, so it can step back a little between them.
     """

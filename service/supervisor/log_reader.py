@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-from service.supervisor.log_format import NO_TIME, Record, RunLog, stamp, whole_records
+from service.supervisor.log_format import NO_TIME, Kind, Record, RunLog, stamp, whole_records
 
 _READ_BYTES = 1024 * 1024
 _TAIL_BYTES = 256 * 1024
@@ -164,43 +164,62 @@ class Cursor:
 
 
 class _Lines:
-    """Records in, finished lines of text out (newline included)."""
+    """Records in, finished lines of text out (newline included). The two streams never mix within a line.
+
+    The `local` driver of 20.10 drops the newline of a line beyond 16 KiB. Its pieces share a timestamp, so
+    where the next piece of a stream has another one, that newline is put back.
+    """
 
     def __init__(self, since: datetime | None, timestamps: bool) -> None:
         self._since = stamp(since) if since else ""
         self._timestamps = timestamps
-        self._open = bytearray()
-        self._shown = False
+        self._open: dict[Kind, tuple[str, bytearray]] = {}
+        """By stream: the unfinished line's timestamp, and what of it was not given yet."""
+        self._shown: Kind | None = None
+        """The stream whose unfinished line a reader has already seen the beginning of."""
 
     def feed(self, records: list[Record]) -> list[bytes]:
+        """The lines that these records finish."""
         finished: list[bytes] = []
         for record in records:
-            if record.kind == "e" or (record.kind != "m" and record.timestamp < self._since):
-                continue
             if record.kind == "m":
-                if self._open or self._shown:
-                    finished.append(self._close())
-                finished.append(b"[jobyard] " + record.payload + b"\n")
-                continue
-            if self._timestamps and not (self._open or self._shown):
-                self._open += record.timestamp.encode() + b" "
-            self._open += record.payload
-            if record.complete_line:
-                finished.append(self._close())
+                finished += self._ended_lines() + [b"[jobyard] " + record.payload + b"\n"]
+            elif record.kind != "e" and record.timestamp >= self._since:
+                finished += self._grown(record)
         return finished
 
     def rest(self) -> bytes:
-        """The line that is not finished, as far as it was not given yet."""
-        rest = bytes(self._open)
-        self._shown = self._shown or bool(rest)
-        self._open.clear()
-        return rest
+        """The unfinished lines, as far as they were not given yet."""
+        text = bytearray()
+        for kind, (_, rest) in self._open.items():
+            if rest:
+                text += self._break_before(kind) + rest
+                self._shown = kind
+                rest.clear()
+        return bytes(text)
 
-    def _close(self) -> bytes:
-        line = bytes(self._open) + b"\n"
-        self._open.clear()
-        self._shown = False
+    def _grown(self, record: Record) -> list[bytes]:
+        kind, lines = record.kind, list[bytes]()
+        if kind in self._open and self._open[kind][0] != record.timestamp:
+            lines.append(self._end(kind))
+        if kind not in self._open:
+            start = record.timestamp.encode() + b" " if self._timestamps else b""
+            self._open[kind] = (record.timestamp, bytearray(start))
+        self._open[kind][1].extend(record.payload)
+        return [*lines, self._end(kind)] if record.complete_line else lines
+
+    def _ended_lines(self) -> list[bytes]:
+        return [self._end(kind) for kind in list(self._open)]
+
+    def _end(self, kind: Kind) -> bytes:
+        _, rest = self._open.pop(kind)
+        line = self._break_before(kind) + bytes(rest) + b"\n"
+        self._shown = None
         return line
+
+    def _break_before(self, kind: Kind) -> bytes:
+        """A newline if the other stream's unfinished line is what was shown last."""
+        return b"" if self._shown in (None, kind) else b"\n"
 
 
 def _read(

@@ -6,10 +6,10 @@ RETURNING epoch
 
 -- name: look
 SELECT engine, epoch, holder, renewed_at, expires_at, expires_at <= clock_timestamp() AS expired
-FROM leases WHERE engine = $1
+FROM leases WHERE engine = $1 FOR UPDATE
 
 -- name: take
--- $4: whether the holder is known to be gone, because its host-local lock was free.
+-- $4: whether the holder is known to be gone, because its host's lock was free.
 INSERT INTO leases (engine, epoch, holder, renewed_at, expires_at)
 VALUES ($1, 1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
 ON CONFLICT (engine) DO UPDATE

@@ -1,0 +1,94 @@
+"""The composition root: configuration in, running parts out. The only place that knows all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from service.api.app import make_app
+from service.api.ports import ApiParts
+from service.api.ports import Store as StorePort
+from service.config import Settings
+from service.domain.directory import DataStore
+from service.ledger.ledger import Ledger
+from service.supervisor.containers import DockerEngine
+from service.supervisor.data.model import StoreAccess
+from service.supervisor.data.store import Store
+from service.supervisor.log_reader import LogReader
+from service.supervisor.log_writer import LogLimits
+from service.supervisor.logs import LogKeeper
+from service.supervisor.supervisor import Supervisor
+
+BACKLOG = 1024
+SHUTDOWN_S = 10.0
+
+
+class OpenStores:
+    """Opens data stores for the API: here their keys are unsealed."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @asynccontextmanager
+    async def open(self, project: str, store: DataStore) -> AsyncIterator[StorePort]:
+        access = StoreAccess(
+            endpoint=store.endpoint,
+            region=store.region,
+            access_key=await self._ledger.open_secret(store.access_key),
+            secret_key=await self._ledger.open_secret(store.secret_key),
+        )
+        async with Store.open(access) as opened:
+            yield opened
+
+
+def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A bound socket; several processes may share its port when `shared`. Port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((host, port))
+        made.setblocking(False)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+@asynccontextmanager
+async def api(settings: Settings, ledger: Ledger, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve the API on a socket while the context lasts."""
+    parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), OpenStores(ledger))
+    runner = web.AppRunner(
+        make_app(parts), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listening, backlog=BACKLOG).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def supervision(settings: Settings, ledger: Ledger, docker_host: str) -> AsyncIterator[Supervisor]:
+    """Supervise the engine at `docker_host` while the context lasts; containers live on afterwards."""
+    engine = DockerEngine(docker_host)
+    keeper = LogKeeper(engine, settings.logs_dir, limits=LogLimits(settings.log_cap_bytes))
+    supervisor = Supervisor(ledger, engine, keeper, settings)
+    task = asyncio.create_task(supervisor.run(), name="supervisor")
+    try:
+        yield supervisor
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await keeper.close()
+        await engine.close()

@@ -1,0 +1,164 @@
+"""What a ledger needs before anybody can submit: a project, a token, prices, a data store. All by command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+
+from service.config import Settings
+from service.domain import commands as cmd
+from service.errors import Misconfigured
+from service.ledger.ledger import Ledger
+from service.local.objectstore import S3Access
+
+PROJECT = "default"
+ACTOR = "system:up"
+#: The alias of the embedded object store, or of the one configured.
+ALIAS = "local"
+
+
+async def prepare(ledger: Ledger, settings: Settings, s3: S3Access | None) -> str:
+    """Make what is missing; an administrator's token of the project `default`."""
+    if await ledger.project(PROJECT) is None:
+        await ledger.submit(
+            cmd.CreateProject(
+                project=PROJECT,
+                name=PROJECT,
+                cpu=settings.default_quota_cpu,
+                gpu=settings.default_quota_gpu,
+            ),
+            actor=ACTOR,
+        )
+    await _prices(ledger, settings)
+    if s3 is not None:
+        await _data_store(ledger, s3)
+    return await _token(ledger, settings.state_dir / "admin.token")
+
+
+async def _prices(ledger: Ledger, settings: Settings) -> None:
+    """Put the catalogue's prices in the book, when they are not what is in force."""
+    book, now = await ledger.prices(), await ledger.now()
+    wanted = {flavor.id: flavor.hourly_price for flavor in settings.catalogue.flavors}
+    in_force = {flavor: book.price(flavor, now) for flavor in wanted}
+    if any(in_force[flavor] != (price, settings.currency) for flavor, price in wanted.items()):
+        await ledger.submit(cmd.SetPrices(prices=wanted, currency=settings.currency), actor=ACTOR)
+
+
+async def _data_store(ledger: Ledger, s3: S3Access) -> None:
+    project = await ledger.project(PROJECT)
+    known = project.data_stores.get(ALIAS) if project else None
+    if known is not None and known.endpoint == s3.endpoint:
+        keys = (await ledger.open_secret(known.access_key), await ledger.open_secret(known.secret_key))
+        if keys == (s3.access_key, s3.secret_key):
+            return
+    key = await ledger.keys.of(PROJECT)
+    await ledger.submit(
+        cmd.SetDataStore(
+            project=PROJECT,
+            alias=ALIAS,
+            endpoint=s3.endpoint,
+            region=s3.region,
+            access_key=key.seal(s3.access_key),
+            secret_key=key.seal(s3.secret_key),
+            owner="ovhcloud",
+            replace=known is not None,
+        ),
+        actor=ACTOR,
+    )
+
+
+async def _token(ledger: Ledger, path: Path) -> str:
+    """The token kept in `path` while it works; else a new one, kept there for the next time."""
+    value = _kept(path)
+    if value:
+        token = await ledger.token_by_hash(hashlib.sha256(value.encode()).hexdigest())
+        if token is not None and not token.revoked and token.project == PROJECT:
+            return value
+    value = secrets.token_urlsafe(32)
+    await ledger.submit(
+        cmd.CreateToken(
+            project=PROJECT,
+            token_id=str(uuid4()),
+            name="administrator",
+            role="administrator",
+            sha256=hashlib.sha256(value.encode()).hexdigest(),
+        ),
+        actor=ACTOR,
+    )
+    write_private(path, value)
+    return value
+
+
+def _kept(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(
+        draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, stat.S_IRUSR | stat.S_IWUSR
+    )
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+class _Configured(msgspec.Struct, rename="camel"):
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+
+def configured_store(environment: Mapping[str, str]) -> S3Access | None:
+    """The object store of JOBYARD_S3 (JSON), which is used in place of the embedded one."""
+    text = environment.get("JOBYARD_S3")
+    if not text:
+        return None
+    try:
+        found = msgspec.json.decode(text, type=_Configured)
+    except msgspec.MsgspecError as error:
+        raise Misconfigured(
+            f'JOBYARD_S3: it must be {{"endpoint", "accessKey", "secretKey", "region"}}; {error}'
+        ) from error
+    return S3Access(found.endpoint, found.access_key, found.secret_key, found.region)
+
+
+def up_json(url: str, token: str, docker_host: str, database_url: str, s3: S3Access | None) -> str:
+    """What `.jobyard/up.json` holds while a service runs."""
+    store = (
+        {
+            "endpoint": s3.endpoint,
+            "accessKey": s3.access_key,
+            "secretKey": s3.secret_key,
+            "region": s3.region,
+            "alias": ALIAS,
+        }
+        if s3
+        else None
+    )
+    return json.dumps(
+        {
+            "url": url,
+            "token": token,
+            "pid": os.getpid(),
+            "dockerHost": docker_host,
+            "databaseUrl": database_url,
+            "s3": store,
+        },
+        indent=2,
+    )

@@ -1,0 +1,152 @@
+"""`python3 -m service up`: the whole service on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import structlog
+import typer
+import uvloop
+
+from service import app
+from service.config import Settings, read_settings
+from service.errors import JobyardError, Misconfigured
+from service.ledger.ledger import Ledger
+from service.ledger.migrate import migrate
+from service.local import first_run
+from service.local.parts import Parts, local_parts
+from service.local.workers import workers
+from service.telemetry import set_up_logging
+from service.vault import master_key
+
+UP_JSON = "up.json"
+LOG_FILE = "jobyard.log"
+_READY_TIMEOUT_S = 60.0
+
+_log = structlog.get_logger()
+
+
+def up(
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Where everything is kept.", metavar="DIR")] = None,
+    api_workers: Annotated[int | None, typer.Option(help="API processes beside the supervisor.")] = None,
+) -> None:
+    """Run Jobyard here, with every part that is not configured, until Ctrl-C."""
+    try:
+        settings = read_settings(os.environ, port=port, host=host, state_dir=state, api_workers=api_workers)
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        with _log_stream(settings.state_dir) as stream:
+            set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"), stream)
+            uvloop.run(_up(settings))
+    except JobyardError as error:
+        _say(f"jobyard: {error.message}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(130) from None
+
+
+def _log_stream(state: Path) -> TextIO:
+    """The service's log: a file when a person looks at the terminal, else standard error."""
+    if sys.stderr.isatty():
+        return (state / LOG_FILE).open("a")
+    return os.fdopen(os.dup(2), "w", buffering=1)
+
+
+async def _up(settings: Settings) -> None:
+    stop = asyncio.Event()
+    async with running(settings) as ready:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        _say(f"Jobyard is ready at {ready.url}   (API documentation: {ready.url}/docs)")
+        _say(f"Token and addresses are in {settings.state_dir / UP_JSON}; Ctrl-C stops.")
+        await stop.wait()
+        _say("Stopping; the containers of running jobs go on, and the next `up` takes them over.")
+
+
+class Running:
+    """A service that is ready."""
+
+    def __init__(self, url: str, token: str, parts: Parts, ledger: Ledger) -> None:
+        self.url = url
+        self.token = token
+        self.parts = parts
+        self.ledger = ledger
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Everything, started in order and stopped in reverse. Ready means: the supervisor has the engine."""
+    configured = first_run.configured_store(os.environ)
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(
+            local_parts(
+                settings.state_dir,
+                database_url=os.environ.get("DATABASE_URL"),
+                docker_host=os.environ.get("DOCKER_HOST"),
+                store=configured is None,
+                say=_say,
+            )
+        )
+        s3 = configured or parts.s3
+        await migrate(os.environ.get("JOBYARD_MIGRATION_URL", parts.database_url))
+        master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), settings.master_key_file)
+        ledger = await stack.enter_async_context(Ledger.open(parts.database_url, master))
+        token = await first_run.prepare(ledger, settings, s3)
+        port = await _serve(stack, settings, ledger, parts.database_url)
+        supervisor = await stack.enter_async_context(app.supervision(settings, ledger, parts.docker_host))
+        await _until_ready(supervisor.ready)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
+        path = settings.state_dir / UP_JSON
+        first_run.write_private(
+            path, first_run.up_json(url, token, parts.docker_host, parts.database_url, s3)
+        )
+        stack.callback(path.unlink, missing_ok=True)
+        yield Running(url, token, parts, ledger)
+
+
+async def _serve(stack: AsyncExitStack, settings: Settings, ledger: Ledger, database_url: str) -> int:
+    """The API, in this process or in several others; the port it listens on."""
+    shared = settings.api_workers > 1
+    try:
+        listening = app.listening_socket(settings.host, settings.port, shared=shared)
+    except OSError as error:
+        raise Misconfigured(
+            f"port {settings.port} of {settings.host} cannot be used: {error.strerror}; give --port"
+        ) from error
+    stack.callback(listening.close)
+    port: int = listening.getsockname()[1]
+    if shared:
+        await stack.enter_async_context(workers(settings, database_url, port))
+    else:
+        await stack.enter_async_context(app.api(settings, ledger, listening))
+    return port
+
+
+async def _until_ready(ready: asyncio.Event) -> None:
+    """The lease of a supervisor that was killed on another host is waited for, and that is said."""
+    try:
+        async with asyncio.timeout(3):
+            await ready.wait()
+        return
+    except TimeoutError:
+        _say("Waiting for the engine: another supervisor held it until just now ...")
+    try:
+        async with asyncio.timeout(_READY_TIMEOUT_S):
+            await ready.wait()
+    except TimeoutError:
+        raise Misconfigured(
+            "another supervisor holds this engine for the same ledger, or the engine does not answer"
+        ) from None
+
+
+def _say(text: str, file: TextIO | None = None) -> None:
+    print(text, file=file or sys.stdout, flush=True)

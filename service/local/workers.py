@@ -1,0 +1,118 @@
+"""More API processes beside the main one, all on one port: the kernel spreads connections over them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import structlog
+
+from service import app
+from service.config import Settings, read_settings
+from service.errors import Unavailable
+from service.ledger.ledger import Ledger
+from service.telemetry import set_up_logging
+from service.vault import master_key
+
+_log = structlog.get_logger()
+ENVIRONMENT = "JOBYARD_WORKER"
+_READY = b"ready\n"
+_START_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 15
+_RESTART_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What a worker is told, through its environment: it may hold a password."""
+
+    database_url: str
+    state_dir: str
+    port: int
+    parent: int
+
+
+@asynccontextmanager
+async def workers(settings: Settings, database_url: str, port: int) -> AsyncIterator[None]:
+    """Run `api_workers` processes while the context lasts; one that dies is replaced."""
+    orders = Orders(database_url, str(settings.state_dir), port, os.getpid())
+    started = [asyncio.get_running_loop().create_future() for _ in range(settings.api_workers)]
+    tasks = [asyncio.create_task(_keep(orders, ready)) for ready in started]
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await asyncio.gather(*started)
+        yield
+    except TimeoutError as error:
+        raise Unavailable("the API's processes did not start; see the log") from error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _keep(orders: Orders, ready: asyncio.Future[None]) -> None:
+    environment = os.environ | {ENVIRONMENT: msgspec.json.encode(orders).decode()}
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "service.local.workers",
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            if process.stdout and await process.stdout.readline() == _READY and not ready.done():
+                ready.set_result(None)
+            code = await process.wait()
+            _log.error("API process ended; starting another", pid=process.pid, code=code)
+        finally:
+            if process.returncode is None:
+                await _stop(process)
+        await asyncio.sleep(_RESTART_S)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _serve(orders: Orders) -> None:
+    settings = read_settings(os.environ, state_dir=orders.state_dir)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), settings.master_key_file)
+    async with Ledger.open(orders.database_url, master) as ledger:
+        listening = app.listening_socket(settings.host, orders.port, shared=True)
+        async with app.api(settings, ledger, listening):
+            sys.stdout.buffer.write(_READY)
+            sys.stdout.flush()
+            await stop.wait()
+
+
+def main() -> None:
+    """One API process. It dies with its parent, however that one dies."""
+    import uvloop
+
+    orders = msgspec.json.decode(os.environ.pop(ENVIRONMENT), type=Orders)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != orders.parent:
+        sys.exit("the service that started this process is gone")
+    set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"))
+    uvloop.run(_serve(orders))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What every part of the supervisor shares: the ledger under its epoch, the engine, the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from service.config import Settings
+from service.domain import commands as cmd
+from service.domain.events import Info
+from service.domain.job import Job
+from service.errors import JobyardError
+from service.ledger.writer import Receipt
+from service.supervisor.clock import LedgerClock
+from service.supervisor.engine import Engine
+from service.supervisor.logs import LogKeeper
+from service.supervisor.names import RunId
+from service.supervisor.ports import SupervisorLedger
+from service.supervisor.watch import Watch
+
+_log = structlog.get_logger()
+
+#: Creating and starting costs ~150 ms on 2 cores, and no more a second beyond four at once (hazards.md).
+STARTS_AT_ONCE = 4
+
+
+class FatalForRun(JobyardError):
+    """The run cannot go on. `ours` tells our fault (ERROR) from the user's (FAILED)."""
+
+    def __init__(self, info: Info, *, ours: bool = False) -> None:
+        super().__init__(info.message)
+        self.info = info
+        self.ours = ours
+
+
+@dataclass
+class Yard:
+    """One supervisor's hold on one engine, for as long as its epoch lasts."""
+
+    ledger: SupervisorLedger
+    engine: Engine
+    keeper: LogKeeper
+    watch: Watch
+    clock: LedgerClock
+    settings: Settings
+    ledger_id: UUID
+    engine_id: str
+    epoch: int
+    #: Something was left behind that a sweep should put away soon.
+    untidy: bool = False
+    starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))
+
+    async def report(self, kind: type[cmd.RunCommand], job: Job, **particulars: Any) -> Receipt:
+        """Send one command about a job's current run, and take in what followed.
+
+        Raises `WrongState` when the job moved meanwhile and `StaleEpoch` when the engine is no longer ours.
+        """
+        command = kind(
+            project=job.project,
+            engine=self.engine_id,
+            epoch=self.epoch,
+            job=job.id,
+            run=job.run,
+            **particulars,
+        )
+        receipt = await self.ledger.submit(command, actor=f"supervisor:{self.engine_id[:12]}")
+        if receipt.events:
+            _log.info(
+                "reported",
+                command=kind.__name__,
+                job=str(job.id),
+                run=job.run,
+                position=receipt.position,
+                epoch=self.epoch,
+                events=[event.type for event in receipt.events],
+            )
+            await self.watch.refresh(job.id)
+        return receipt
+
+    async def note(self, job: Job, code: str, message: str, **arguments: str | int) -> None:
+        """Say why the job is where it is, once for each change."""
+        info = Info(code, message, dict(arguments))
+        if job.info != info:
+            await self.report(cmd.NoteRun, job, info=info)
+
+    @asynccontextmanager
+    async def effect(self, name: str, run: RunId, **facts: Any) -> AsyncIterator[dict[str, Any]]:
+        """One canonical line per effect: what was done to which run, how long it took, how it ended."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        facts = {"effect": name, "job": str(run.job), "run": run.run, "epoch": self.epoch} | facts
+        try:
+            yield facts
+        except BaseException as error:
+            _log.warning("effect", **facts, outcome=type(error).__name__, ms=_ms(loop.time() - began))
+            raise
+        _log.info("effect", **facts, outcome="ok", ms=_ms(loop.time() - began))
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

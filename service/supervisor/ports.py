@@ -1,0 +1,43 @@
+"""What the supervisor needs of the ledger. `service.ledger.Ledger` is it; a simulation may be another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from service.domain.commands import Command
+from service.domain.directory import Project
+from service.domain.events import Event
+from service.domain.job import Job
+from service.domain.spec import Sealed
+from service.ledger.leases import Lease
+from service.ledger.read import Head
+from service.ledger.writer import Receipt
+
+
+class SupervisorLedger(Protocol):
+    async def submit(self, command: Command, *, actor: str) -> Receipt: ...
+
+    async def head(self) -> Head: ...
+
+    async def now(self) -> datetime: ...
+
+    async def job(self, job: UUID, project: str | None = None) -> Job: ...
+
+    async def find_job(self, job: UUID) -> Job | None: ...
+
+    async def live_jobs(self) -> list[Job]: ...
+
+    async def project(self, project: str) -> Project | None: ...
+
+    async def open_secret(self, sealed: Sealed) -> str: ...
+
+    def follow(self, after: int) -> AsyncIterator[list[Event]]: ...
+
+    async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None: ...
+
+    async def renew_lease(self, lease: Lease, ttl_s: float) -> bool: ...
+
+    async def release_lease(self, lease: Lease) -> None: ...

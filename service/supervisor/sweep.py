@@ -1,0 +1,64 @@
+"""Putting away what no live run owns: containers and volumes that a crash or an ERROR left behind."""
+
+from __future__ import annotations
+
+import structlog
+
+from service.errors import DataError, EngineError
+from service.supervisor import container, volumes
+from service.supervisor.effects import Yard
+from service.supervisor.names import LEDGER, RunId, run_of
+
+_log = structlog.get_logger()
+
+
+async def sweep(yard: Yard, busy: set[RunId]) -> None:
+    """Remove containers and volumes of runs that have ended. `busy` are the runs that a driver has.
+
+    A run is asked for in the ledger itself: what is not known to be over stays.
+    """
+    await _containers(yard, busy)
+    await _volumes(yard, busy)
+
+
+async def _containers(yard: Yard, busy: set[RunId]) -> None:
+    for summary in await yard.engine.list({LEDGER: str(yard.ledger_id)}):
+        run = run_of(summary.labels)
+        if run is None or run in busy or not await _is_over(yard, run):
+            continue
+        found = await yard.engine.find(summary.id)
+        if found is None:
+            continue
+        _log.info("left-over container", job=str(run.job), run=run.run, container=found.id[:12])
+        try:
+            if not container.has_ended(found):
+                await yard.engine.stop(found.id, yard.settings.stop_grace_s)
+            await container.put_away(yard, run, found)
+        except EngineError as error:
+            _log.warning("left-over container stays", container=found.id[:12], error=error.message)
+
+
+async def _volumes(yard: Yard, busy: set[RunId]) -> None:
+    for run in volumes.runs_on_disk(yard):
+        if run in busy or not await _is_over(yard, run):
+            continue
+        if volumes.is_kept(yard, run) and not await _is_deleted(yard, run):
+            continue
+        try:
+            await volumes.remove(yard, run)
+        except DataError as error:
+            _log.warning("left-over volume stays", job=str(run.job), run=run.run, error=error.message)
+
+
+async def _is_over(yard: Yard, run: RunId) -> bool:
+    """True for a run that has ended, or was followed by another, or whose job was deleted or never was."""
+    watched = yard.watch.jobs.get(run.job)
+    if watched is not None:
+        return watched.run > run.run or watched.ended
+    job = await yard.ledger.find_job(run.job)
+    return job is None or job.ended or job.deleted or job.run > run.run
+
+
+async def _is_deleted(yard: Yard, run: RunId) -> bool:
+    job = await yard.ledger.find_job(run.job)
+    return job is None or job.deleted

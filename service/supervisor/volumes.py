@@ -1,0 +1,309 @@
+"""A run's volumes: where they lie, pulling and pushing all of them, and telling the ledger how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Literal
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+import structlog
+from msgspec.structs import replace
+
+from service.domain import commands as cmd
+from service.domain.events import Direction, Info, SyncState, Value, VolumeProgress
+from service.domain.job import Job
+from service.domain.spec import Permission, Place, Volume
+from service.errors import DataError, JobyardError, Unavailable
+from service.supervisor.data.layout import prepare
+from service.supervisor.data.model import Limits, Source, StoreAccess
+from service.supervisor.data.progress import Progress
+from service.supervisor.data.pull import pull
+from service.supervisor.data.push import push
+from service.supervisor.data.remove import remove_tree
+from service.supervisor.data.store import Store
+from service.supervisor.effects import FatalForRun, Yard
+from service.supervisor.engine import Mount
+from service.supervisor.names import RunId
+
+_log = structlog.get_logger()
+_KEPT = "kept"
+MAX_DEPTH = 64
+
+
+def run_dir(yard: Yard, run: RunId) -> Path:
+    """Everything of one run on the disk."""
+    return yard.settings.volumes_dir / str(run.job) / str(run.run)
+
+
+def volume_root(yard: Yard, run: RunId, index: int) -> Path:
+    return run_dir(yard, run) / str(index)
+
+
+def mounts(yard: Yard, job: Job) -> tuple[Mount, ...]:
+    """The job's volumes as its container sees them."""
+    run = RunId(job.id, job.run)
+    return tuple(
+        Mount(
+            source=str(volume_root(yard, run, index)),
+            target=volume.mount_path,
+            read_only=volume.permission is Permission.RO,
+        )
+        for index, volume in enumerate(job.spec.volumes)
+    )
+
+
+async def pull_all(yard: Yard, job: Job) -> None:
+    """Pull every volume of the run. Raises `FatalForRun`, or `Unavailable` from the ledger."""
+    run = RunId(job.id, job.run)
+    for index in range(len(job.spec.volumes)):
+        await _on_disk(prepare(volume_root(yard, run, index)))
+    wanted = [(i, v, v.source) for i, v in enumerate(job.spec.volumes) if v.source is not None]
+    if wanted:
+        await _Sync(yard, job, "pull", _sync_id(run, "pull")).run(wanted)
+
+
+async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Info | None:
+    """Push what the run may push. The problem, when something could not be pushed; None when all is well.
+
+    `sync_id` is that of a push which a user ordered again.
+    """
+    run = RunId(job.id, job.run)
+    wanted = [(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
+    if not wanted:
+        return None
+    manual = sync_id is not None
+    try:
+        await _Sync(yard, job, "push", sync_id or _sync_id(run, "push"), manual=manual).run(wanted)
+    except FatalForRun as fatal:
+        return fatal.info
+    return None
+
+
+def has_pushes(job: Job) -> bool:
+    return any(volume.push_to is not None for volume in job.spec.volumes)
+
+
+def keep(yard: Yard, run: RunId) -> None:
+    """Mark the run's volumes so that nothing removes them before they are pushed or the job is deleted."""
+    mark = run_dir(yard, run) / _KEPT
+    mark.touch()
+    descriptor = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_kept(yard: Yard, run: RunId) -> bool:
+    return (run_dir(yard, run) / _KEPT).exists()
+
+
+async def remove(yard: Yard, run: RunId) -> None:
+    """Remove everything of a run from the disk; gone already is fine. Raises `DataError`."""
+    path = run_dir(yard, run)
+    if not path.exists():
+        return
+    async with yard.effect("remove-volumes", run):
+        await remove_tree(path)
+    try:
+        path.parent.rmdir()
+    except OSError:
+        _log.debug("other runs of the job keep volumes", job=str(run.job))
+
+
+def runs_on_disk(yard: Yard) -> list[RunId]:
+    """The runs that have a directory, whether or not anybody still needs it."""
+    found = []
+    for path in yard.settings.volumes_dir.glob("*/*"):
+        try:
+            found.append(RunId(UUID(path.parent.name), int(path.name)))
+        except ValueError:
+            _log.warning("unexpected in the volumes' directory", name=path.name)
+    return found
+
+
+def _sync_id(run: RunId, direction: Direction) -> str:
+    """The same after a restart, so that a synchronisation which goes on is still one."""
+    return str(uuid5(NAMESPACE_OID, f"{run} {direction}"))
+
+
+async def _on_disk(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except DataError as error:
+        info = Info("node-storage", f"The node's storage failed: {error.message}")
+        raise FatalForRun(info, ours=True) from error
+
+
+class _Sync:
+    """One synchronisation: several volumes at once, one progress report at a time."""
+
+    def __init__(
+        self, yard: Yard, job: Job, direction: Direction, sync_id: str, *, manual: bool = False
+    ) -> None:
+        self._yard = yard
+        self._job = job
+        self._run = RunId(job.id, job.run)
+        self._direction: Direction = direction
+        self._id = sync_id
+        self._manual = manual
+        self._progress: dict[int, VolumeProgress] = {}
+        self._news = asyncio.Event()
+
+    async def run(self, wanted: list[tuple[int, Volume, Place]]) -> None:
+        for index, _, _ in wanted:
+            self._progress[index] = VolumeProgress(volume=index)
+        await self._tell("RUNNING")
+        async with self._yard.effect(f"{self._direction}-data", self._run, volumes=len(wanted)):
+            reporter = asyncio.create_task(self._keep_telling())
+            try:
+                await self._all(wanted)
+            except FatalForRun as fatal:
+                await _ended(reporter)
+                await self._tell("FAILED", fatal.info.message)
+                raise
+            finally:
+                await _ended(reporter)
+        await self._tell("DONE")
+
+    async def _all(self, wanted: list[tuple[int, Volume, Place]]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, volume, place in wanted:
+                    group.create_task(self._one(index, volume, place, len(wanted)))
+        except* JobyardError as several:
+            raise _first(several) from None
+
+    async def _one(self, index: int, volume: Volume, place: Place, beside: int) -> None:
+        """One volume, tried again while its store does not answer."""
+        settings = self._yard.settings
+        where = f"{place.container}@{place.alias}"
+        access = await self._access(place, volume, index)
+        for attempt in range(1, settings.store_attempts + 1):
+            try:
+                await self._move(access, index, volume, place, max(1, settings.data_concurrency // beside))
+            except Unavailable as error:
+                if attempt < settings.store_attempts:
+                    await asyncio.sleep(min(30.0, settings.retry_s * 2**attempt))
+                    continue
+                message = f"Data store {where} did not answer after {attempt} attempts: {error.message}"
+                raise self._fatal("unavailable", volume, message, index) from error
+            except JobyardError as error:
+                raise self._fatal("refused", volume, f"{where}: {error.message}", index) from error
+            return
+
+    def _fatal(self, code: str, volume: Volume, message: str, index: int) -> FatalForRun:
+        self._progress[index] = _with(self._progress[index], "FAILED")
+        arguments: dict[str, Value] = {"volume": index, "mountPath": volume.mount_path}
+        return FatalForRun(Info(f"data-{self._direction}-{code}", message, arguments))
+
+    async def _move(
+        self, access: StoreAccess, index: int, volume: Volume, place: Place, concurrency: int
+    ) -> None:
+        settings = self._yard.settings
+        limits = Limits(
+            max_objects=settings.volume_max_objects,
+            max_bytes=self._job.spec.resources.ephemeral_storage,
+            max_depth=MAX_DEPTH,
+        )
+        source = Source(place.container, place.prefix)
+        root = volume_root(self._yard, self._run, index)
+        noted = self._noted(index)
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(Store.open(access))
+            if self._direction == "pull":
+                done = await pull(
+                    store, source, root, limits=limits, on_progress=noted, concurrency=concurrency
+                )
+            else:
+                may: Literal["RW", "RWD"] = "RWD" if volume.permission is Permission.RWD else "RW"
+                done = await push(
+                    store,
+                    source,
+                    root,
+                    permission=may,
+                    limits=limits,
+                    on_progress=noted,
+                    concurrency=concurrency,
+                )
+        self._progress[index] = _shown(index, done, "DONE")
+
+    async def _access(self, place: Place, volume: Volume, index: int) -> StoreAccess:
+        """Where and with which keys; asked outside of the retries, whose blame is the store's alone."""
+        project = await self._yard.ledger.project(self._job.project)
+        known = project.data_stores.get(place.alias) if project else None
+        if known is None:
+            message = f"The project has no data store {place.alias} any more."
+            raise self._fatal("refused", volume, message, index)
+        return StoreAccess(
+            endpoint=known.endpoint,
+            region=known.region,
+            access_key=await self._yard.ledger.open_secret(known.access_key),
+            secret_key=await self._yard.ledger.open_secret(known.secret_key),
+        )
+
+    def _noted(self, index: int) -> Callable[[Progress], None]:
+        def on_progress(progress: Progress) -> None:
+            self._progress[index] = _shown(index, progress, "RUNNING")
+            self._news.set()
+
+        return on_progress
+
+    async def _keep_telling(self) -> None:
+        """Report what is new, at most once in `progress_s`."""
+        while True:
+            await asyncio.sleep(self._yard.settings.progress_s)
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._tell("RUNNING")
+            except JobyardError as error:
+                # The next report says it all; if the run is no longer ours, its driver finds out itself.
+                _log.warning("progress not reported", job=str(self._job.id), error=error.message)
+
+    async def _tell(self, state: SyncState, message: str = "") -> None:
+        await self._yard.report(
+            cmd.ReportDataSync,
+            self._job,
+            sync_id=self._id,
+            direction=self._direction,
+            state=state,
+            volumes=tuple(self._progress.values()),
+            manual=self._manual,
+            message=message,
+        )
+
+
+def _shown(index: int, progress: Progress, state: SyncState) -> VolumeProgress:
+    return VolumeProgress(
+        volume=index,
+        state=state,
+        total=progress.total,
+        processed=progress.processed,
+        completed=progress.completed,
+        skipped=progress.skipped,
+        failed=progress.failed,
+        deleted=progress.deleted,
+        transferred_bytes=progress.transferred_bytes,
+        total_bytes=progress.total_bytes,
+        notes=progress.notes,
+    )
+
+
+def _with(progress: VolumeProgress, state: SyncState) -> VolumeProgress:
+    return replace(progress, state=state)
+
+
+def _first(several: BaseExceptionGroup[JobyardError]) -> JobyardError:
+    """The first of several failures: one sentence on the job is enough, the rest is in the sync."""
+    first = several.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
