@@ -24,7 +24,9 @@ def encoded_path(path: str) -> str:
 
 
 def encoded_query(query: Mapping[str, str]) -> str:
-    return "&".join(f"{quote(k, safe='-_.~')}={quote(v, safe='-_.~')}" for k, v in sorted(query.items()))
+    """A query in the order that the signature wants: of the quoted names, not of the names."""
+    pairs = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query.items())
+    return "&".join(f"{name}={value}" for name, value in pairs)
 
 
 def authorization(

@@ -1,0 +1,58 @@
+"""A store that lists what no real store here would take, over real HTTP, and records what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from xml.sax.saxutils import escape
+
+from aiohttp import web
+
+from service.supervisor.data import StoreAccess
+
+_ETAG = "5d41402abc4b2a76b9719d911017c592"
+
+
+class Canned:
+    """Every object holds `body`, whatever ETag is claimed for it."""
+
+    def __init__(self, keys: Sequence[str], body: bytes = b"hello", etag: str = _ETAG) -> None:
+        self.keys = keys
+        self.body = body
+        self.etag = etag
+        self.asked: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.failures = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(f"{request.method} {request.path}")
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        if self.failures:
+            self.failures -= 1
+            return web.Response(status=503, text="<Error><Code>SlowDown</Code></Error>")
+        if "list-type" in request.query:
+            return web.Response(text=self._listing(), content_type="application/xml")
+        return web.Response(body=self.body, headers={"ETag": f'"{self.etag}"'})
+
+    def _listing(self) -> str:
+        items = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.body)}</Size><ETag>{self.etag}</ETag>"
+            "<LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
+            for key in self.keys
+        )
+        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>"
+
+
+@asynccontextmanager
+async def serving(canned: Canned) -> AsyncIterator[StoreAccess]:
+    app = web.Application()
+    app.router.add_route("*", "/{anything:.*}", canned.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        yield StoreAccess(f"http://127.0.0.1:{port}", "us-east-1", "k" * 16, "topsecret" * 3)
+    finally:
+        await runner.cleanup()

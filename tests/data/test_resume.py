@@ -1,0 +1,107 @@
+"""Killed at any moment, repeated, complete: with a real process and os._exit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from service.supervisor.data import Source, Store, StoreAccess
+from service.supervisor.data.layout import partial_path
+from tests.data.sync import files, fill, held, pulled, pushed, write
+
+CHILD = """
+import asyncio, json, os, sys
+from pathlib import Path
+from service.supervisor.data import Source, Store, StoreAccess
+from tests.data.sync import pulled, pushed
+
+verb, access, container, root, after = json.loads(sys.argv[1])
+calls = 0
+
+class Dying(Store):
+    async def get(self, *args, **kwargs):
+        die()
+        return await super().get(*args, **kwargs)
+    async def _put(self, *args, **kwargs):
+        die()
+        return await super()._put(*args, **kwargs)
+    async def delete_object(self, *args):
+        await super().delete_object(*args)
+        os._exit(9)
+
+def die():
+    global calls
+    calls += 1
+    if calls > after:
+        os._exit(9)
+
+async def main():
+    async with Dying.open(StoreAccess(**access)) as store:
+        if verb == "pull":
+            await pulled(store, Source(container), Path(root))
+        else:
+            await pushed(store, Source(container), Path(root), "RWD", concurrency=2)
+
+asyncio.run(main())
+"""
+
+
+def killed(verb: str, access: StoreAccess, source: Source, root: Path, after: int) -> None:
+    """Run a pull or push in a process of its own that dies after so many transfers."""
+    told = json.dumps([verb, asdict(access), source.container, str(root), after])
+    ended = subprocess.run([sys.executable, "-c", CHILD, told], timeout=60, check=False, capture_output=True)
+    assert ended.returncode == 9, ended.stderr.decode()[-2000:]
+
+
+SMALL = {f"d{n % 3}/{n}": str(n).encode() * 100 for n in range(40)}
+LARGE = os.urandom(20 * 1024 * 1024)
+
+
+@pytest.mark.parametrize("after", [0, 25, 41])
+async def test_a_killed_pull_is_completed_by_the_next(
+    access: StoreAccess, store: Store, source: Source, volume: Path, after: int
+) -> None:
+    await fill(store, source, SMALL)
+    write(volume, {"large": LARGE})
+    await pushed(store, source, volume)
+    (volume / "large").unlink()
+    killed("pull", access, source, volume, after)
+    there = files(volume)
+    assert there.items() <= (SMALL | {"large": LARGE}).items(), "a file with its final name is whole"
+    done = await pulled(store, source, volume)
+    assert files(volume) == SMALL | {"large": LARGE}
+    assert (done.skipped, done.completed) == (len(there), 41 - len(there))
+    assert not partial_path(volume).exists()
+
+
+@pytest.mark.parametrize("after", [0, 25, 42])
+async def test_a_killed_push_is_completed_by_the_next(
+    access: StoreAccess, store: Store, source: Source, volume: Path, after: int
+) -> None:
+    contents = SMALL | {"large": LARGE}
+    write(volume, contents)
+    killed("push", access, source, volume, after)
+    there = await held(store, source)
+    assert there.items() <= contents.items(), "an object is whole or not there"
+    done = await pushed(store, source, volume)
+    assert await held(store, source) == contents
+    assert (done.skipped, done.completed) == (len(there), 41 - len(there))
+
+
+async def test_a_push_killed_while_deleting_is_completed_by_the_next(
+    access: StoreAccess, store: Store, source: Source, volume: Path
+) -> None:
+    await fill(store, source, {"a": b"1", "b": b"2", "c": b"3", "keep": b"4"})
+    await pulled(store, source, volume)
+    for name in "abc":
+        (volume / name).unlink()
+    killed("push", access, source, volume, 99)
+    assert 1 <= len(await held(store, source)) < 4
+    await pushed(store, source, volume, "RWD")
+    assert await held(store, source) == {"keep": b"4"}

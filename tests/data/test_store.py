@@ -1,0 +1,173 @@
+"""The store itself: faults, secrets, streams."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.errors import StoreRefused, Unavailable, UnsafeKey
+from service.supervisor.data import Source, Store, StoreAccess, Timing
+from service.supervisor.data.bodies import hashed
+from tests.data.conftest import QUICK
+from tests.data.server import free_port
+from tests.data.sync import fill, held, pulled, pushed, write
+
+HASTY = Timing(call_s=0.15, progress_s=0.15, attempts=2, backoff_s=0.01)
+
+
+async def _all(stream: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in stream])
+
+
+async def _pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def _calls(store: Store) -> list[Callable[[], Awaitable[object]]]:
+    async def listed() -> None:
+        async for _ in store.list("box"):
+            pass
+
+    async def read() -> None:
+        async with store.download("box", "x") as download:
+            await _all(download.stream)
+
+    return [
+        listed,
+        read,
+        store.check,
+        lambda: store.ensure_container("box"),
+        lambda: store.head("box", "x"),
+        lambda: store.put("box", "x", hashed(b"1", signed=True)),
+        lambda: store.upload("box", "x", _pieces(b"1" * 9_000_000, 1_000_000)),
+        lambda: store.delete_object("box", "x"),
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["access_key", "secret_key"])
+async def test_wrong_keys_are_refused_and_never_shown(access: StoreAccess, wrong: str) -> None:
+    secret = "wrongwrongwrongwrong"
+    bad = replace(access, **{wrong: secret})
+    async with Store.open(bad, QUICK) as store:
+        for call in await _calls(store):
+            with pytest.raises(StoreRefused) as refused:
+                await call()
+            text = f"{refused.value!r} {refused.value.__cause__!r} {refused.value.__context__ and ''}"
+            assert secret not in text
+            assert access.secret_key not in text
+    assert secret not in repr(bad)
+
+
+async def test_a_store_that_is_down_is_unavailable() -> None:
+    nobody = StoreAccess(f"http://127.0.0.1:{free_port()}", "us-east-1", "k" * 16, "s" * 16)
+    async with Store.open(nobody, QUICK) as store:
+        for call in await _calls(store):
+            with pytest.raises(Unavailable):
+                await call()
+
+
+async def test_a_store_that_never_answers_is_unavailable(volume: Path) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while await reader.read(65536):
+            pass
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    mute = StoreAccess(f"http://127.0.0.1:{port}", "us-east-1", "k" * 16, "s" * 16)
+    async with Store.open(mute, HASTY) as store:
+        for call in await _calls(store):
+            with pytest.raises(Unavailable, match=r"in time|cannot be reached"):
+                await call()
+        with pytest.raises(Unavailable):
+            await pulled(store, Source("box"), volume)
+    for writer in writers:
+        writer.close()
+    server.close()
+
+
+async def test_a_store_that_stops_in_the_middle_is_unavailable() -> None:
+    async def stalling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nETag: x\r\n\r\nhalf")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(stalling, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    slow = StoreAccess(f"http://127.0.0.1:{port}", "us-east-1", "k" * 16, "s" * 16)
+    async with Store.open(slow, HASTY) as store, store.download("box", "x") as download:
+        with pytest.raises(Unavailable, match="in time"):
+            await _all(download.stream)
+    server.close()
+
+
+async def test_streams_of_any_length_go_there_and_back(store: Store, source: Source) -> None:
+    for size in (0, 1, 8 * 1024 * 1024, 17 * 1024 * 1024 + 5):
+        data = os.urandom(size)
+        info = await store.upload(source.container, f"dir/o{size}", _pieces(data, 1_000_003))
+        assert info.size == size
+        async with store.download(source.container, info.key) as download:
+            assert download.info.size == size
+            assert await _all(download.stream) == data
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(store: Store, source: Source) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * (9 * 1024 * 1024)
+        raise ConnectionResetError("the caller went away")
+
+    with pytest.raises(ConnectionResetError):
+        await store.upload(source.container, "x", broken())
+    assert await held(store, source) == {}
+    left = await store._client.list_multipart_uploads(Bucket=source.container)
+    assert left.get("Uploads", []) == []
+
+
+@pytest.mark.parametrize("key", ["../x", "", "/x", "a//b", "a/", "x\x00"])
+async def test_uploads_take_no_key_that_could_not_be_pulled(store: Store, source: Source, key: str) -> None:
+    with pytest.raises(UnsafeKey):
+        await store.upload(source.container, key, _pieces(b"1", 1))
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a?b", "-a", "a..b", "é", "a" * 300])
+async def test_container_names_are_checked(store: Store, name: str) -> None:
+    with pytest.raises(StoreRefused, match="not a container name"):
+        await store.ensure_container(name)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "ftp://x", "http://", "http://u:p@x", "http://x?y", "file:///etc", "http://x:99999"]
+)
+async def test_endpoints_are_checked(access: StoreAccess, endpoint: str) -> None:
+    with pytest.raises(StoreRefused, match="endpoint"):
+        async with Store.open(replace(access, endpoint=endpoint)):
+            pass
+
+
+async def test_what_does_not_exist_is_refused_or_gone(store: Store, source: Source) -> None:
+    with pytest.raises(StoreRefused, match=r"object nothing in .*: no such"):
+        async with store.download(source.container, "nothing"):
+            pass
+    with pytest.raises(StoreRefused, match="no such"):
+        await store.head(source.container, "nothing")
+    await store.delete_object(source.container, "nothing")
+    await store.check()
+    await store.ensure_container(source.container)
+
+
+async def test_listings_longer_than_a_page_are_whole(store: Store, source: Source, volume: Path) -> None:
+    write(volume, {f"{n:04}": b"" for n in range(1100)})
+    await pushed(store, source, volume)
+    assert [info.key async for info in store.list(source.container)] == [f"{n:04}" for n in range(1100)]
+    await fill(store, source, {"p/x": b"1"})
+    assert [info.key async for info in store.list(source.container, "p/")] == ["p/x"]
