@@ -1,18 +1,29 @@
-"""The `jobyard` command: what users do through the API."""
+"""The `jobyard` command: what users do through the API. One file a noun."""
 
 from __future__ import annotations
 
 import typer
 
+from service.cli import account, audit, bucket, datastore, exits, job, job_run, project, projections, token
+
 app = typer.Typer(
     name="jobyard",
-    help="Runs AI-training jobs as Docker containers on machines you own.",
+    help=f"Runs AI-training jobs as Docker containers on machines you own.\n\n{exits.HELP}",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 
+for _name, _noun, _help in (
+    ("job", job.app, "Jobs: run, watch, read their logs, stop, start, delete."),
+    ("project", project.app, "Projects and their quota."),
+    ("token", token.app, "Tokens of your project."),
+    ("datastore", datastore.app, "Data stores: where volumes come from and go to."),
+    ("bucket", bucket.app, "Objects in the containers of a data store."),
+    ("projections", projections.app, "Read models: rebuild or verify them from the ledger."),
+    ("audit", audit.app, "The audit trail: verify that no event was changed."),
+):
+    app.add_typer(_noun, name=_name, help=_help, no_args_is_help=True)
 
-@app.callback()
-def _jobyard() -> None:
-    """Keeps the commands by name even while there is only one."""
+account.register(app)
+job_run.register(job.app)

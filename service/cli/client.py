@@ -1,0 +1,212 @@
+"""The API as the commands use it: JSON in and out, errors of our tree, repeats where they are safe."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import aiohttp
+from yarl import URL
+
+from service.cli.where import Where
+from service.errors import (
+    Conflict,
+    Forbidden,
+    JobyardError,
+    NotFound,
+    QuotaExceeded,
+    Rejected,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    WrongState,
+)
+
+ATTEMPTS = 4
+PAUSE_S = 0.3
+ANSWER_TIMEOUT_S = 60.0
+PAGE_SIZE = 100
+CHUNK_BYTES = 1 << 20
+
+_LOST = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError)
+_PASSING = frozenset({429, 502, 503, 504})
+_BY_CODE: dict[str, type[JobyardError]] = {
+    kind.code: kind
+    for kind in (Unauthenticated, Forbidden, QuotaExceeded, NotFound, WrongState, Conflict, TooLarge)
+}
+_BY_STATUS: dict[int, type[JobyardError]] = {
+    401: Unauthenticated,
+    402: Forbidden,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+}
+
+
+class Client:
+    """One service and one token. Make it in a running event loop and use it as a context.
+
+    Paths are below `/v1` (`/job`, `/me`). Every method raises the `Rejected` that the service answered,
+    or `Unavailable` when it did not answer.
+    """
+
+    def __init__(self, where: Where) -> None:
+        self.where = where
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {where.token}"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def get(self, path: str, **params: str | int | list[str] | None) -> Any:
+        """Read; repeated a few times when the answer is lost."""
+        return await self._repeated("GET", path, params=_query(params))
+
+    async def pages(self, path: str, **params: str | int | list[str] | None) -> list[Any]:
+        """All items of a list, page after page."""
+        items: list[Any] = []
+        page = 1
+        while True:
+            answer = await self.get(path, page=page, size=PAGE_SIZE, **params)
+            items += answer["items"]
+            if page >= answer.get("metadata", {}).get("pageCount", 1):
+                return items
+            page += 1
+
+    async def post(self, path: str, body: Any, *, key: str | None = None) -> Any:
+        """Ask for something once: the Idempotency-Key makes a repeat after a lost answer harmless."""
+        headers = {"Idempotency-Key": key or str(uuid4())}
+        return await self._repeated("POST", path, body=body, headers=headers)
+
+    async def put(self, path: str, body: Any = None) -> Any:
+        return await self._repeated("PUT", path, body=body)
+
+    async def delete(self, path: str, **params: str | int | list[str] | None) -> None:
+        """Not repeated: after a lost answer the thing may be gone, and a repeat would say "not found"."""
+        await self._once("DELETE", path, params=_query(params))
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, **params: str | int | list[str] | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of a GET in pieces, for as long as it lasts."""
+        async with self._request("GET", path, params=_query(params)) as reply:
+            yield reply.content.iter_any()
+
+    async def upload(self, path: str, file: Path) -> None:
+        """Store a file's bytes; repeated when the answer is lost, as the same bytes may be stored twice."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with file.open("rb") as body:
+                    await self._once("PUT", path, data=body, timeout_s=None)
+                return
+            except Unavailable:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(PAUSE_S * attempt)
+
+    async def download(self, path: str, into: IO[bytes]) -> int:
+        """Write the body of a GET to `into`; the number of bytes."""
+        count = 0
+        async with self._request("GET", path) as reply:
+            async for chunk in reply.content.iter_chunked(CHUNK_BYTES):
+                count += await asyncio.to_thread(into.write, chunk)
+        return count
+
+    async def _repeated(self, method: str, path: str, **request: Any) -> Any:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return await self._once(method, path, **request)
+            except Unavailable:
+                await asyncio.sleep(PAUSE_S * attempt)
+        return await self._once(method, path, **request)
+
+    async def _once(
+        self, method: str, path: str, *, timeout_s: float | None = ANSWER_TIMEOUT_S, **request: Any
+    ) -> Any:
+        async with self._request(method, path, timeout_s=timeout_s, **request) as reply:
+            raw = await reply.read()
+        if not raw:
+            return None
+        try:
+            return json.loads(raw)
+        except ValueError:
+            raise Unavailable(f"what answers at {self.where.url} is not Jobyard") from None
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        timeout_s: float | None = None,
+        **request: Any,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if body is not None:
+            request["json"] = body
+        url = URL(f"{self.where.url}/v1{path}", encoded=True)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(method, url, **request) as reply,
+            ):
+                if reply.status >= 300:
+                    raise _refusal(reply.status, await reply.read())
+                yield reply
+        except _LOST as error:
+            raise Unavailable(f"{self.where.url} does not answer: {_reason(error)}") from error
+
+
+def segment(text: str) -> str:
+    """One part of a path, whatever it holds."""
+    return quote(text, safe="")
+
+
+def object_path(alias: str, container: str, key: str | None = None) -> str:
+    """The path of an object, or of the container's objects. The `/` of a key stay: they are its folders."""
+    base = f"/datastore/{segment(alias)}/container/{segment(container)}/object"
+    return base if key is None else f"{base}/{quote(key, safe='/')}"
+
+
+def _query(params: Mapping[str, str | int | list[str] | None]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in params.items():
+        values = value if isinstance(value, list) else [value]
+        found += [(name, str(each)) for each in values if each is not None]
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it took too long"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.strerror or "no connection"
+    return str(error) or type(error).__name__
+
+
+def _refusal(status: int, raw: bytes) -> JobyardError:
+    """The error of our tree that an answer stands for."""
+    try:
+        answer = json.loads(raw)
+        message, code = str(answer["message"]), str(answer.get("code", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, code = f"the service answered {status}", ""
+    if status in _PASSING or status >= 500:
+        return Unavailable(message)
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, Rejected)
+    error = kind(message)
+    error.code = code or error.code
+    return error

@@ -1,0 +1,154 @@
+"""How a coroutine becomes a command: what it needs is given to it, what it raises becomes an exit status.
+
+A parameter annotated `Client`, `Output` or `Database` is no option of its own: it stands for
+`--url --token --state`, for `-o`, or for `--database-url --state`, and is made from them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import asyncpg
+import typer
+
+from service.cli import exits, where
+from service.cli.client import Client
+from service.cli.output import Format, Output
+from service.errors import JobyardError, Misconfigured
+from service.ledger import database
+
+F = TypeVar("F", bound=Callable[..., Awaitable[None]])
+
+_PANEL = "Connection"
+_STATE = Annotated[
+    Path | None,
+    typer.Option("--state", help="State directory of a service that runs here.", rich_help_panel=_PANEL),
+]
+_OPTIONS: dict[type, dict[str, Any]] = {
+    Client: {
+        "url": Annotated[
+            str | None, typer.Option("--url", help="The service [JOBYARD_URL].", rich_help_panel=_PANEL)
+        ],
+        "token": Annotated[
+            str | None, typer.Option("--token", help="Your token [JOBYARD_TOKEN].", rich_help_panel=_PANEL)
+        ],
+        "state": _STATE,
+    },
+    Output: {
+        "format": Annotated[
+            Format | None, typer.Option("-o", "--output", help="Print this format, and nothing else.")
+        ]
+    },
+}
+
+
+class Database:
+    """The ledger's own database, for commands that must not depend on the API."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+
+_OPTIONS[Database] = {
+    "database_url": Annotated[
+        str | None, typer.Option("--database-url", help="The ledger [DATABASE_URL].", rich_help_panel=_PANEL)
+    ],
+    "state": _STATE,
+}
+
+
+def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[F], F]:
+    """Registers a coroutine function as the command `name` of `app`."""
+
+    def register(function: F) -> F:
+        hints = get_type_hints(function, include_extras=True)
+        hints.pop("return", None)
+        needs = {each: hint for each, hint in hints.items() if hint in _OPTIONS}
+        shown = {each: hint for each, hint in hints.items() if each not in needs}
+
+        @wraps(function)
+        def run(**given: Any) -> None:
+            finish(_with(function, needs, given))
+
+        _sign(run, _parameters(function, shown, needs))
+        app.command(name, **settings)(run)
+        return function
+
+    return register
+
+
+def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Runs a command to its end and leaves with its status. Errors are one line on stderr."""
+    try:
+        asyncio.run(work)
+    except JobyardError as error:
+        print(f"jobyard: {error.message}", file=sys.stderr)
+        raise typer.Exit(exits.of_error(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(exits.Exit.INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read us has gone (`| head`): say nothing, also not when Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(exits.Exit.BROKEN_PIPE) from None
+
+
+def _parameters(
+    function: Callable[..., Any], shown: dict[str, Any], needs: dict[str, type]
+) -> list[inspect.Parameter]:
+    """The parameters that the command line knows: the function's own, and those of what it needs."""
+    own = inspect.signature(function).parameters
+    made = [own[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=shown[name]) for name in shown]
+    added: dict[str, Any] = {}
+    for need in needs.values():
+        added |= _OPTIONS[need]
+    made += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in added.items()
+    ]
+    return made
+
+
+def _sign(run: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    del run.__wrapped__  # type: ignore[attr-defined]  # or the original's signature would be read
+
+
+async def _with(
+    function: Callable[..., Awaitable[None]], needs: dict[str, type], given: dict[str, Any]
+) -> None:
+    """Calls the function with what it needs in place of the options that stand for it."""
+    async with AsyncExitStack() as stack:
+        made: dict[str, Any] = {}
+        for name, need in needs.items():
+            options = {option: given.get(option) for option in _OPTIONS[need]}
+            made[name] = await stack.enter_async_context(_make(need, options))
+        hidden = {option for need in needs.values() for option in _OPTIONS[need]}
+        own = {name: value for name, value in given.items() if name not in hidden}
+        await function(**own, **made)
+
+
+@asynccontextmanager
+async def _make(need: type, options: dict[str, Any]) -> AsyncIterator[Any]:
+    if need is Client:
+        async with Client(where.find(options["url"], options["token"], options["state"])) as client:
+            yield client
+    elif need is Database:
+        url = where.database(options["database_url"], options["state"])
+        connection = await database.connect(url, admin=True)
+        try:
+            yield Database(connection)
+        except asyncpg.PostgresError as error:
+            raise Misconfigured(f"the database holds no ledger that can be read: {error}") from error
+        finally:
+            await database.close(connection)
+    else:
+        yield Output(options["format"])

@@ -1,0 +1,226 @@
+"""`jobyard job …`: everything but `run`, which is in job_run.py."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+
+from service.cli import exits, watch
+from service.cli.client import Client, segment
+from service.cli.command import command
+from service.cli.output import Output, ago, clock, moment, span, table
+from service.cli.parse import duration_s, labels
+from service.domain.states import State
+from service.errors import Invalid
+
+app = typer.Typer()
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+
+_COLUMNS = ("ID", "NAME", "STATE", "AGE", "RAN", "RESOURCES", "IMAGE")
+_REFRESH_S = 1.0
+
+
+def path(job_id: str, *rest: str) -> str:
+    """The API's path of a job."""
+    return "/".join(("/job", segment(job_id), *rest))
+
+
+@command(app, "list")
+async def list_jobs(
+    client: Client,
+    output: Output,
+    states: Annotated[
+        list[State] | None, typer.Option("--job-state", help="Only jobs in this state; repeat for more.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="Only jobs with this NAME=VALUE.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the list up to date.")] = False,
+) -> None:
+    """Lists the jobs of your project, the newest first."""
+    selector = ",".join(f"{name}={value}" for name, value in labels(label or []).items()) or None
+
+    async def read() -> list[Any]:
+        wanted = [str(each) for each in states or []] or None
+        return await client.pages("/job", order="desc", statusState=wanted, labelSelector=selector)
+
+    if watch and output.format is None:
+        await _watch(read, output)
+        return
+    jobs = await read()
+    output.items(jobs, _COLUMNS, map(_row, jobs))
+
+
+@command(app, "get")
+async def get(client: Client, output: Output, job_id: JobId) -> None:
+    """Shows one job."""
+    job = await client.get(path(job_id))
+    output.item(job, shown(job))
+
+
+@command(app, "wait")
+async def wait(client: Client, output: Output, job_id: JobId) -> None:
+    """Waits until the job has ended; the exit status tells how (see `jobyard --help`)."""
+    job = await _to_the_end(client, output, job_id, with_log=False)
+    output.done(job["status"]["state"], job)
+    raise typer.Exit(exits.of_state(job["status"]["state"]))
+
+
+@command(app, "logs")
+async def logs(
+    client: Client,
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only after this time (RFC 3339), or so long ago (10m).")
+    ] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="A time before every line.")] = False,
+    run: Annotated[int | None, typer.Option("--run", min=1, help="An earlier run of the job.")] = None,
+) -> None:
+    """Prints what the job wrote."""
+    params: dict[str, Any] = {"tail": tail, "since": None if since is None else _since(since), "run": run}
+    params |= {"follow": "true" if follow else None, "timestamps": "true" if timestamps else None}
+    async with client.stream(path(job_id, "log"), **params) as chunks:
+        async for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+
+
+@command(app, "stop")
+async def stop(client: Client, job_id: JobId) -> None:
+    """Interrupts the job: its process is told to end, then its volumes are pushed."""
+    await client.put(path(job_id, "kill"))
+    print(f"interrupting {job_id}")
+
+
+@command(app, "start")
+async def start(
+    client: Client,
+    output: Output,
+    job_id: JobId,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
+) -> None:
+    """Starts an ended job again, as a new run."""
+    before = await client.get(path(job_id))
+    await client.put(path(job_id, "start"))
+    output.done(f"queued {job_id}")
+    if watch:
+        seen = len(before["status"]["history"])
+        job = await _to_the_end(client, output, job_id, with_log=True, seen=seen)
+        raise typer.Exit(exits.of_state(job["status"]["state"]))
+
+
+@command(app, "delete")
+async def delete(
+    client: Client,
+    job_id: JobId,
+    force: Annotated[bool, typer.Option("--force", help="Also a job that runs: it is stopped.")] = False,
+) -> None:
+    """Deletes an ended job. Its bill and its events stay."""
+    await client.delete(path(job_id), force="true" if force else None)
+    print(f"deleted {job_id}")
+
+
+@command(app, "push-data")
+async def push_data(client: Client, output: Output, job_id: JobId) -> None:
+    """Pushes the volumes of a running job now."""
+    sync = await client.post(path(job_id, "datasync"), {"direction": "push"})
+    output.done(f"push of {job_id} ordered", sync)
+
+
+def shown(job: Any) -> dict[str, Any]:
+    """A job for people, the most telling first."""
+    spec, status = job["spec"], job["status"]
+    return {
+        "id": job["id"],
+        "name": spec.get("name"),
+        "state": status["state"],
+        "info": status.get("info", {}).get("message"),
+        "exit code": status.get("exitCode"),
+        "image": spec["image"],
+        "command": " ".join(spec.get("command") or []),
+        "resources": _resources(spec),
+        "volumes": "  ".join(map(_volume, spec.get("volumes") or [])),
+        "labels": "  ".join(f"{name}={value}" for name, value in (spec.get("labels") or {}).items()),
+        "user": job.get("user"),
+        "url": status.get("url"),
+        "created": clock(job.get("createdAt")),
+        "started": clock(status.get("startedAt")),
+        "ran": span(status["duration"]) if status.get("duration") else None,
+        "history": " > ".join(visit["state"] for visit in status.get("history", [])),
+    }
+
+
+async def _watch(read: Any, output: Output) -> None:
+    """Redraws the list on a terminal; elsewhere prints a line for each change of state."""
+    if output.out.is_terminal:
+        with Live(console=output.out, auto_refresh=False, screen=False) as live:
+            while True:
+                live.update(table(_COLUMNS, map(_row, await read())), refresh=True)
+                await asyncio.sleep(_REFRESH_S)
+    known: dict[str, str] = {}
+    while True:
+        for job in reversed(await read()):
+            if known.get(job["id"]) != job["status"]["state"]:
+                known[job["id"]] = job["status"]["state"]
+                print("  ".join(map(str, _row(job))), flush=True)
+        await asyncio.sleep(_REFRESH_S)
+
+
+async def _to_the_end(client: Client, output: Output, job_id: str, *, with_log: bool, seen: int = 0) -> Any:
+    screen = watch.Screen(output.err)
+    try:
+        return await watch.follow(client, job_id, screen, with_log=with_log, seen=seen)
+    except asyncio.CancelledError:
+        output.note(watch.goes_on(job_id))
+        raise
+
+
+def _row(job: Any) -> tuple[Any, ...]:
+    spec, status = job["spec"], job["status"]
+    return (
+        job["id"],
+        spec.get("name"),
+        status["state"],
+        ago(job["createdAt"]),
+        span(status.get("duration") or 0),
+        _resources(spec),
+        spec["image"],
+    )
+
+
+def _resources(spec: Any) -> str:
+    found = spec.get("resources") or {}
+    count = f"{found['gpu']} GPU" if found.get("gpu") else f"{found.get('cpu', 0)} CPU"
+    return f"{count} ({found['flavor']})" if found.get("flavor") else count
+
+
+def _volume(volume: Any) -> str:
+    store = volume.get("dataStore")
+    source = "standalone"
+    if store:
+        source = f"{store['container']}@{store['alias']}/{store.get('prefix') or ''}"
+    return f"{source}:{volume['mountPath']}:{volume.get('permission', 'RO').lower()}"
+
+
+def _since(text: str) -> str:
+    """A time as the API takes it."""
+    try:
+        at = moment(text)
+    except ValueError:
+        at = None
+    if at is not None and at.tzinfo is None:
+        raise Invalid("--since", text, "say which zone it is in, such as 2026-01-31T12:00:00Z")
+    if at is None:
+        try:
+            at = datetime.now(UTC) - timedelta(seconds=duration_s("--since", text))
+        except Invalid:
+            raise Invalid("--since", text, "write a time such as 2026-01-31T12:00:00Z, or 10m") from None
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,148 @@
+"""What commands print: tables for people, JSON or YAML and nothing else on stdout for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, BinaryIO
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_PIPED_WIDTH = 1000  # a pipe has no width: nothing may be cut off
+_STATE_STYLES = {
+    "DONE": "green",
+    "RUNNING": "bold cyan",
+    "FAILED": "bold red",
+    "ERROR": "bold red",
+    "INTERRUPTED": "yellow",
+    "TIMEOUT": "yellow",
+    "INTERRUPTING": "yellow",
+}
+_BYTES_STEP = 1000
+
+
+class Format(StrEnum):
+    JSON = "json"
+    YAML = "yaml"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr; without colours and animation where that is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PIPED_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+class Output:
+    """Where one command's answer goes. `format` None is for people."""
+
+    def __init__(self, format: Format | None = None) -> None:
+        self.format = format
+        self.out = console()
+        self.err = console(stderr=True)
+
+    def item(self, value: Any, shown: Mapping[str, Any] | None = None) -> None:
+        """One thing: `value` for programs; for people those pairs of `shown` that hold something."""
+        if self._encoded(value):
+            return
+        pairs = {
+            k: v for k, v in (shown if shown is not None else value).items() if v not in (None, "", [], {})
+        }
+        width = max(map(len, pairs), default=0)
+        for name, each in pairs.items():
+            self.out.print(Text.assemble((f"{name:<{width}}  ", "bold"), cell(each)))
+
+    def items(self, value: Any, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A list: `value` for programs, a table for people."""
+        if self._encoded(value):
+            return
+        self.out.print(table(columns, rows))
+
+    def done(self, text: str, value: Any = None) -> None:
+        """That something was done: a line for people, `value` for programs if there is any."""
+        if self.format is None:
+            self.out.print(text)
+        elif value is not None:
+            self._encoded(value)
+
+    def note(self, text: str | Text) -> None:
+        """Something beside the answer; never on stdout."""
+        self.err.print(text)
+
+    def err_bytes(self) -> BinaryIO:
+        """stderr for bytes of others."""
+        return sys.stderr.buffer
+
+    def _encoded(self, value: Any) -> bool:
+        if self.format is None:
+            return False
+        sys.stdout.write(encoded(value, self.format))
+        sys.stdout.flush()
+        return True
+
+
+def encoded(value: Any, format: Format) -> str:
+    """`value` as JSON or YAML text that ends with a newline."""
+    if format is Format.JSON:
+        return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A plain table: a headline, and one line a row."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(cell(each) for each in row))
+    return made
+
+
+def cell(value: Any) -> Text:
+    """A value in a table; a job's state in its colour."""
+    text = "" if value is None else "yes" if value is True else "no" if value is False else str(value)
+    # What others wrote must not steer the reader's terminal.
+    plain = "".join(char if char.isprintable() else "�" for char in text)
+    return Text(plain, style=_STATE_STYLES.get(plain, ""))
+
+
+def size(count_bytes: int | float) -> str:
+    """A number of bytes for people: `57.5 kB`."""
+    amount = float(count_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < _BYTES_STEP:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= _BYTES_STEP
+    return f"{amount:.1f} TB"
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time of the API, aware."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def clock(text: str | None) -> str:
+    """A time of the API as this machine's clock shows it."""
+    at = moment(text)
+    return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(text: str | None) -> str:
+    """How long ago a time of the API was: `3m`, `2h`, `5d`."""
+    at = moment(text)
+    return "" if at is None else span((datetime.now(UTC) - at).total_seconds())
+
+
+def span(seconds: float) -> str:
+    """A duration in one unit, rounded down."""
+    whole = max(0, int(seconds))
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if whole >= length:
+            return f"{whole // length}{unit}"
+    return f"{whole}s"

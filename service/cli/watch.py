@@ -1,0 +1,189 @@
+"""Following one job to its end: its states as they happen, its data as it moves, its log while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import Any, BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from service.cli.client import Client, segment
+from service.cli.output import cell, moment, size
+from service.domain.states import ENDED, State
+from service.errors import Unavailable
+
+POLL_S = 0.4
+PATIENCE_S = 60.0
+"""How long an outage of the service may last before we give up looking; the job does not notice it."""
+
+LOG_END_S = 15.0
+"""The end of the log comes with the end of the process; beyond this the state is told without it."""
+
+_ENDED_SYNCS = frozenset({"DONE", "FAILED", "ERROR", "INTERRUPTED"})
+
+
+def goes_on(job_id: str) -> str:
+    """What to say to someone who stops looking."""
+    return f"the job goes on; follow it again with: jobyard job logs --follow {job_id}"
+
+
+class Screen:
+    """Where a followed job is shown: `notes` for its states and data, `log` for its own output (stdout)."""
+
+    def __init__(self, notes: Console, log: BinaryIO | None = None) -> None:
+        self.notes = notes
+        self._log = log or sys.stdout.buffer
+        self._progress: Progress | None = None
+        self._bars: dict[str, TaskID] = {}
+        self._told: set[str] = set()
+
+    def state(self, visit: Any, info: str = "") -> None:
+        """The job entered a state."""
+        at = moment(visit["date"])
+        time = at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else ""
+        self.notes.print(Text.assemble((time, "dim"), "  ", cell(visit["state"]), ("  ", ""), cell(info)))
+
+    def log(self, chunk: bytes) -> None:
+        self._log.write(chunk)
+        self._log.flush()
+
+    def note(self, text: str) -> None:
+        self.notes.print(Text(text, "dim"))
+
+    def syncs(self, syncs: list[Any]) -> None:
+        """How far the job's data is: bars on a terminal; a line for each volume when all of it has moved."""
+        moving = [each for each in syncs if each["status"]["state"] not in _ENDED_SYNCS]
+        if self.notes.is_terminal and moving:
+            self._draw(moving)
+        if not moving:
+            self.close()
+        for sync in syncs:
+            if sync["status"]["state"] in _ENDED_SYNCS and sync["id"] not in self._told:
+                self._told.add(sync["id"])
+                for progress in sync["status"].get("progress", []):
+                    self.notes.print(Text(f"              {moved(progress)}", "dim"))
+
+    def close(self) -> None:
+        """Takes the bars away."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._bars = None, {}
+
+    def _draw(self, moving: list[Any]) -> None:
+        if self._progress is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+            self._progress = Progress(*columns, console=self.notes, transient=True)
+            self._progress.start()
+        for progress in (each for sync in moving for each in sync["status"].get("progress", [])):
+            name = f"{progress['direction']} {progress['id']}"
+            if name not in self._bars:
+                self._bars[name] = self._progress.add_task(progress["direction"], total=None, count="")
+            self._progress.update(
+                self._bars[name],
+                total=progress.get("total") or None,
+                completed=progress.get("processed", 0),
+                count=moved(progress),
+            )
+
+
+def moved(progress: Any) -> str:
+    """One volume's way in words: `pulled 2 of 2 objects, 57.5 kB`."""
+    word = "pulled" if str(progress["direction"]).lower() == "pull" else "pushed"
+    done, total = progress.get("processed", 0), progress.get("total", 0)
+    text = f"{word} {done} of {total} object{'' if total == 1 else 's'}"
+    text += f", {size(progress.get('transferredBytes', 0))}"
+    for what in ("skipped", "failed", "deleted"):
+        if progress.get(what):
+            text += f", {progress[what]} {what}"
+    return text
+
+
+async def follow(client: Client, job_id: str, screen: Screen, *, with_log: bool = True, seen: int = 0) -> Any:
+    """Shows the job until it has ended; the job as it ended. `seen`: visits that need not be told again."""
+    follower = _Follower(client, job_id, screen, with_log=with_log, seen=seen)
+    try:
+        return await follower.to_the_end()
+    finally:
+        await follower.close()
+
+
+class _Follower:
+    def __init__(self, client: Client, job_id: str, screen: Screen, *, with_log: bool, seen: int) -> None:
+        self.client = client
+        self.path = f"/job/{segment(job_id)}"
+        self.screen = screen
+        self.with_log = with_log
+        self.seen = seen
+        self.reader: asyncio.Task[None] | None = None
+
+    async def to_the_end(self) -> Any:
+        while True:
+            job = await self._job()
+            status = job["status"]
+            news, self.seen = status["history"][self.seen :], len(status["history"])
+            for visit in news:
+                await self._tell(visit, status, last=visit is news[-1])
+            self.screen.syncs(status.get("dataSync") or [])
+            if status["state"] in ENDED:
+                await self._log_ends()
+                return job
+            await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        self.screen.close()
+        if self.reader is not None:
+            self.reader.cancel()
+            await asyncio.gather(self.reader, return_exceptions=True)
+
+    async def _tell(self, visit: Any, status: Any, *, last: bool) -> None:
+        state = State(visit["state"])
+        if state is State.FINALIZING:
+            await self._log_ends()
+        self.screen.state(visit, status.get("info", {}).get("message", "") if last else "")
+        if state is State.RUNNING and self.with_log:
+            self.reader = asyncio.create_task(self._log())
+
+    async def _log(self) -> None:
+        """The log of the current run to its end; after a lost connection, from where it was.
+
+        It only grows, so what was shown is skipped by its length, to the byte.
+        """
+        shown = 0
+        while True:
+            skip = shown
+            try:
+                async with self.client.stream(f"{self.path}/log", follow="true") as chunks:
+                    async for chunk in chunks:
+                        fresh, skip = chunk[skip:], max(0, skip - len(chunk))
+                        if fresh:
+                            self.screen.log(fresh)
+                            shown += len(fresh)
+                return
+            except Unavailable:
+                await asyncio.sleep(POLL_S)
+
+    async def _log_ends(self) -> None:
+        if self.reader is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.reader, LOG_END_S)
+        self.reader = None
+
+    async def _job(self) -> Any:
+        """The job now; waits through a short outage of the service."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        told = False
+        while True:
+            try:
+                return await self.client.get(self.path)
+            except Unavailable as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                if not told:
+                    self.screen.note(f"{error.message}; the job goes on, trying again")
+                told = True
+                await asyncio.sleep(POLL_S)

@@ -1,0 +1,111 @@
+"""Where the service is: options, then the environment, then the `up.json` of a service that runs here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from service.errors import Misconfigured, Unavailable
+
+STATE_DIR = ".jobyard"
+UP_FILE = "up.json"
+NOTHING_RUNS = "no Jobyard is running here; start one with `python3 -m service up`, or give --url and --token"
+
+
+class Up(msgspec.Struct, frozen=True, rename="camel"):
+    """What `up` writes while it runs. `s3` is the access to its object store, if it has one."""
+
+    url: str
+    token: str
+    pid: int
+    docker_host: str = ""
+    database_url: str = ""
+    s3: Any = None
+
+    def __repr__(self) -> str:
+        return f"Up(url={self.url!r}, pid={self.pid})"
+
+
+class Where(msgspec.Struct, frozen=True):
+    """The base URL of a service, without a trailing slash, and a token for it."""
+
+    url: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Where(url={self.url!r})"
+
+
+def find(
+    url: str | None, token: str | None, state: Path | None, environ: Mapping[str, str] = os.environ
+) -> Where:
+    """The service to talk to. Raises `Unavailable` when none runs here, `Misconfigured` for half a way."""
+    url = url or environ.get("JOBYARD_URL")
+    token = token or environ.get("JOBYARD_TOKEN")
+    if url:
+        # The token of a local service must not be sent to another one.
+        if not token:
+            raise Misconfigured("--url needs a token too: give --token, or set JOBYARD_TOKEN")
+        if not url.startswith(("http://", "https://")):
+            raise Misconfigured(f"--url: {url!r} is not a URL; it begins with http:// or https://")
+        return Where(url.rstrip("/"), token)
+    up = require_up(state, environ)
+    return Where(up.url.rstrip("/"), token or up.token)
+
+
+def database(url: str | None, state: Path | None, environ: Mapping[str, str] = os.environ) -> str:
+    """The URL of the ledger's database: the option's, DATABASE_URL, or that of the service that runs here."""
+    given = url or environ.get("DATABASE_URL")
+    if given:
+        return given
+    up = require_up(state, environ)
+    if not up.database_url:
+        raise Misconfigured("the service that runs here does not say where its database is; set DATABASE_URL")
+    return up.database_url
+
+
+def require_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up:
+    """What runs here. Raises `Unavailable` when nothing does."""
+    found = read_up(state, environ)
+    if found is None:
+        raise Unavailable(NOTHING_RUNS)
+    return found
+
+
+def read_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up | None:
+    """The first `up.json` of a process that lives; one that a killed service left counts for nothing."""
+    for folder in _folders(state, environ):
+        try:
+            up = msgspec.json.decode((folder / UP_FILE).read_bytes(), type=Up)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            raise Misconfigured(
+                f"{folder / UP_FILE} belongs to another user: give --url and --token"
+            ) from error
+        except msgspec.MsgspecError as error:
+            raise Misconfigured(f"{folder / UP_FILE} cannot be read: {error}") from error
+        if _lives(up.pid):
+            return up
+    return None
+
+
+def _folders(state: Path | None, environ: Mapping[str, str]) -> list[Path]:
+    named = state or (Path(environ["JOBYARD_STATE_DIR"]) if environ.get("JOBYARD_STATE_DIR") else None)
+    if named is not None:
+        return [named]
+    return [Path(STATE_DIR), Path(__file__).parents[2] / STATE_DIR]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it lives, as another user
+    return True
