@@ -62,6 +62,12 @@ def remove_network(network: str) -> None:
         raise RuntimeError(f"network {network} is still there: {status} {answer!r}")
 
 
+def remove_image(ref: str) -> None:
+    status, answer = _request("DELETE", f"/images/{ref}?force=1")
+    if status != 200:
+        raise RuntimeError(f"image {ref} is still there: {status} {answer!r}")
+
+
 def _root_filesystem() -> bytes:
     found = shutil.which("busybox")
     if found is None:

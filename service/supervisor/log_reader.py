@@ -183,7 +183,7 @@ class _Lines:
         finished: list[bytes] = []
         for record in records:
             if record.kind == "m":
-                finished += self._ended_lines() + [b"[jobyard] " + record.payload + b"\n"]
+                finished += [*self._ended_lines(), b"[jobyard] " + record.payload + b"\n"]
             elif record.kind != "e" and record.timestamp >= self._since:
                 finished += self._grown(record)
         return finished

@@ -1,0 +1,190 @@
+"""What only a real engine can show: the walls around a job, the body that reaches the engine, lost lines."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from service.errors import CommandUnusable, EngineError, GpuDriverMissing, Unavailable
+from service.supervisor.containers import DockerEngine
+from service.supervisor.engine import Mount, create_body
+from service.supervisor.fake_engine import Script
+from service.supervisor.network import CHAIN, METADATA_V4, block_metadata
+from tests.images import import_greeter, remove_network
+from tests.supervisor.lab import DONE, RUNS_ON, Behaviour, Lab, shell
+from tests.supervisor.relay import Relay
+
+FACTS = """
+id -u; id -g
+grep -E 'CapEff|CapBnd|CapPrm|NoNewPrivs|Seccomp:' /proc/self/status
+cat /proc/1/comm
+touch /forbidden 2>/dev/null && echo wrote-to-root
+ls /run/docker.sock /var/run/docker.sock 2>/dev/null
+ulimit -n
+cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max
+ls /proc | grep -cE '^[0-9]+$'
+"""
+
+
+async def test_the_walls_as_seen_from_inside(lab: Lab) -> None:
+    seen = (await lab.text((await lab.run(FACTS)).id)).split("\n")
+    status = dict(line.split(":\t") for line in seen if ":\t" in line)
+    assert seen[:2] == ["42420", "42420"]
+    assert status["CapEff"] == status["CapBnd"] == status["CapPrm"] == "0" * 16
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert "docker-init" in seen
+    assert not {"wrote-to-root", "/run/docker.sock", "/var/run/docker.sock"} & set(seen)
+    assert {"16384", str(64 * 1024**2)} <= set(seen)
+    assert int(seen[-2]) < 10  # its own processes only
+
+
+async def test_processes_are_limited(lab: Lab) -> None:
+    ended = await lab.run("i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all", pids_limit=16)
+    text = await lab.text(ended.id)
+    assert "can't fork" in text
+    assert "all" not in text
+
+
+async def test_memory_is_limited_and_a_kill_for_it_is_flagged(lab: Lab) -> None:
+    ended = await lab.ended(
+        Behaviour(("tail", "-c", "500m", "/dev/zero"), Script()), memory_bytes=32 * 1024**2
+    )
+    assert (ended.exit_code, ended.oom_killed) == (137, True)
+
+
+async def test_mounts(lab: Lab, tmp_path: Path) -> None:
+    for name, mode in (("ro", 0o777), ("rw", 0o777)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    mounts = (Mount(str(tmp_path / "ro"), "/ro", read_only=True), Mount(str(tmp_path / "rw"), "/rw"))
+    await lab.run("echo x > /ro/file; echo y > /rw/file", mounts=mounts)
+    assert [path.name for path in tmp_path.glob("*/file")] == ["file"]
+    assert (tmp_path / "rw" / "file").stat().st_uid == 42420
+
+
+async def test_a_missing_mount_is_refused_not_made(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="does not exist"):
+        await lab.engine.create(lab.spec(DONE, mounts=(Mount(str(tmp_path / "none"), "/x"),)))
+    assert not (tmp_path / "none").exists()
+
+
+async def test_an_engines_socket_is_refused_by_any_name(lab: Lab, tmp_path: Path) -> None:
+    async with Relay(tmp_path / "plain-name"):
+        (tmp_path / "link").symlink_to(tmp_path / "plain-name")
+        for name in ("plain-name", "link"):
+            with pytest.raises(EngineError, match="socket"):
+                await lab.engine.create(lab.spec(DONE, mounts=(Mount(str(tmp_path / name), "/x"),)))
+
+
+async def test_a_command_replaces_entrypoint_and_command(lab: Lab) -> None:
+    greeter = import_greeter()
+    own = await lab.ended(Behaviour((), Script()), image=greeter, command=None)
+    assert await lab.text(own.id) == "hello world\n"
+    given = await lab.ended(Behaviour(("echo", "other"), Script()), image=greeter)
+    assert await lab.text(given.id) == "other\n"
+
+
+async def test_an_image_without_a_command(lab: Lab) -> None:
+    with pytest.raises(CommandUnusable):
+        await lab.engine.create(lab.spec(DONE, command=None))
+
+
+async def test_a_long_line_arrives_whole_in_pieces_of_one_time(lab: Lab) -> None:
+    ended = await lab.run("head -c 10000000 /dev/zero; echo; echo next")
+    chunks = await lab.output(ended.id)
+    pieces, last = chunks[:-1], chunks[-1]
+    assert b"".join(chunk.payload for chunk in pieces).removesuffix(b"\n") == b"\0" * 10_000_000
+    assert {chunk.timestamp for chunk in pieces} == {pieces[0].timestamp}
+    assert last.payload == b"next\n"
+    assert last.timestamp != pieces[0].timestamp
+
+
+async def test_the_gpu_request_that_reaches_the_engine(lab: Lab, tmp_path: Path) -> None:
+    async with Relay(tmp_path / "relay") as relay:
+        engine = DockerEngine(relay.host)
+        spec = lab.spec(DONE, gpus=("0", "GPU-5c1a"), env=(("TOKEN", "t"),))
+        container_id = await engine.create(spec)
+        with pytest.raises(GpuDriverMissing):
+            await engine.start(container_id)
+        await engine.close()
+    assert relay.bodies() == [create_body(spec)]
+    assert relay.bodies()[0]["HostConfig"]["DeviceRequests"] == [
+        {"Driver": "nvidia", "DeviceIDs": ["0", "GPU-5c1a"], "Capabilities": [["gpu"]]}
+    ]
+
+
+async def test_a_hundred_followers_do_not_hold_up_an_inspect(lab: Lab) -> None:
+    container_id = await lab.started(RUNS_ON)
+    followers = [lab.engine.logs(container_id, follow=True) for _ in range(110)]
+    async with asyncio.timeout(60):
+        first = await asyncio.gather(*(anext(follower) for follower in followers))
+        assert {chunk.payload for chunk in first} == {b"ready\n"}
+        async with asyncio.timeout(10):
+            found = await lab.engine.find(container_id)
+        assert found is not None
+        assert found.state == "running"
+        for follower in followers:
+            await follower.aclose()
+
+
+async def test_an_engine_that_goes_away_is_unavailable(lab: Lab, tmp_path: Path) -> None:
+    container_id = await lab.started(RUNS_ON)
+    async with Relay(tmp_path / "relay") as relay, asyncio.timeout(30):
+        engine = DockerEngine(relay.host)
+        events, logs = engine.events(), engine.logs(container_id, follow=True)
+        assert await anext(events) == ""
+        assert (await anext(logs)).payload == b"ready\n"
+        await relay.cut()
+        for waiting in (anext(events), anext(logs), engine.info(), engine.find(container_id)):
+            with pytest.raises(Unavailable):
+                await waiting
+        await engine.close()
+
+
+async def test_an_engine_that_says_nothing_is_unavailable(docker: DockerEngine, tmp_path: Path) -> None:
+    async with Relay(tmp_path / "relay") as relay, asyncio.timeout(30):
+        engine = DockerEngine(relay.host, call_timeout_s=0.3)
+        await engine.info()
+        relay.mute()
+        with pytest.raises(Unavailable, match="did not answer"):
+            await engine.info()
+        await engine.close()
+
+
+async def test_two_processes_make_one_network(lab: Lab, docker: DockerEngine) -> None:
+    name, labels = f"t-{lab.key}", {"jobyard-test": lab.key}
+    engines = [DockerEngine() for _ in range(4)]
+    made = await asyncio.gather(*(engine.ensure_network(name, labels) for engine in engines))
+    assert {await docker.ensure_network(name, labels)} == set(made)
+    for engine in engines:
+        await engine.close()
+    remove_network(made[0])
+
+
+async def test_jobs_of_a_project_reach_each_other(lab: Lab) -> None:
+    server = await lab.started(Behaviour(shell("echo ready; echo hello | nc -l -p 8080"), Script()))
+    await lab.printed(server, b"ready")
+    found = await lab.engine.find(server)
+    assert found is not None
+    client = await lab.run(f"i=0; until nc {found.ip} 8080 </dev/null || [ $i -gt 50 ]; do i=$((i+1)); done")
+    assert await lab.text(client.id) == "hello\n"
+
+
+async def test_metadata_addresses_are_blocked_where_that_can_be_done(docker: DockerEngine) -> None:
+    rule = ("-w", "-C", CHAIN, "-d", METADATA_V4, "-j", "DROP")
+    answered = await docker.block_metadata()
+    check = await asyncio.create_subprocess_exec("iptables", *rule)
+    assert (await check.wait() == 0) is answered
+    assert await docker.block_metadata() is answered
+    assert await block_metadata(engine_is_local=True, root=False) is False
+    assert await block_metadata(engine_is_local=False) is False
+
+
+async def test_events_tell_only_of_our_containers(lab: Lab) -> None:
+    async with asyncio.timeout(30), aclosing(lab.engine.events()) as events:
+        assert await anext(events) == ""
+        ours = await lab.started(DONE)
+        assert await anext(events) == ours
