@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.local import check, up
+from service.local import bench, check, up
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -12,4 +12,5 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 def register(app: typer.Typer) -> None:
     """Adds the machine commands to `app`."""
     app.command("up")(up.up)
+    app.command("bench")(bench.bench)
     app.command("test", context_settings=_PASS_ON)(check.test)

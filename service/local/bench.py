@@ -1,0 +1,40 @@
+"""`python3 -m service bench`: measure against the bare limit of the parts underneath, in the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.errors import JobyardError, Misconfigured
+from service.local.check import variables
+from service.local.environment import clone_around
+from service.local.throwaway import throwaway_parts
+
+
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all when none is named.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list as the last line.")] = False,
+) -> None:
+    """Measure speed as a ratio to the bare limit: these are the figures worth comparing."""
+    try:
+        code = asyncio.run(_bench([*(names or []), *(["--json"] if as_json else [])]))
+    except JobyardError as error:
+        print(f"jobyard: {error.message}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    raise typer.Exit(code)
+
+
+async def _bench(arguments: list[str]) -> int:
+    clone = clone_around(Path(__file__).parents[1])
+    if clone is None:
+        raise Misconfigured("the benchmarks are in the repository: run this from a clone")
+    async with throwaway_parts(say=lambda text: print(text, file=sys.stderr, flush=True)) as parts:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.bench", *arguments, cwd=clone.root, env=os.environ | variables(parts)
+        )
+        return await process.wait()
