@@ -1,0 +1,1 @@
+"""What the tests share: builders, given/when/then, a ledger without a database, databases, proxies."""

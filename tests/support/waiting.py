@@ -1,0 +1,27 @@
+"""Waiting for named moments, with a deadline, so that no test sleeps for a guessed time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+
+DEADLINE_S = 20.0
+_LOOK_EVERY_S = 0.01
+
+
+async def until(
+    condition: Callable[[], object | Awaitable[object]], deadline_s: float = DEADLINE_S, *, what: str = ""
+) -> None:
+    """Return as soon as `condition` (a function or a coroutine function) is true; fail at the deadline."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + deadline_s
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return
+        if loop.time() > end:
+            raise AssertionError(f"not within {deadline_s} s: {what or inspect.getsource(condition).strip()}")
+        await asyncio.sleep(_LOOK_EVERY_S)

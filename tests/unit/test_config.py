@@ -1,0 +1,98 @@
+"""The one configuration object: defaults, every kind of value, and errors that name the variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.config import Settings, read_settings
+from service.domain.flavors import DEFAULT_CATALOGUE
+from service.errors import Misconfigured
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    settings = read_settings({})
+    assert settings == Settings(state_dir=Path(".jobyard").absolute())
+    assert settings.catalogue is DEFAULT_CATALOGUE
+    assert settings.volumes_dir == settings.state_dir / "volumes"
+
+
+def test_values_of_each_kind() -> None:
+    settings = read_settings(
+        {
+            "JOBYARD_STATE_DIR": "/srv/jobyard",
+            "JOBYARD_PORT": "80",
+            "JOBYARD_POLL_S": "0.5",
+            "JOBYARD_NODE_CPUS": "12",
+            "JOBYARD_NODE_GPUS": "0, 1,,GPU-abc",
+            "JOBYARD_CURRENCY": "USD",
+            "PORT": "9",
+        }
+    )
+    assert (settings.state_dir, settings.port, settings.poll_s) == (Path("/srv/jobyard"), 80, 0.5)
+    assert (settings.node_cpus, settings.node_gpus) == (12, ("0", "1", "GPU-abc"))
+    assert settings.currency == "USD"
+
+
+def test_the_command_line_wins_where_it_says_something() -> None:
+    settings = read_settings({"JOBYARD_PORT": "80", "JOBYARD_HOST": "::"}, port=81, host=None)
+    assert (settings.port, settings.host) == (81, "::")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "70000"),
+        ("PORT", "-1"),
+        ("API_WORKERS", "0"),
+        ("API_WORKERS", "65"),
+        ("NODE_CPUS", "many"),
+        ("NODE_GPUS", "0,0"),
+        ("POLL_S", "0"),
+        ("LEASE_TTL_S", "-1"),
+        ("CATALOGUE", "/nowhere/at/all.yaml"),
+    ],
+)
+def test_errors_name_the_variable(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured, match=f"JOBYARD_{name}|{name}"):
+        read_settings({f"JOBYARD_{name}": value})
+
+
+CATALOGUE = """
+flavors:
+- {id: small, kind: cpu, default: true, maxUnits: 2, hourlyPrice: 0.5,
+   cpus: 1, memory: 1, ephemeralStorage: 1}
+- {id: big, kind: gpu, default: true, maxUnits: 1, hourlyPrice: "1.10",
+   cpus: 4, memory: 1, ephemeralStorage: 1}
+"""
+
+
+def catalogue(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(text)
+    return read_settings({"JOBYARD_CATALOGUE": str(path)})
+
+
+def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
+    found = catalogue(tmp_path, CATALOGUE).catalogue
+    assert found.ids() == ["small", "big"]
+    assert [str(flavor.hourly_price) for flavor in found.flavors] == ["0.5", "1.10"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("id: big", "id: small", "stands twice"),
+        ("kind: gpu, default: true", "kind: gpu", "gpu: exactly one flavor must be the default, not 0"),
+        ("maxUnits: 2", "maxUnits: 0", "'small': maxUnits, cpus, memory and storage must be positive"),
+        ("hourlyPrice: 0.5", "hourlyPrice: -1", "'small': hourlyPrice must not be negative"),
+        ("kind: gpu", "kind: tpu", "JOBYARD_CATALOGUE"),
+        ("kind: gpu", "kinds: gpu", "JOBYARD_CATALOGUE"),
+        ("flavors:", "flavors: [", "JOBYARD_CATALOGUE"),
+    ],
+)
+def test_catalogues_that_cannot_be(tmp_path: Path, old: str, new: str, text: str) -> None:
+    with pytest.raises(Misconfigured, match=text):
+        catalogue(tmp_path, CATALOGUE.replace(old, new, 1))
