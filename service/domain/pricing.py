@@ -74,12 +74,23 @@ def billed_minutes(marks: Marks, absences: Sequence[Interval], policy: PolicyNam
     if billed is None or marks.running_at is None:
         return 0
     running = Interval(marks.running_at, marks.left_running_at or billed.end)
-    lost = sum((_outside(gap, running, billed) for gap in absences), timedelta())
+    lost = sum((_outside(gap, running, billed) for gap in _merged(absences)), timedelta())
     return -((billed.end - billed.start - lost) // -_MINUTE)
 
 
+def _merged(gaps: Sequence[Interval]) -> list[Interval]:
+    """The same time, each moment once: after a supervisor died early, the next reports its gap too."""
+    merged: list[Interval] = []
+    for gap in sorted(gaps, key=lambda gap: gap.start):
+        if merged and gap.start <= merged[-1].end:
+            merged[-1] = Interval(merged[-1].start, max(merged[-1].end, gap.end))
+        else:
+            merged.append(gap)
+    return merged
+
+
 def _outside(gap: Interval, running: Interval, billed: Interval) -> timedelta:
-    """How much of `gap` lies in `billed` but not in `running`. Absences of one run never overlap."""
+    """How much of `gap` lies in `billed` but not in `running`."""
     start, end = max(gap.start, billed.start), min(gap.end, billed.end)
     if end <= start:
         return timedelta()
