@@ -103,7 +103,7 @@ def master_key(configured: str | None, path: Path) -> MasterKey:
     if configured:
         try:
             return MasterKey(base64.b64decode(configured, validate=True))
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error, or characters that are not ASCII
             raise Misconfigured("JOBYARD_MASTER_KEY must be 32 bytes in base64") from error
     try:
         return MasterKey(path.read_bytes())
@@ -116,7 +116,8 @@ def master_key(configured: str | None, path: Path) -> MasterKey:
 def _made(path: Path) -> bytes:
     """Write a new key so that it is there whole or not at all, and so that the first of two wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # A name of its own: a draft that a killed process left, maybe of our own pid, must not be in the way.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(new_key())
