@@ -11,6 +11,9 @@ from service.domain.directory import ROLES, Project
 from service.domain.volumes import check_alias
 from service.errors import Conflict, Invalid, NotFound
 
+#: Keeps every amount exact: what a job can cost has fewer digits than a Decimal computes with.
+MAX_PRICE = 1_000_000
+
 _PROJECT = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
@@ -80,6 +83,8 @@ def _token(command: cmd.CreateToken, context: Context) -> ev.Body:
         raise Invalid("role", command.role, f"the roles are {', '.join(ROLES)}")
     if not command.name or len(command.name) > 255 or any(ord(char) < 32 for char in command.name):
         raise Invalid("name", command.name, "1 to 255 characters of plain text")
+    if context.token is not None and context.token.project != command.project:
+        raise Conflict(f"token {command.token_id} exists already")
     return ev.TokenCreated(
         token_id=command.token_id,
         name=command.name,
@@ -128,10 +133,12 @@ def _data_store_removed(command: cmd.RemoveDataStore, context: Context) -> ev.Bo
 
 def _prices(command: cmd.SetPrices, context: Context) -> ev.Body:
     for flavor, price in command.prices.items():
-        if not price.is_finite() or price < 0:
-            raise Invalid(f"prices.{flavor}", str(price), "a price per hour and unit, 0 or more")
+        if not price.is_finite() or not 0 <= price <= MAX_PRICE:
+            raise Invalid(f"prices.{flavor}", str(price), f"a price per hour and unit, 0 to {MAX_PRICE}")
     if not command.prices:
         raise Invalid("prices", "an empty list", "at least one flavor and its price")
+    if command.valid_from is not None and command.valid_from.utcoffset() is None:
+        raise Invalid("validFrom", str(command.valid_from), "a time with its offset from UTC")
     return ev.PricesSet(
         prices=command.prices,
         valid_from=command.valid_from or context.now,
