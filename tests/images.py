@@ -47,13 +47,19 @@ def image_id(name: str) -> str:
     return str(json.loads(_request("GET", f"/images/{name}/json")[1])["Id"])
 
 
-def make_network(name: str) -> str:
+def make_network(name: str, *, unique: bool = True) -> str:
     """A bridge for tests, so that they need no default bridge; answers its id."""
-    body = json.dumps({"Name": name, "Driver": "bridge", "CheckDuplicate": True}).encode()
+    body = json.dumps({"Name": name, "Driver": "bridge", "CheckDuplicate": unique}).encode()
     status, answer = _request("POST", "/networks/create", body, "application/json")
     if status != 201:
         raise RuntimeError(f"network {name} failed: {status} {answer!r}")
     return str(json.loads(answer)["Id"])
+
+
+def networks_named(name: str) -> list[str]:
+    """Ids of all networks of exactly this name."""
+    answer = json.loads(_request("GET", "/networks")[1])
+    return [str(network["Id"]) for network in answer if network["Name"] == name]
 
 
 def remove_network(network: str) -> None:

@@ -25,8 +25,9 @@ class Networks:
     async def ensure(self, name: str, labels: Mapping[str, str]) -> str:
         """See `Engine.ensure_network`.
 
-        Docker lets two networks have one name (another process may ask at the same moment), so after
-        making one we look again, keep the oldest, and take ours back if it is not that.
+        Docker's check for a second network of one name is no lock: processes that ask at the same moment
+        get one each (seen on 20.10). So after making one we look again, all take the oldest, and whoever
+        made another takes it back.
         """
         async with self._turn:
             found = await self._ours(safe_name(name), labels)

@@ -13,7 +13,7 @@ from service.supervisor.containers import DockerEngine
 from service.supervisor.engine import Mount, create_body
 from service.supervisor.fake_engine import Script
 from service.supervisor.network import CHAIN, METADATA_V4, block_metadata
-from tests.images import import_greeter, remove_network
+from tests.images import import_greeter, make_network, networks_named, remove_network
 from tests.supervisor.lab import DONE, RUNS_ON, Behaviour, Lab, shell
 from tests.supervisor.relay import Relay
 
@@ -161,7 +161,18 @@ async def test_two_processes_make_one_network(lab: Lab, docker: DockerEngine) ->
     assert {await docker.ensure_network(name, labels)} == set(made)
     for engine in engines:
         await engine.close()
-    remove_network(made[0])
+    left = networks_named(name)
+    for network in left:
+        remove_network(network)
+    assert left == made[:1]
+
+
+async def test_of_two_networks_of_one_name_all_take_the_oldest(lab: Lab, docker: DockerEngine) -> None:
+    made = [make_network(f"t-{lab.key}", unique=False) for _ in range(3)]
+    taken = await docker.ensure_network(f"t-{lab.key}", {})
+    for network in made:
+        remove_network(network)
+    assert taken == made[0]
 
 
 async def test_jobs_of_a_project_reach_each_other(lab: Lab) -> None:
