@@ -78,3 +78,11 @@ SELECT coalesce(max(position), 0) FROM fold_tokens
 
 -- name: token
 SELECT row FROM fold_tokens WHERE key = $1
+
+-- name: runs_of_project
+SELECT row FROM fold_billing WHERE row ->> 'project' = $1
+ORDER BY row #>> '{marks,initializingAt}' NULLS LAST, row ->> 'job', (row ->> 'run')::int
+
+-- name: labels_of_jobs
+-- Those of the jobs that have all of the labels.
+SELECT key FROM fold_status WHERE key = ANY ($1::text[]) AND row -> 'spec' -> 'labels' @> $2::jsonb

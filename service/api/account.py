@@ -1,0 +1,106 @@
+"""/v1/me, /v1/quota, /v1/billing: who is calling, what its project may use, what it costs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import UNSET, Meta, field
+
+from projections.billing import ZERO, Run, under
+from service.api import reads, scope, wire
+from service.api.call import Call
+from service.api.query import Query
+from service.domain.pricing import window
+from service.errors import NotFound
+
+
+class BillAsked(Query, frozen=True):
+    """Of one job, or of all; as `policy` bills them; of runs placed from `from` on and before `to`."""
+
+    job: UUID | None = None
+    policy: Literal["2021-05", "2023-12", "2026-01"] | None = None
+    since: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
+    until: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
+
+
+async def me(call: Call) -> wire.Me:
+    quota = await call.ledger.quota(call.project)
+    token = call.token
+    return wire.Me(
+        name=token.name,
+        role=token.role,  # type: ignore[arg-type]  # the ledger accepts no other
+        tenant=token.project,
+        quotas=wire.MeQuotas(resources={"CPU": quota.cpu, "GPU": quota.gpu}),
+        label_selector=token.label_selector or UNSET,
+    )
+
+
+async def quota(call: Call) -> wire.Quota:
+    found = await call.ledger.quota(call.project)
+    return wire.Quota(
+        project=found.project,
+        cpu=found.cpu,
+        gpu=found.gpu,
+        cpu_used=found.cpu_used,
+        gpu_used=found.gpu_used,
+    )
+
+
+async def billing(call: Call) -> wire.Bill:
+    """The bill stays when a job is deleted."""
+    asked: BillAsked = call.query
+    runs = [run for run in await _runs(call, asked.job) if _placed(run, asked)]
+    lines = [_line(under(run, asked.policy)) for run in runs]
+    currencies = sorted({line.currency for line in lines if line.currency})
+    return wire.Bill(
+        items=lines,
+        total=sum((line.amount for line in lines), ZERO) if len(currencies) <= 1 else None,
+        currency=" ".join(currencies),
+    )
+
+
+async def _runs(call: Call, job: UUID | None) -> list[Run]:
+    """The runs that the caller may see. Raises `NotFound` for a job that it may not."""
+    if job is not None:
+        found = await reads.job(call.ledger.pool, job)
+        if found is None or not scope.sees(call.token, found[0]):
+            raise NotFound(f"job: there is no job {job}")
+        return await call.ledger.runs(job)
+    runs = await reads.runs_of_project(call.ledger.pool, call.project)
+    selector = scope.selector_of(call.token)
+    if selector is None:
+        return runs
+    labels = {selector.name: selector.value}
+    jobs = await reads.with_labels(call.ledger.pool, {run.job for run in runs}, labels)
+    return [run for run in runs if run.job in jobs]
+
+
+def _placed(run: Run, asked: BillAsked) -> bool:
+    at = run.marks.initializing_at
+    if asked.since is None and asked.until is None:
+        return True
+    if at is None:
+        return False
+    return (asked.since is None or asked.since <= at) and (asked.until is None or at < asked.until)
+
+
+def _line(run: Run) -> wire.BillLine:
+    billed = window(run.marks, run.policy)
+    return wire.BillLine(
+        job=run.job,
+        run=run.run,
+        flavor=run.flavor,
+        kind=run.kind,
+        units=run.units,
+        hourly_price=run.hourly_price,
+        currency=run.currency,
+        policy=run.policy,
+        minutes=run.minutes,
+        amount=run.amount,
+        credited=run.credited,
+        window_start=billed.start if billed else None,
+        window_end=billed.end if billed else None,
+        positions=run.positions,
+    )

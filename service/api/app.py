@@ -1,0 +1,87 @@
+"""The HTTP application: parts in, aiohttp application out. How it is served is `runner`'s to say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from service.api import edge
+from service.api.auth import Tokens
+from service.api.call import SERVICE, Service, endpoint
+from service.api.metrics import Metrics
+from service.api.openapi import DOCUMENT, document
+from service.api.ports import ApiParts
+from service.api.routes import ROUTES
+from service.api.watch import Watch
+
+#: Open requests have so long to end when the service closes; followed logs end at once.
+SHUTDOWN_S = 10.0
+KEEP_ALIVE_S = 75.0
+
+
+def make_app(parts: ApiParts) -> web.Application:
+    """Every route of the table, behind the edge. Its watch runs as long as the application does."""
+    app = web.Application(middlewares=[edge.edge], client_max_size=parts.settings.max_body_bytes)
+    tokens = Tokens(parts.ledger)
+    watch = Watch(parts.ledger, tokens)
+    app[SERVICE] = Service(parts, tokens, watch, Metrics())
+    app[DOCUMENT] = document(ROUTES)
+    _add_routes(app)
+    app.on_response_prepare.append(edge.dress)
+    app.on_shutdown.append(_end_followers)
+    app.cleanup_ctx.append(_watching)
+    return app
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """How the application is to be served: bounds on what one connection may send and hold."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=KEEP_ALIVE_S,
+        shutdown_timeout=SHUTDOWN_S,
+        auto_decompress=False,
+        max_line_size=8190,
+        max_field_size=8190,
+        max_headers=64,
+        lingering_time=2.0,
+    )
+
+
+def _add_routes(app: web.Application) -> None:
+    """In the order of the table; HEAD wherever there is GET, OPTIONS on every path."""
+    methods: dict[str, list[str]] = {}
+    for route in ROUTES:
+        handler = endpoint(route)
+        app.router.add_route(route.method, route.path, handler)
+        allowed = methods.setdefault(route.path, [])
+        allowed.append(route.method)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, handler)
+            allowed.append("HEAD")
+    for path, allowed in methods.items():
+        app.router.add_route("OPTIONS", path, _options([*allowed, "OPTIONS"]))
+
+
+def _options(methods: list[str]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    allow = ", ".join(sorted(methods))
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=204, headers={"Allow": allow})
+
+    return answer
+
+
+async def _watching(app: web.Application) -> AsyncIterator[None]:
+    watch = app[SERVICE].watch
+    await watch.look()
+    task = asyncio.create_task(watch.run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _end_followers(app: web.Application) -> None:
+    app[SERVICE].watch.stop()

@@ -1,0 +1,164 @@
+"""One request on its way: what a handler is given, and how a route becomes an aiohttp handler."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from service.api import body as bodies
+from service.api import scope
+from service.api.auth import Tokens
+from service.api.idempotency import CommandId, command_id
+from service.api.metrics import Metrics
+from service.api.ports import ApiParts
+from service.api.query import Query, QueryReader
+from service.api.scope import Level
+from service.api.watch import Watch
+from service.domain.commands import Command
+from service.domain.directory import Token
+from service.errors import NotFound
+from service.ledger.ledger import Ledger
+from service.ledger.writer import Receipt
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Service:
+    """What all requests of one application share."""
+
+    parts: ApiParts
+    tokens: Tokens
+    watch: Watch
+    metrics: Metrics
+
+
+class Edge(NamedTuple):
+    """What the edge knows of a request before its route does: its id, and the fields of its log line."""
+
+    request_id: str
+    line: dict[str, Any]
+
+
+SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
+EDGE: web.RequestKey[Edge] = web.RequestKey("edge", Edge)
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass
+class Call:
+    """A request that was let in and read. `token` is there on every route but the public ones."""
+
+    service: Service
+    request: web.Request
+    token: Token
+    query: Any = None
+    body: Any = None
+    raw: bytes = b""
+    _id: CommandId | None = field(default=None, repr=False)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.service.parts.ledger
+
+    @property
+    def project(self) -> str:
+        return self.token.project
+
+    def path(self, name: str) -> str:
+        return self.request.match_info[name]
+
+    def path_id(self, what: str) -> UUID:
+        """The id in the path. Raises `NotFound` when it is no UUID in its plain form: nothing is there."""
+        text = self.request.match_info["id"]
+        try:
+            found = UUID(text)
+        except ValueError:
+            found = None
+        if found is None or str(found) != text.lower():
+            raise NotFound(f"there is no {what} {text[:64]!r}; an id is a UUID")
+        return found
+
+    async def command_id(self) -> CommandId:
+        """The id of this request's command: from its Idempotency-Key, if it has one."""
+        if self._id is None:
+            self._id = await command_id(self.request, self.raw, self.token, self.ledger)
+        return self._id
+
+    async def submit(self, command: Command, identity: CommandId | None = None) -> Receipt:
+        """Carry out a command in the caller's name. Raises the `Rejected` that refused it."""
+        edge = self.request[EDGE]
+        identity = identity or await self.command_id()
+        edge.line["command_id"] = str(identity.id)
+        receipt = await self.ledger.submit(
+            command,
+            actor=f"token:{self.token.id}",
+            command_id=identity.id,
+            request_id=edge.request_id,
+            digest=identity.digest,
+        )
+        edge.line["positions"] = [event.position for event in receipt.events]
+        if receipt.repeated:
+            edge.line["repeated"] = True
+        else:
+            self.service.metrics.events.inc(len(receipt.events))
+        return receipt
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+class Route(NamedTuple):
+    """One line of the table. `answers` None: 204, or a stream of the handler's own (`media`)."""
+
+    method: str
+    path: str
+    handler: Handler
+    level: Level
+    summary: str
+    takes: type[msgspec.Struct] | None = None
+    answers: type[msgspec.Struct] | None = None
+    query: type[Query] | None = None
+    media: str = JSON
+
+
+#: Stands for the caller of a public route.
+_NOBODY: Any = None
+
+
+def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The aiohttp handler of a route: let in, read, handle, answer."""
+    reader = bodies.BodyReader(route.takes) if route.takes else None
+    query = QueryReader(route.query) if route.query else None
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        service = request.app[SERVICE]
+        call = Call(service, request, _NOBODY)
+        if route.level is not Level.PUBLIC:
+            call.token = await service.tokens.caller(request)
+            line = request[EDGE].line
+            line["token"], line["project"] = call.token.id, call.token.project
+            scope.require(call.token, route.level)
+        if query is not None:
+            call.query = query.read(request)
+        if reader is not None:
+            call.raw = await bodies.read(request, service.parts.settings.max_body_bytes)
+            call.body = reader.decode(call.raw)
+        return answered(await route.handler(call))
+
+    return handle
+
+
+def answered(value: Any) -> web.StreamResponse:
+    """What a handler returned, as a response: a struct as JSON, None as 204, a response as it is."""
+    if isinstance(value, web.StreamResponse):
+        return value
+    if value is None:
+        return web.Response(status=204)
+    return web.Response(body=_encode(value), content_type=JSON)

@@ -1,0 +1,168 @@
+"""/v1/datastore: the project's object stores. Their keys are checked before they are taken, and sealed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from service.api import wire
+from service.api.call import Call
+from service.api.query import Query
+from service.domain import commands as cmd
+from service.domain.directory import DataStore
+from service.domain.events import DataStoreSet, Event
+from service.domain.volumes import check_alias
+from service.errors import Conflict, Invalid, NotFound, StoreRefused
+
+DEFAULT_REGION = "us-east-1"
+_MOST_CHARS = 1024
+
+
+class CheckAsked(Query, frozen=True):
+    """`check=false` takes the keys without asking the store."""
+
+    check: bool = True
+
+
+async def create(call: Call) -> wire.DataStore:
+    asked: wire.DataStoreAsked = call.body
+    check_alias("alias", asked.alias)
+    identity = await call.command_id()
+    known = await call.ledger.project(call.project)
+    if identity.digest is None and known is not None and asked.alias in known.data_stores:
+        raise Conflict(f"alias: data store {asked.alias} exists already; PUT replaces it")
+    command = await _command(call, asked.alias, asked, replace=False)
+    return _made((await call.submit(command, identity)).events[0])
+
+
+async def replace(call: Call) -> None:
+    asked: wire.DataStoreReplaced = call.body
+    store = await known_store(call)
+    if asked.alias not in (None, store.alias):
+        raise Invalid("alias", asked.alias, f"the path says {store.alias}; an alias is never changed")
+    await call.submit(await _command(call, store.alias, asked, replace=True))
+
+
+async def _command(
+    call: Call, alias: str, asked: wire.DataStoreAsked | wire.DataStoreReplaced, *, replace: bool
+) -> cmd.SetDataStore:
+    """The checked command, with both keys sealed."""
+    keys = _keys(asked)
+    _check_endpoint(asked.endpoint)
+    sealing = await call.ledger.keys.of(call.project)
+    command = cmd.SetDataStore(
+        project=call.project,
+        alias=alias,
+        endpoint=asked.endpoint,
+        region=keys.region or DEFAULT_REGION,
+        access_key=sealing.seal(keys.access_key),
+        secret_key=sealing.seal(keys.secret_key),
+        owner=asked.owner,
+        replace=replace,
+    )
+    if call.query.check:
+        await _check(call, command)
+    return command
+
+
+def _keys(asked: wire.DataStoreAsked | wire.DataStoreReplaced) -> wire.S3KeysAsked:
+    if asked.type != "s3":
+        raise Invalid("type", asked.type, "this version offers s3")
+    if asked.credentials.s3 is None or asked.credentials.git is not None:
+        raise Invalid("credentials", None, "a data store of type s3 has credentials.s3 and no others")
+    keys = asked.credentials.s3
+    for field, value in (("accessKey", keys.access_key), ("secretKey", keys.secret_key)):
+        if not 1 <= len(value) <= _MOST_CHARS or not (value.isascii() and value.isprintable()):
+            raise Invalid(f"credentials.s3.{field}", "a value", f"1 to {_MOST_CHARS} printable letters")
+    region = keys.region or ""
+    if len(region) > 64 or not all(char.isascii() and (char.isalnum() or char == "-") for char in region):
+        raise Invalid("credentials.s3.region", region, "letters, digits and '-', at most 64")
+    return keys
+
+
+def _check_endpoint(endpoint: str) -> None:
+    """An http(s) URL of a host, and nothing that could hold a secret or make it another request."""
+    good = len(endpoint) <= _MOST_CHARS and endpoint.isascii() and endpoint.isprintable()
+    try:
+        parts = urlsplit(endpoint)
+        good = good and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or " " in endpoint or "@" in endpoint or "?" in endpoint or "#" in endpoint:
+        shown = "a URL with a user" if "@" in endpoint else endpoint
+        raise Invalid("endpoint", shown, "a URL such as https://s3.example.org, without user and query")
+
+
+async def _check(call: Call, command: cmd.SetDataStore) -> None:
+    """Ask the store whether the keys are right. Raises `Invalid` when it refuses them."""
+    now = datetime.now(UTC)
+    store = DataStore(
+        alias=command.alias,
+        kind="s3",
+        endpoint=command.endpoint,
+        region=command.region,
+        access_key=command.access_key,
+        secret_key=command.secret_key,
+        owner=command.owner,
+        created_at=now,
+        updated_at=now,
+    )
+    try:
+        async with call.service.parts.stores.open(call.project, store) as opened:
+            await opened.check()
+    except StoreRefused as error:
+        raise Invalid(
+            "credentials.s3",
+            "the key pair",
+            f"the store refused it ({error.message}); ?check=false skips it",
+        ) from error
+
+
+async def find(call: Call) -> wire.DataStoreList:
+    project = await call.ledger.project(call.project)
+    stores = project.data_stores if project else {}
+    items = [_view(stores[alias]) for alias in sorted(stores)]
+    return wire.DataStoreList(items=items, metadata=wire.whole(items))
+
+
+async def get(call: Call) -> wire.DataStore:
+    return _view(await known_store(call))
+
+
+async def remove(call: Call) -> None:
+    store = await known_store(call)
+    await call.submit(cmd.RemoveDataStore(project=call.project, alias=store.alias))
+
+
+async def known_store(call: Call) -> DataStore:
+    """The data store in the path. Raises `NotFound`."""
+    alias = call.path("alias")
+    project = await call.ledger.project(call.project)
+    if project is None or alias not in project.data_stores:
+        raise NotFound(f"there is no data store {alias[:64]!r}")
+    return project.data_stores[alias]
+
+
+def _view(store: DataStore) -> wire.DataStore:
+    return wire.DataStore(
+        alias=store.alias,
+        type=store.kind,
+        endpoint=store.endpoint,
+        owner=store.owner,
+        credentials=wire.Credentials(s3=wire.S3Region(region=store.region)),
+        created_at=store.created_at,
+        updated_at=store.updated_at,
+    )
+
+
+def _made(event: Event) -> wire.DataStore:
+    body: DataStoreSet = event.body
+    return wire.DataStore(
+        alias=body.alias,
+        type=body.kind,
+        endpoint=body.endpoint,
+        owner=body.owner,
+        credentials=wire.Credentials(s3=wire.S3Region(region=body.region)),
+        created_at=event.recorded_at,
+        updated_at=event.recorded_at,
+    )

@@ -1,0 +1,89 @@
+"""The outermost layer: request ids, errors, security headers, the canonical log line, metrics."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from service.api import errors
+from service.api.call import EDGE, SERVICE, Edge
+
+REQUEST_ID = "X-Request-Id"
+
+_REQUEST_ID = re.compile(r"\A[A-Za-z0-9._:-]{1,64}\Z")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_DEFAULTS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+#: Asked every few seconds by those who watch over the service.
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_log = structlog.get_logger()
+
+
+@web.middleware
+async def edge(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Every request, known route or not, ends here, whatever happens to it."""
+    started = time.perf_counter()
+    given = request.headers.get(REQUEST_ID, "")
+    request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(12)
+    line: dict[str, Any] = {}
+    request[EDGE] = Edge(request_id, line)
+    try:
+        response: web.StreamResponse = await handler(request)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the client is answered)
+        response = errors.answer(error, request_id)
+        if response.status == 500:
+            _log.exception("request failed", request_id=request_id)
+        else:
+            line["error"] = getattr(error, "code", None) or type(error).__name__
+    _account(request, response, line, started)
+    return response
+
+
+def _account(
+    request: web.Request, response: web.StreamResponse, line: dict[str, Any], started: float
+) -> None:
+    """The metrics, and one line that tells all of the request. Paths are left out: they may hold anything."""
+    seconds = time.perf_counter() - started
+    resource = request.match_info.route.resource
+    route = "unknown" if resource is None else resource.canonical
+    method = request.method if len(request.method) <= 7 else "OTHER"
+    metrics = request.app[SERVICE].metrics
+    metrics.requests.labels(method, route, response.status).inc()
+    if "follow" not in request.query:
+        metrics.seconds.labels(method, route).observe(seconds)
+    if route in _QUIET and response.status < 400:
+        return
+    _log.info(
+        "request",
+        method=method,
+        route=route,
+        status=response.status,
+        ms=round(seconds * 1000, 2),
+        request_id=request[EDGE].request_id,
+        **line,
+    )
+
+
+async def dress(request: web.Request, response: web.StreamResponse) -> None:
+    """The headers of every answer, streams included."""
+    headers = response.headers
+    headers.update(_HEADERS)
+    for name, value in _DEFAULTS.items():
+        headers.setdefault(name, value)
+    headers["Server"] = "jobyard"
+    found = request.get(EDGE)
+    if found is not None:
+        headers[REQUEST_ID] = found.request_id

@@ -1,0 +1,47 @@
+"""`Idempotency-Key`: the same key in the same project names the same command, for ever.
+
+A repeat is answered from the first one's events. The same key with another request is refused by the
+ledger, which keeps a keyed digest of the first. A request that was refused has recorded nothing: its key is
+free, and a repeat is decided anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID, uuid4, uuid5
+
+from aiohttp import web
+
+from service.domain.directory import Token
+from service.errors import Invalid
+from service.ledger.ledger import Ledger
+
+HEADER = "Idempotency-Key"
+MOST_CHARS = 255
+_NAMESPACE = UUID("5f0c7a4e-7d0e-4c39-9f6a-3a4f0e8b9c11")
+
+
+@dataclass(frozen=True)
+class CommandId:
+    """The id of one command, and the digest of the request it came with."""
+
+    id: UUID
+    digest: bytes | None = None
+
+    def made(self, what: str) -> UUID:
+        """The id of something this command makes: a repeat names the same one."""
+        return uuid4() if self.digest is None else uuid5(self.id, what)
+
+
+async def command_id(request: web.Request, body: bytes, token: Token, ledger: Ledger) -> CommandId:
+    """The id of the request's command; a random one without a key. Raises `Invalid` for a bad key."""
+    given = request.headers.getall(HEADER, [])
+    if not given:
+        return CommandId(uuid4())
+    key = given[0]
+    if len(given) > 1 or not 1 <= len(key) <= MOST_CHARS or not (key.isascii() and key.isprintable()):
+        raise Invalid(HEADER, key.encode("ascii", "replace").decode(), f"1 to {MOST_CHARS} printable letters")
+    sealing = await ledger.keys.of(token.project)
+    scope = token.label_selector or ""
+    digest = sealing.digest(request.method.encode(), request.path.encode(), scope.encode(), body)
+    return CommandId(uuid5(_NAMESPACE, f"{token.project}\0{key}"), digest)

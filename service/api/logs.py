@@ -1,0 +1,110 @@
+"""/v1/job/{id}/log: what a run printed, now or as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta
+
+from service.api import jobs
+from service.api.call import Call
+from service.api.query import Query
+from service.api.stream import gone, pump
+from service.api.watch import Follower
+from service.errors import Invalid
+
+MOST_LINES = 1_000_000
+#: After a run has ended, its last output is waited for so long.
+LAST_OUTPUT_S = 10.0
+#: How often it is looked whether the client is still there.
+GONE_S = 1.0
+_CHUNK_BYTES = 256 * 1024
+
+
+class LogAsked(Query, frozen=True):
+    """`run` is the current one unless named; `tail` counts lines from the end; `page` counts from 1, in
+    pages of `size` lines. A log that is followed has no pages."""
+
+    tail: Annotated[int, Meta(ge=0, le=MOST_LINES)] | None = None
+    follow: bool = False
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    timestamps: bool = False
+    page: Annotated[int, Meta(ge=1, le=MOST_LINES)] | None = None
+    size: Annotated[int, Meta(ge=1, le=MOST_LINES)] = 1000
+    run: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+
+
+async def read(call: Call) -> web.StreamResponse:
+    asked: LogAsked = call.query
+    job, _ = await jobs.seen(call)
+    run = asked.run or job.run
+    if run > job.run:
+        raise Invalid("run", run, f"the job's runs are 1 to {job.run}")
+    if asked.follow and asked.page is not None:
+        raise Invalid("page", asked.page, "a log that is followed has no pages")
+    response = web.StreamResponse()
+    response.content_type, response.charset = "text/plain", "utf-8"
+    if call.request.method == "HEAD":
+        return response
+    watch = call.service.watch
+    if asked.follow:
+        with watch.followed(job.id, run, call.token.id) as follower:
+            await response.prepare(call.request)
+            await _follow(call, response, asked, follower)
+    else:
+        text = await call.service.parts.logs.read(
+            job.id,
+            run,
+            tail=asked.tail,
+            since=asked.since,
+            timestamps=asked.timestamps,
+            page=asked.page,
+            size=asked.size,
+        )
+        response.content_length = len(text)
+        await response.prepare(call.request)
+        await pump(call.request, response, _pieces(text))
+    return response
+
+
+async def _pieces(text: bytes) -> AsyncGenerator[bytes, None]:
+    view = memoryview(text)
+    for start in range(0, len(view), _CHUNK_BYTES):
+        yield bytes(view[start : start + _CHUNK_BYTES])
+
+
+async def _follow(call: Call, response: web.StreamResponse, asked: LogAsked, follower: Follower) -> None:
+    """Until the log is complete, the client leaves, its token is revoked or the service closes."""
+    request, metrics = call.request, call.service.metrics
+    metrics.followers.inc()
+    pumping = asyncio.create_task(_pump(call, response, asked, follower))
+    waits = [asyncio.create_task(event.wait()) for event in (follower.cut, follower.over)]
+    cut, over = waits
+    ending: float | None = None
+    loop = asyncio.get_running_loop()
+    try:
+        while not pumping.done() and not cut.done() and not gone(request):
+            if over.done():
+                ending = ending or loop.time() + LAST_OUTPUT_S
+                if loop.time() >= ending:
+                    break
+            pending = {task for task in (pumping, cut, over) if not task.done()}
+            await asyncio.wait(pending, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (pumping, *waits):
+            task.cancel()
+        await asyncio.gather(pumping, *waits, return_exceptions=True)
+        metrics.followers.dec()
+
+
+async def _pump(call: Call, response: web.StreamResponse, asked: LogAsked, follower: Follower) -> None:
+    stream = call.service.parts.logs.follow(
+        follower.job, follower.run, tail=asked.tail, since=asked.since, timestamps=asked.timestamps
+    )
+    async with aclosing(stream) as chunks:
+        await pump(call.request, response, chunks)

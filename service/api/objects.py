@@ -1,0 +1,138 @@
+"""/v1/datastore/{alias}/container/{container}/object: the data itself, streamed in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import aiohttp
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import UNSET, Meta
+
+from service.api import body, wire
+from service.api.call import Call
+from service.api.datastores import known_store
+from service.api.ports import Store
+from service.api.query import Query
+from service.api.stream import pump
+from service.domain.volumes import check_container
+from service.errors import Invalid, NotFound, StoreRefused
+
+MOST_ROWS = 1000
+MOST_KEY_BYTES = 1024
+#: A client that sends nothing for so long is gone.
+RECEIVE_TIMEOUT_S = 60.0
+_CHUNK_BYTES = 256 * 1024
+
+
+class ObjectsAsked(Query, frozen=True):
+    prefix: Annotated[str, Meta(max_length=MOST_KEY_BYTES)] = ""
+    page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    size: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
+
+
+async def find(call: Call) -> wire.ObjectList:
+    """One page; `pageCount` and `total` tell what is known so far: stores do not count ahead."""
+    asked: ObjectsAsked = call.query
+    first, items, more = (asked.page - 1) * asked.size, [], False
+    async with AsyncExitStack() as stack:
+        store, container = await _opened(call, stack)
+        seen = 0
+        try:
+            async for found in store.list(container, asked.prefix):
+                if seen == first + asked.size:
+                    more = True
+                    break
+                if seen >= first:
+                    items.append(wire.StoredObject(key=found.key, size=found.size, modified=found.modified))
+                seen += 1
+        except StoreRefused as error:
+            raise NotFound(error.message) from error
+    following = str(call.request.rel_url.update_query(page=asked.page + 1)) if more else UNSET
+    metadata = wire.Metadata(
+        current_page=asked.page,
+        page_count=asked.page + more,
+        total=seen + more,
+        links=wire.Links(next=following),
+    )
+    return wire.ObjectList(items=items, metadata=metadata)
+
+
+async def download(call: Call) -> web.StreamResponse:
+    key = _key(call)
+    async with AsyncExitStack() as stack:
+        store, container = await _opened(call, stack)
+        try:
+            found = await stack.enter_async_context(store.download(container, key))
+        except StoreRefused as error:
+            raise NotFound(error.message) from error
+        response = web.StreamResponse(headers={"Content-Disposition": "attachment"})
+        response.content_type = "application/octet-stream"
+        response.content_length = found.info.size
+        response.last_modified = found.info.modified
+        if call.request.method != "HEAD":
+            await response.prepare(call.request)
+            await pump(call.request, response, found.stream)
+        return response
+
+
+async def upload(call: Call) -> wire.StoredObject:
+    key = _key(call)
+    body.refuse_encoded(call.request)
+    async with AsyncExitStack() as stack:
+        store, container = await _opened(call, stack)
+        await store.ensure_container(container)
+        made = await store.upload(container, key, _received(call.request))
+    return wire.StoredObject(key=made.key, size=made.size, modified=made.modified)
+
+
+async def _received(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes. One that breaks off raises, so that no half object is kept."""
+    expected, received = request.content_length, 0
+    try:
+        while True:
+            async with asyncio.timeout(RECEIVE_TIMEOUT_S):
+                chunk = await request.content.read(_CHUNK_BYTES)
+            if not chunk:
+                break
+            received += len(chunk)
+            yield chunk
+    except TimeoutError:
+        raise Invalid("body", "a stalled transfer", f"something every {RECEIVE_TIMEOUT_S:.0f} s") from None
+    except (HttpProcessingError, aiohttp.ClientPayloadError, web.RequestPayloadError, ConnectionError):
+        raise Invalid(
+            "body", f"a transfer that broke off after {received} bytes", "the whole object"
+        ) from None
+    if expected is not None and received != expected:
+        raise Invalid("body", f"{received} bytes", f"Content-Length says {expected}")
+
+
+async def delete(call: Call) -> None:
+    key = _key(call)
+    async with AsyncExitStack() as stack:
+        store, container = await _opened(call, stack)
+        await store.delete_object(container, key)
+
+
+async def _opened(call: Call, stack: AsyncExitStack) -> tuple[Store, str]:
+    """The store and the container in the path. Raises `NotFound` or `Invalid`."""
+    container = call.path("container")
+    check_container("container", container)
+    store = await known_store(call)
+    return await stack.enter_async_context(call.service.parts.stores.open(call.project, store)), container
+
+
+def _key(call: Call) -> str:
+    key = call.path("key")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise Invalid("key", "a name that is not UTF-8", "UTF-8, percent-encoded") from None
+    if not 1 <= size <= MOST_KEY_BYTES or any(ord(char) < 32 or ord(char) == 127 for char in key):
+        raise Invalid("key", key, f"1 to {MOST_KEY_BYTES} bytes without control characters")
+    if any(part in (".", "..") for part in key.split("/")):
+        raise Invalid("key", key, "a name without the parts '.' and '..'")
+    return key

@@ -1,0 +1,168 @@
+"""The OpenAPI 3.1 document, made of the table of routes and of the types that are decoded and encoded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from service.api import idempotency
+from service.api.call import JSON, Call, Route
+from service.api.errors import ErrorBody
+from service.api.scope import Level
+
+DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi", bytes)
+
+_REF = "#/components/schemas/{name}"
+_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
+_ROLES = {
+    Level.READ: "Any role.",
+    Level.OPERATE: "Roles administrator and ai_training_operator.",
+    Level.ADMINISTER: "Role administrator.",
+    Level.OVERSEE: "Administrators of the project `default`.",
+}
+_REFUSALS = {
+    400: "A value is wrong; `field` names it.",
+    401: "No token, or one that is unknown or revoked.",
+    403: "The role, the label selector or the quota does not allow it.",
+    404: "No such thing in this project.",
+    409: "It exists already, or the Idempotency-Key was used for another request.",
+    413: "The body is too large.",
+    503: "Postgres or the store did not answer; try again.",
+}
+
+
+async def openapi(call: Call) -> web.Response:
+    return web.Response(body=call.request.app[DOCUMENT], content_type=JSON)
+
+
+def document(routes: Iterable[Route]) -> bytes:
+    """The whole document as JSON."""
+    table = list(routes)
+    kinds = [ErrorBody, *(kind for route in table for kind in (route.takes, route.answers) if kind)]
+    _, schemas = msgspec.json.schema_components(list(dict.fromkeys(kinds)), ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in table:
+        paths.setdefault(_PARAMETER.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(route)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Jobyard",
+                "version": _version(),
+                "description": "Runs AI-training jobs. Errors are {message, code, field?, requestId}.",
+            },
+            "servers": [{"url": "/"}],
+            "security": [{"token": []}],
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    """One operation: its id is the handler's module and name."""
+    found: dict[str, Any] = {
+        "operationId": f"{route.handler.__module__.rpartition('.')[2]}_{route.handler.__name__}",
+        "tags": [_tag(route.path)],
+        "summary": route.summary,
+        "description": _ROLES.get(route.level, "Needs no token."),
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
+        "responses": {**_success(route), **{str(status): _refusal(status) for status in _refusals(route)}},
+    }
+    if route.level is Level.PUBLIC:
+        found["security"] = []
+    if route.takes:
+        found["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(route.takes)}}}
+    elif route.handler.__name__ == "upload":
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        found["requestBody"] = {"required": True, "content": content}
+    return found
+
+
+def _tag(path: str) -> str:
+    parts = path.split("/")
+    return parts[2].partition(".")[0] if parts[1] == "v1" else "service"
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PARAMETER.findall(route.path)
+    ]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.query is None:
+        return []
+    (_,), components = msgspec.json.schema_components([route.query], ref_template=_REF)
+    properties = components[route.query.__name__]["properties"]
+    text = (route.query.__doc__ or "").strip()
+    return [
+        {"name": name, "in": "query", "description": text, "schema": _inlined(schema, components)}
+        for name, schema in properties.items()
+    ]
+
+
+def _inlined(schema: Any, components: dict[str, Any]) -> Any:
+    """The schema with what it refers to in its place: parameters are small."""
+    if isinstance(schema, dict):
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        if name in components:
+            return _inlined(components[name], components)
+        return {key: _inlined(value, components) for key, value in schema.items()}
+    return [_inlined(each, components) for each in schema] if isinstance(schema, list) else schema
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.method != "POST":
+        return []
+    schema = {"type": "string", "minLength": 1, "maxLength": idempotency.MOST_CHARS}
+    text = "A repeat under the same key is answered as the first request was, and does nothing again."
+    return [{"name": idempotency.HEADER, "in": "header", "description": text, "schema": schema}]
+
+
+def _success(route: Route) -> dict[str, Any]:
+    if route.answers:
+        return {"200": {"description": "Done.", "content": {JSON: {"schema": _ref(route.answers)}}}}
+    if route.media != JSON:
+        content = {route.media: {"schema": {"type": "string"}}}
+        return {"200": {"description": "Done.", "content": content}}
+    if route.handler is openapi:
+        return {"200": {"description": "Done.", "content": {JSON: {"schema": {"type": "object"}}}}}
+    return {"204": {"description": "Done."}}
+
+
+def _refusals(route: Route) -> list[int]:
+    found = {503}
+    if route.level is not Level.PUBLIC:
+        found |= {401, 403}
+    if route.takes or route.query or route.method in ("PUT", "DELETE"):
+        found.add(400)
+    if "{" in route.path or route.query:
+        found.add(404)
+    if route.takes:
+        found |= {409, 413}
+    return sorted(found)
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    return {"description": _REFUSALS[status], "content": {JSON: {"schema": _ref(ErrorBody)}}}
+
+
+def _ref(kind: type) -> dict[str, str]:
+    return {"$ref": _REF.format(name=kind.__name__)}
+
+
+def _version() -> str:
+    try:
+        return version("jobyard")
+    except PackageNotFoundError:
+        return "0"

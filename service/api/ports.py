@@ -1,0 +1,97 @@
+"""What the API needs of the parts beside it. `service.app` hands in the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from service.config import Settings
+from service.domain.directory import DataStore
+from service.ledger.ledger import Ledger
+
+
+class Logs(Protocol):
+    """The kept output of runs, as bytes. A run that has no log yet reads as empty."""
+
+    async def read(
+        self,
+        job: UUID,
+        run: int,
+        *,
+        tail: int | None = None,
+        since: datetime | None = None,
+        timestamps: bool = False,
+        page: int | None = None,
+        size: int = 1000,
+    ) -> bytes:
+        """What there is now."""
+
+    def follow(
+        self,
+        job: UUID,
+        run: int,
+        *,
+        tail: int | None = None,
+        since: datetime | None = None,
+        timestamps: bool = False,
+    ) -> AsyncGenerator[bytes, None]:
+        """What there is, then what comes, until the log is complete."""
+
+
+class StoredObject(Protocol):
+    """One object of a container. Sizes are bytes."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def modified(self) -> datetime: ...
+
+
+class Download(Protocol):
+    """An object being read; `stream` lives as long as the context that gave it."""
+
+    @property
+    def info(self) -> StoredObject: ...
+
+    @property
+    def stream(self) -> AsyncIterator[bytes]: ...
+
+
+class Store(Protocol):
+    """One data store, opened with its keys. Raises `StoreRefused`, `UnsafeKey` or `Unavailable`."""
+
+    async def check(self) -> None:
+        """Raise `StoreRefused` when the keys are wrong."""
+
+    async def ensure_container(self, name: str) -> None: ...
+
+    def list(self, container: str, prefix: str = "") -> AsyncIterator[StoredObject]: ...
+
+    async def upload(self, container: str, key: str, stream: AsyncIterator[bytes]) -> StoredObject: ...
+
+    def download(self, container: str, key: str) -> AbstractAsyncContextManager[Download]: ...
+
+    async def delete_object(self, container: str, key: str) -> None: ...
+
+
+class Stores(Protocol):
+    def open(self, project: str, store: DataStore) -> AbstractAsyncContextManager[Store]:
+        """Open a project's data store; its keys are unsealed here and nowhere in the API."""
+
+
+@dataclass(frozen=True)
+class ApiParts:
+    """Everything the API is made of."""
+
+    ledger: Ledger
+    settings: Settings
+    logs: Logs
+    stores: Stores

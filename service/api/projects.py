@@ -1,0 +1,85 @@
+"""/v1/project: for those who look after the whole yard."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.api import wire
+from service.api.auth import new_value, sha256_of
+from service.api.call import Call
+from service.api.idempotency import CommandId
+from service.api.tokens import made
+from service.domain import commands as cmd
+from service.domain.directory import Project
+from service.domain.events import ProjectCreated
+from service.domain.quota import Quota
+from service.errors import Invalid, NotFound
+
+FIRST_TOKEN = "administrator"  # noqa: S105 (a name, not a value)
+
+
+async def create(call: Call) -> wire.ProjectMade:
+    """The project, then its first token; a repeat under the same key makes what the first one left out."""
+    asked: wire.ProjectAsked = call.body
+    settings = call.service.parts.settings
+    identity = await call.command_id()
+    command = cmd.CreateProject(
+        project=asked.id,
+        name=asked.name or asked.id,
+        cpu=settings.default_quota_cpu if asked.cpu is None else asked.cpu,
+        gpu=settings.default_quota_gpu if asked.gpu is None else asked.gpu,
+    )
+    project = (await call.submit(command, identity)).events[0]
+    value = new_value()
+    token = cmd.CreateToken(
+        project=asked.id,
+        token_id=str(identity.made("token")),
+        name=FIRST_TOKEN,
+        role="administrator",
+        sha256=sha256_of(value),
+    )
+    receipt = await call.submit(token, CommandId(identity.made("first token"), identity.digest))
+    body: ProjectCreated = project.body
+    return wire.ProjectMade(
+        project=wire.Project(
+            id=asked.id, name=body.name, created_at=project.recorded_at, cpu=body.cpu, gpu=body.gpu
+        ),
+        token=made(receipt.events[0], None if receipt.repeated else value),
+    )
+
+
+async def find(call: Call) -> wire.ProjectList:
+    projects = await call.ledger.projects()
+    quotas = await asyncio.gather(*(call.ledger.quota(project.id) for project in projects))
+    items = [_view(project, quota) for project, quota in zip(projects, quotas, strict=True)]
+    return wire.ProjectList(items=items, metadata=wire.whole(items))
+
+
+async def get(call: Call) -> wire.Project:
+    project = await _project(call)
+    return _view(project, await call.ledger.quota(project.id))
+
+
+async def set_quota(call: Call) -> None:
+    asked: wire.QuotaAsked = call.body
+    if asked.cpu is None and asked.gpu is None:
+        raise Invalid("cpu", None, "name cpu, gpu or both")
+    project = await _project(call)
+    known = await call.ledger.quota(project.id)
+    cpu = known.cpu if asked.cpu is None else asked.cpu
+    gpu = known.gpu if asked.gpu is None else asked.gpu
+    await call.submit(cmd.SetQuota(project=project.id, cpu=cpu, gpu=gpu))
+
+
+async def _project(call: Call) -> Project:
+    project_id = call.path("id")
+    found = None if "\0" in project_id else await call.ledger.project(project_id)
+    if found is None:
+        raise NotFound(f"there is no project {project_id[:64]!r}")
+    return found
+
+
+def _view(project: Project, quota: Quota) -> wire.Project:
+    return wire.Project(
+        id=project.id, name=project.name, created_at=project.created_at, cpu=quota.cpu, gpu=quota.gpu
+    )

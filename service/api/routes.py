@@ -1,0 +1,56 @@
+"""Every operation of the API, on one screen. The OpenAPI document is made of the same table."""
+
+from __future__ import annotations
+
+from service.api import account, datastores, jobs, logs, objects, projects, system, tokens, wire
+from service.api.call import Route
+from service.api.datastores import CheckAsked
+from service.api.openapi import openapi
+from service.api.scope import Level
+from service.domain.asked import JobSpecAsked
+
+_P, _R, _O, _A, _Y = Level.PUBLIC, Level.READ, Level.OPERATE, Level.ADMINISTER, Level.OVERSEE
+_Store, _Replaced = wire.DataStoreAsked, wire.DataStoreReplaced
+_BIN, _TEXT, _HTML = "application/octet-stream", "text/plain", "text/html"
+_JOB, _STORE = "/v1/job/{id}", "/v1/datastore/{alias}"
+_OBJECTS = _STORE + "/container/{container}/object"
+_OBJECT = _OBJECTS + "/{key:.*}"
+
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "/v1/job", jobs.submit, _O, "Submit a job", JobSpecAsked, wire.Job),
+    Route("GET", "/v1/job", jobs.find, _R, "List jobs", None, wire.JobList, jobs.JobsAsked),
+    Route("POST", "/v1/job/command", jobs.command, _R, "Its command line", JobSpecAsked, wire.CliCommand),
+    Route("GET", _JOB, jobs.get, _R, "Get a job", None, wire.Job),
+    Route("DELETE", _JOB, jobs.delete, _O, "Delete a job", None, None, jobs.DeleteAsked),
+    Route("PUT", _JOB + "/kill", jobs.kill, _O, "Interrupt a job"),
+    Route("PUT", _JOB + "/start", jobs.start, _O, "Start an ended job again"),
+    Route("GET", _JOB + "/log", logs.read, _R, "Read or follow the log", None, None, logs.LogAsked, _TEXT),
+    Route("POST", _JOB + "/datasync", jobs.sync, _O, "Push volumes again", wire.DataSyncAsked, wire.DataSync),
+    Route("GET", "/v1/me", account.me, _R, "Who the token stands for", None, wire.Me),
+    Route("GET", "/v1/quota", account.quota, _R, "The project's quota", None, wire.Quota),
+    Route("GET", "/v1/billing", account.billing, _R, "The bill, by run", None, wire.Bill, account.BillAsked),
+    Route("GET", "/v1/token", tokens.find, _A, "List tokens", None, wire.TokenList),
+    Route("POST", "/v1/token", tokens.create, _A, "Make a token", wire.TokenAsked, wire.Token),
+    Route("GET", "/v1/token/{id}", tokens.get, _A, "Get a token", None, wire.Token),
+    Route("DELETE", "/v1/token/{id}", tokens.revoke, _A, "Revoke a token"),
+    Route("GET", "/v1/project", projects.find, _Y, "List projects", None, wire.ProjectList),
+    Route("POST", "/v1/project", projects.create, _Y, "Make a project", wire.ProjectAsked, wire.ProjectMade),
+    Route("GET", "/v1/project/{id}", projects.get, _Y, "Get a project", None, wire.Project),
+    Route("PUT", "/v1/project/{id}/quota", projects.set_quota, _Y, "Set a project's quota", wire.QuotaAsked),
+    Route("GET", "/v1/datastore", datastores.find, _R, "List data stores", None, wire.DataStoreList),
+    Route(
+        "POST", "/v1/datastore", datastores.create, _O, "Add a data store", _Store, wire.DataStore, CheckAsked
+    ),
+    Route("GET", _STORE, datastores.get, _R, "Get a data store", None, wire.DataStore),
+    Route("PUT", _STORE, datastores.replace, _O, "Replace a data store", _Replaced, None, CheckAsked),
+    Route("DELETE", _STORE, datastores.remove, _O, "Remove a data store"),
+    Route("GET", _OBJECTS, objects.find, _R, "List objects", None, wire.ObjectList, objects.ObjectsAsked),
+    Route("GET", _OBJECT, objects.download, _R, "Download an object", media=_BIN),
+    Route("PUT", _OBJECT, objects.upload, _O, "Upload an object", None, wire.StoredObject),
+    Route("DELETE", _OBJECT, objects.delete, _O, "Delete an object"),
+    Route("GET", "/v1/openapi.json", openapi, _P, "This document"),
+    Route("GET", "/docs", system.docs, _P, "These pages", media=_HTML),
+    Route("GET", "/healthz", system.alive, _P, "Is the process alive", None, wire.Alive),
+    Route("GET", "/readyz", system.ready, _P, "Does the ledger answer", None, wire.Ready),
+    Route("GET", "/metrics", system.metrics, _R, "Metrics for Prometheus", media=_TEXT),
+)

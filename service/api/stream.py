@@ -1,0 +1,49 @@
+"""Answers that are streamed: never held whole, and never made to look complete when they broke off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+from aiohttp import web
+
+from service.api.call import EDGE
+
+#: A client that takes nothing for so long is gone.
+WRITE_TIMEOUT_S = 60.0
+
+_log = structlog.get_logger()
+
+
+async def pump(request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes]) -> None:
+    """Write chunks to a prepared response, no faster than the client takes them.
+
+    The status has been sent: what goes wrong now can only be shown by cutting the connection.
+    """
+    edge = request[EDGE]
+    sent = 0
+    try:
+        async for chunk in chunks:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await response.write(chunk)
+            sent += len(chunk)
+    except (ConnectionError, TimeoutError):
+        edge.line["cut"] = "client"
+        _cut(request)
+    except Exception:  # noqa: BLE001 (the answer has begun: it can only be cut, and told in the log)
+        _log.exception("stream broke off", request_id=edge.request_id, sent_bytes=sent)
+        edge.line["cut"] = "service"
+        _cut(request)
+    finally:
+        edge.line["sent_bytes"] = sent
+
+
+def gone(request: web.Request) -> bool:
+    """Whether the client has left."""
+    return request.transport is None or request.transport.is_closing()
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

@@ -1,0 +1,102 @@
+"""/v1/token: who may call. Values are shown once and kept nowhere; only their SHA-256 is."""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from service.api import reads, scope, wire
+from service.api.auth import new_value, sha256_of
+from service.api.call import Call
+from service.domain import commands as cmd
+from service.domain.directory import Token
+from service.domain.events import Event, TokenCreated
+from service.errors import Forbidden, NotFound
+
+
+async def create(call: Call) -> wire.Token:
+    asked: wire.TokenAsked = call.body
+    selector = _selector(call.token, asked.label_selector)
+    if scope.ROLE_LEVELS[asked.role] > scope.level_of(call.token):
+        raise Forbidden(f"role: {asked.role} is above {call.token.role}, the role of your own token")
+    identity = await call.command_id()
+    value = new_value()
+    command = cmd.CreateToken(
+        project=call.project,
+        token_id=str(identity.made("token")),
+        name=asked.name,
+        role=asked.role,
+        sha256=sha256_of(value),
+        label_selector=selector,
+    )
+    receipt = await call.submit(command, identity)
+    # A repeat made no new value, and the first one is kept nowhere: it is answered without.
+    return made(receipt.events[0], None if receipt.repeated else value)
+
+
+def _selector(creator: Token, asked: str | None) -> str | None:
+    """The new token's selector: a token that has one can only hand on the same."""
+    if asked is not None:
+        asked = str(scope.parse_selector("labelSelector", asked))
+    if creator.label_selector is None or asked in (None, creator.label_selector):
+        return asked or creator.label_selector
+    raise Forbidden(f"labelSelector: your own token is confined to {creator.label_selector}")
+
+
+async def find(call: Call) -> wire.TokenList:
+    tokens = await call.ledger.tokens(call.project)
+    items = [view(token) for token in tokens if _within(call.token, token)]
+    return wire.TokenList(items=items, metadata=wire.whole(items))
+
+
+async def get(call: Call) -> wire.Token:
+    return view(await _seen(call))
+
+
+async def revoke(call: Call) -> None:
+    token = await _seen(call)
+    await call.submit(cmd.RevokeToken(project=call.project, token_id=token.id))
+    call.service.tokens.forget(token.sha256)
+
+
+async def _seen(call: Call) -> Token:
+    token_id = str(call.path_id("token"))
+    token = await reads.token(call.ledger.pool, token_id)
+    if token is None or not _within(call.token, token):
+        raise NotFound(f"there is no token {token_id}")
+    return token
+
+
+def _within(caller: Token, token: Token) -> bool:
+    """Whether the caller looks after a token: of its project, of its scope, not revoked."""
+    in_scope = caller.label_selector in (None, token.label_selector)
+    return token.project == caller.project and in_scope and not token.revoked
+
+
+def view(token: Token) -> wire.Token:
+    return wire.Token(
+        id=token.id,
+        created_at=token.created_at,
+        updated_at=token.updated_at,
+        spec=wire.TokenSpec(
+            name=token.name,
+            role=token.role,  # type: ignore[arg-type]  # the ledger accepts no other
+            label_selector=token.label_selector or UNSET,
+        ),
+        status=wire.TokenStatus(),
+    )
+
+
+def made(event: Event, value: str | None) -> wire.Token:
+    """A token as the event that made it tells, with its value if this is the first answer."""
+    body: TokenCreated = event.body
+    return wire.Token(
+        id=body.token_id,
+        created_at=event.recorded_at,
+        updated_at=event.recorded_at,
+        spec=wire.TokenSpec(
+            name=body.name,
+            role=body.role,  # type: ignore[arg-type]
+            label_selector=body.label_selector or UNSET,
+        ),
+        status=wire.TokenStatus(value=value or UNSET),
+    )

@@ -1,0 +1,190 @@
+"""From what the ledger knows of a job to what a read of it answers. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID, uuid5
+
+from msgspec import UNSET
+
+from service.api import wire
+from service.domain import events as ev
+from service.domain import job as domain
+from service.domain import spec as ds
+from service.domain.states import State
+from service.vault import ProjectKey
+
+#: States in which the container may run and answer.
+_REACHABLE = frozenset({State.RUNNING, State.INTERRUPTING, State.TIMEOUT})
+
+
+def job(found: domain.Job, *, now: datetime, key: ProjectKey | None, public_url: str) -> wire.Job:
+    """The wire's job. `now` is the database's clock; without a `key` the values of `envVars` stay empty."""
+    return wire.Job(
+        id=str(found.id),
+        created_at=found.created_at,
+        updated_at=found.updated_at,
+        user=found.user,
+        spec=spec(found.spec, key),
+        status=_status(found, now, public_url),
+    )
+
+
+def spec(of: ds.JobSpec, key: ProjectKey | None) -> wire.JobSpec:
+    return wire.JobSpec(
+        image=of.image,
+        name=of.name,
+        command=of.command,
+        env_vars=[wire.EnvVar(name=var.name, value=_opened(var.value, key)) for var in of.env],
+        volumes=[_volume(volume) for volume in of.volumes],
+        resources=_resources(of.resources),
+        labels=of.labels,
+        timeout=of.timeout,
+        timeout_auto_restart=of.timeout_auto_restart,
+        default_http_port=of.default_http_port,
+        unsecure_http=of.unsecure_http,
+        grpc_port=of.grpc_port or UNSET,
+        read_user=of.read_user or UNSET,
+        shutdown=of.shutdown or UNSET,
+    )
+
+
+def _opened(sealed: ds.Sealed, key: ProjectKey | None) -> str:
+    """The value, for those who may see it, as long as the key that sealed it exists."""
+    return "" if key is None or sealed.key_id != key.id else str(key.open(sealed))
+
+
+def _volume(volume: ds.Volume) -> wire.Volume:
+    source = volume.source
+    return wire.Volume(
+        mount_path=volume.mount_path,
+        permission=str(volume.permission),
+        cache=volume.cache,
+        data_store=_place(source) if source else UNSET,
+        standalone=UNSET if source else wire.Standalone(),
+        target_data_store=_place(volume.target) if volume.target else UNSET,
+    )
+
+
+def _place(place: ds.Place) -> wire.Place:
+    return wire.Place(alias=place.alias, container=place.container, prefix=place.prefix or UNSET)
+
+
+def _resources(of: ds.Resources) -> wire.Resources:
+    return wire.Resources(
+        cpu=of.units if of.kind == "cpu" else of.cpus,
+        gpu=of.gpus,
+        flavor=of.flavor,
+        memory=of.memory,
+        ephemeral_storage=of.ephemeral_storage,
+        public_network=of.public_network,
+        private_network=of.private_network,
+        gpu_brand=of.gpu_brand or UNSET,
+        gpu_model=of.gpu_model or UNSET,
+        gpu_memory=of.gpu_memory or UNSET,
+    )
+
+
+def _status(found: domain.Job, now: datetime, public_url: str) -> wire.JobStatus:
+    reachable = found.ip is not None and found.state in _REACHABLE
+    port, grpc = found.spec.default_http_port, found.spec.grpc_port
+    return wire.JobStatus(
+        state=found.state,
+        history=[wire.Visit(state=visit.state, date=visit.date) for visit in found.history],
+        queued_at=found.queued_at,
+        initializing_at=found.initializing_at,
+        started_at=found.started_at,
+        stopped_at=found.stopped_at,
+        finalized_at=found.finalized_at,
+        timeout_at=found.timeout_at,
+        last_transition_date=found.last_transition_at,
+        duration=_duration_s(found, now),
+        exit_code=found.exit_code,
+        info=_info(found.info),
+        ip=found.ip,
+        external_ip=None,
+        url=f"http://{found.ip}:{port}" if reachable else "",
+        info_url=f"{public_url}/v1/job/{found.id}",
+        grpc_address=f"{found.ip}:{grpc}" if reachable and grpc else "",
+        data_sync=[data_sync(found.id, sync) for sync in found.data_syncs],
+        volumes=[_volume_status(found, index) for index in range(len(found.spec.volumes))],
+        run=found.run,
+    )
+
+
+def _duration_s(found: domain.Job, now: datetime) -> int:
+    if found.started_at is None:
+        return 0
+    return max(0, int(((found.stopped_at or now) - found.started_at).total_seconds()))
+
+
+def _info(info: ev.Info) -> wire.Info:
+    return wire.Info(code=info.code, message=info.message, arguments=info.arguments)
+
+
+def _volume_status(found: domain.Job, index: int) -> wire.VolumeStatus:
+    last: dict[str, datetime] = {}
+    for sync in found.data_syncs:
+        if sync.state == "DONE" and any(progress.volume == index for progress in sync.volumes):
+            last[sync.direction] = sync.created_at
+    return wire.VolumeStatus(
+        id=str(uuid5(found.id, f"volume/{index}")),
+        mount_path=found.spec.volumes[index].mount_path,
+        last_pulled_created_at=last.get("pull"),
+        last_pushed_created_at=last.get("push"),
+    )
+
+
+def data_sync(job_id: UUID, sync: domain.DataSync) -> wire.DataSync:
+    return wire.DataSync(
+        id=sync.id,
+        created_at=sync.created_at,
+        updated_at=sync.updated_at,
+        spec=wire.DataSyncSpec(direction=sync.direction, job_id=str(job_id), manual=sync.manual),
+        status=wire.DataSyncStatus(
+            state=sync.state,
+            queued_at=sync.created_at,
+            started_at=sync.created_at,
+            ended_at=None if sync.state == "RUNNING" else sync.updated_at,
+            info=wire.Info(code=sync.state.lower(), message=sync.message, arguments={}),
+            progress=[_progress(job_id, sync, each) for each in sync.volumes],
+        ),
+    )
+
+
+def _progress(job_id: UUID, sync: domain.DataSync, of: ev.VolumeProgress) -> wire.Progress:
+    return wire.Progress(
+        id=str(uuid5(job_id, f"sync/{sync.id}/{of.volume}")),
+        data_sync_id=sync.id,
+        direction=sync.direction,
+        state=of.state,
+        total=of.total,
+        processed=of.processed,
+        completed=of.completed,
+        skipped=of.skipped,
+        failed=of.failed,
+        deleted=of.deleted,
+        transferred_bytes=of.transferred_bytes,
+        info="; ".join(of.notes),
+        created_at=sync.created_at,
+        updated_at=sync.updated_at,
+    )
+
+
+def push_ordered(event: ev.Event) -> wire.DataSync:
+    """The data synchronisation that a `PushOrdered` asks for, before the supervisor has begun it."""
+    at = event.recorded_at
+    return wire.DataSync(
+        id=event.body.sync_id,
+        created_at=at,
+        updated_at=at,
+        spec=wire.DataSyncSpec(direction="push", job_id=str(event.job), manual=True),
+        status=wire.DataSyncStatus(
+            state="QUEUED",
+            queued_at=at,
+            started_at=None,
+            ended_at=None,
+            info=wire.Info(code="queued", message="The kept volumes are to be pushed again.", arguments={}),
+            progress=[],
+        ),
+    )
