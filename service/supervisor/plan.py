@@ -2,14 +2,16 @@
 
 FIFO within a project; between projects the one with the smallest share of the node goes first (its
 dominant share: the largest of its shares of CPUs, memory and GPUs). A project's first job holds back the
-project's other jobs, but not other projects, until it has waited for `patience_s`: then nothing passes it
-any more. A job that the node could never hold waits aside and holds nobody back.
+project's other jobs, but not other projects, until it has been first in its line for `patience_s`: then
+it goes before those that have not, and what becomes free is held for it. Time further back in the
+line does not count, or a project could overtake all others by a long queue. A job that the node could
+never hold waits aside and holds nobody back.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -59,10 +61,14 @@ class Placement:
 
 @dataclass
 class Plan:
-    """What to place now, in order, and the reason of every job that has to wait."""
+    """What to place now, in order, and the reason of every job that has to wait.
+
+    `first` are the jobs that wait at the head of their project's line.
+    """
 
     placements: list[Placement] = field(default_factory=list)
     reasons: dict[UUID, Info] = field(default_factory=dict)
+    first: list[UUID] = field(default_factory=list)
 
 
 @dataclass
@@ -94,15 +100,28 @@ class _Room:
             used[index] += amount
 
 
-def plan(node: Node, placed: Iterable[Job], queued: Iterable[Job], now: datetime, patience_s: float) -> Plan:
-    """Decide for every queued job: placed with its GPUs, or waiting with its reason."""
+def plan(
+    node: Node,
+    placed: Iterable[Job],
+    queued: Iterable[Job],
+    now: datetime,
+    patience_s: float,
+    first_since: Mapping[UUID, datetime] | None = None,
+) -> Plan:
+    """Decide for every queued job: placed with its GPUs, or waiting with its reason.
+
+    `first_since` says since when a job has been first in its line; one that is not there became it now.
+    """
     room = _Room(node, node.cpus, node.memory_bytes, list(node.gpus), defaultdict(lambda: [0, 0, 0]))
     for job in placed:
         room.take(job.project, Need.of(job), job.gpus)
     found = Plan()
     lines = _lines(node, queued, found)
-    _fill(room, lines, found, now, timedelta(seconds=patience_s))
+    tired = now - timedelta(seconds=patience_s)
+    since = first_since or {}
+    _fill(room, lines, found, {job for job in since if since[job] <= tired})
     for line in lines.values():
+        found.first += [job.id for job in line][:1]
         for job in line:
             found.reasons.setdefault(job.id, BEHIND)
     return found
@@ -124,16 +143,22 @@ def _lines(node: Node, queued: Iterable[Job], found: Plan) -> dict[str, deque[Jo
     return lines
 
 
-def _fill(room: _Room, lines: dict[str, deque[Job]], found: Plan, now: datetime, patience: timedelta) -> None:
+def _fill(room: _Room, lines: dict[str, deque[Job]], found: Plan, tired: Set[UUID]) -> None:
+    """Place what fits. `tired` are the jobs that have been first in line for too long."""
+
+    def turn(project: str) -> tuple[bool, float, int]:
+        first = lines[project][0]
+        return first.id not in tired, room.share(project), first.queued_position
+
     open_projects = set(lines)
     while open_projects:
-        project = min(open_projects, key=lambda p: (room.share(p), lines[p][0].queued_position))
+        project = min(open_projects, key=turn)
         job = lines[project][0]
         need = Need.of(job)
         lacking = need.lacking(room.free)
         if lacking is not None:
             found.reasons[job.id] = _later(room.node, *lacking)
-            if now - job.queued_at >= patience:
+            if job.id in tired:
                 return  # what becomes free is held for this job
             open_projects.remove(project)
             continue
