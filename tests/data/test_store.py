@@ -83,7 +83,7 @@ async def test_a_store_that_never_answers_is_unavailable(volume: Path) -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     mute = StoreAccess(f"http://127.0.0.1:{port}", "us-east-1", "k" * 16, "s" * 16)
-    async with Store.open(mute, HASTY) as store:
+    async with asyncio.timeout(60), Store.open(mute, HASTY) as store:
         for call in await _calls(store):
             with pytest.raises(Unavailable, match=r"in time|cannot be reached"):
                 await call()
@@ -105,7 +105,7 @@ async def test_a_store_that_stops_in_the_middle_is_unavailable() -> None:
     server = await asyncio.start_server(stalling, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     slow = StoreAccess(f"http://127.0.0.1:{port}", "us-east-1", "k" * 16, "s" * 16)
-    async with Store.open(slow, HASTY) as store, store.download("box", "x") as download:
+    async with asyncio.timeout(60), Store.open(slow, HASTY) as store, store.download("box", "x") as download:
         with pytest.raises(Unavailable, match="in time"):
             await _all(download.stream)
     server.close()

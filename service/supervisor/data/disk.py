@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from service.errors import DataError
 
@@ -35,6 +35,51 @@ async def run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not task.cancelled():
             task.exception()  # seen: the cancellation is what the caller hears about
         raise
+
+
+class Batches:
+    """Many small pieces of file work for few crossings to a thread.
+
+    One thread at a time runs whatever queued while the one before it ran; there is no timer. The order is
+    kept. Use one for each pull or push.
+    """
+
+    def __init__(self) -> None:
+        self._queue: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work(...)` with others, in a disk thread. Like `run`, it ends only when the work has."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append((partial(work, *args, **kwargs), done))
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._drain())
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await asyncio.wait([done])
+            done.exception()  # seen: the cancellation is what the caller hears about
+            raise
+
+    async def _drain(self) -> None:
+        while self._queue:
+            batch, self._queue = self._queue, []
+            outcomes = await run(_all, [work for work, _ in batch])
+            for (_, done), (value, error) in zip(batch, outcomes, strict=True):
+                if error is None:
+                    done.set_result(value)
+                else:
+                    done.set_exception(error)
+
+
+def _all(batch: list[Callable[[], Any]]) -> list[tuple[Any, Exception | None]]:
+    outcomes: list[tuple[Any, Exception | None]] = []
+    for work in batch:
+        try:
+            outcomes.append((work(), None))
+        except Exception as error:  # noqa: BLE001 (handed to the one who waits for it)
+            outcomes.append((None, error))
+    return outcomes
 
 
 @contextmanager

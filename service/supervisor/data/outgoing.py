@@ -8,7 +8,7 @@ import os
 from service.supervisor.data import beneath, manifest
 from service.supervisor.data.bodies import Body, hashed
 from service.supervisor.data.incoming import md5_of
-from service.supervisor.data.model import ObjectInfo, part_bytes
+from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, part_bytes
 
 
 class Unstable(Exception):
@@ -16,15 +16,33 @@ class Unstable(Exception):
 
 
 class Outgoing:
-    """A plain file of the volume. Open it before anything else; close it in any case."""
+    """A plain file of the volume. `begin` comes first; what is open after it must be closed."""
 
     def __init__(self, root_fd: int, path: str) -> None:
         self._root_fd = root_fd
         self._path = path
         self._fd = -1
 
-    def open(self) -> None:
-        """Raises OSError, and ValueError that says why it is no plain file."""
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
+    def begin(self, *, signed: bool) -> Body | None:
+        """Open the file. Of a small one, all bytes, and it is closed again; of a large one None.
+
+        Raises OSError, ValueError that says why it is no plain file, and Unstable.
+        """
+        self._open()
+        if self.size > CHUNK_BYTES:
+            return None
+        try:
+            data = self._read(0, self.size)
+            self.check_stable()
+            return hashed(data, signed=signed)
+        finally:
+            self.close()
+
+    def _open(self) -> None:
         with beneath.opened_file(self._root_fd, self._path) as fd:
             self._fd = os.dup(fd)
         self._found = os.fstat(self._fd)
@@ -44,12 +62,6 @@ class Outgoing:
         """Raise Unstable unless the file is as it was when opened."""
         if not self.entry("").describes(os.fstat(self._fd)):
             raise Unstable
-
-    def whole(self, *, signed: bool) -> Body:
-        """All bytes of a small file, for certain of one moment. Raises Unstable."""
-        data = self._read(0, self.size)
-        self.check_stable()
-        return hashed(data, signed=signed)
 
     def part(self, number: int, *, signed: bool) -> Body:
         """Part `number`, from 1. Raises Unstable when the file became shorter."""

@@ -73,6 +73,7 @@ class _Pull:
         self.wanted = wanted
         self.concurrency = concurrency
         self.slots = asyncio.Semaphore(concurrency)
+        self.batches = disk.Batches()
         self.serial = 0
 
     async def run(self, on_progress: Callable[[Progress], None]) -> Progress:
@@ -156,7 +157,7 @@ class _Pull:
             async with self.slots:
                 chunks = await self.store.get(self.source.container, info)
                 self.meter.moved(info.size)
-                return await disk.run(file.whole, chunks, self.root_fd, path)
+                return await self.batches.run(file.whole, chunks, self.root_fd, path)
         try:
             await disk.run(file.open)
             await self._parts(file, info)

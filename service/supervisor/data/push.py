@@ -17,8 +17,9 @@ from pathlib import Path
 import structlog
 
 from service.supervisor.data import beneath, disk, manifest, pool
+from service.supervisor.data.bodies import Body
 from service.supervisor.data.keys import Mapping, ancestors, shown
-from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Permission, Source
+from service.supervisor.data.model import Limits, ObjectInfo, Permission, Source
 from service.supervisor.data.outgoing import Outgoing, Unstable
 from service.supervisor.data.progress import Meter, Progress
 from service.supervisor.data.pull import PARTS_AT_ONCE, listing
@@ -61,6 +62,7 @@ class _Push:
         self.concurrency = concurrency
         self.slots = asyncio.Semaphore(concurrency)
         self.mapping = Mapping(source.prefix)
+        self.batches = disk.Batches()
 
     async def run(self, permission: Permission, on_progress: Callable[[Progress], None]) -> Progress:
         tree = self.tree
@@ -165,26 +167,22 @@ class _Push:
         """Push one file; False when it changed while it was read. Raises OSError, ValueError."""
         file = Outgoing(self.root_fd, path)
         try:
-            await disk.run(file.open)
-            entry = await self._sent(file, path)
+            async with self.slots:
+                body = await self.batches.run(file.begin, signed=self.store.signs_bodies)
+                entry = await self._small(file, path, body) if body else None
+            self.known[path] = entry or await self._large(file, path)
         except Unstable:
             return False
         finally:
-            await disk.run(file.close)
-        self.known[path] = entry
+            if file.is_open:
+                await disk.run(file.close)
         return True
 
-    async def _sent(self, file: Outgoing, path: str) -> manifest.Entry:
-        key, there = self.mapping.key(path), self.listed.get(path)
-        if file.size > CHUNK_BYTES:
-            if there and there.size == file.size and await disk.run(file.is_object, there):
-                return self._unchanged(file, there)
-            return await self._large(file, key)
-        async with self.slots:
-            body = await disk.run(file.whole, signed=self.store.signs_bodies)
-            if there and there.size == file.size and there.etag == body.md5.hex():
-                return self._unchanged(file, there)
-            etag = await self.store.put(self.source.container, key, body)
+    async def _small(self, file: Outgoing, path: str, body: Body) -> manifest.Entry:
+        there = self.listed.get(path)
+        if there and there.size == file.size and there.etag == body.md5.hex():
+            return self._unchanged(file, there)
+        etag = await self.store.put(self.source.container, self.mapping.key(path), body)
         self.meter.moved(file.size)
         self.meter.complete()
         return file.entry(etag)
@@ -193,8 +191,14 @@ class _Push:
         self.meter.skip()
         return file.entry(there.etag)
 
-    async def _large(self, file: Outgoing, key: str) -> manifest.Entry:
-        """Send in parts, several at once. The upload is aborted when the file changed meanwhile."""
+    async def _large(self, file: Outgoing, path: str) -> manifest.Entry:
+        there = self.listed.get(path)
+        if there and there.size == file.size and await disk.run(file.is_object, there):
+            return self._unchanged(file, there)
+        return await self._in_parts(file, self.mapping.key(path))
+
+    async def _in_parts(self, file: Outgoing, key: str) -> manifest.Entry:
+        """Send several parts at once. The upload is aborted when the file changed meanwhile."""
         window = asyncio.Semaphore(PARTS_AT_ONCE)
 
         async def part(number: int) -> None:

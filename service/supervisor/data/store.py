@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ import aioboto3
 import aiohttp
 import structlog
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
 
 from service.errors import JobyardError, StoreRefused, Unavailable
 from service.supervisor.data import disk
@@ -71,7 +73,7 @@ class Store:
         _check_endpoint(access.endpoint)
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60)
         async with (
-            aioboto3.Session().client(
+            aioboto3.Session(botocore_session=_session()).client(
                 "s3",
                 endpoint_url=access.endpoint,
                 region_name=access.region or "us-east-1",
@@ -313,6 +315,20 @@ def _check_endpoint(endpoint: str) -> None:
         good = False
     if not good or parts.username or parts.password or parts.query or parts.fragment:
         raise StoreRefused("the endpoint must be an http or https URL without user, query or fragment")
+
+
+def _session() -> AioSession:
+    """A session that reads times quickly: the client's own way is most of the cost of a long listing."""
+    session = AioSession()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+    return session
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return parsedate_to_datetime(text)  # as in the header Last-Modified
 
 
 def _config(timing: Timing) -> AioConfig:
