@@ -30,7 +30,7 @@ async def me(client: Client, output: Output) -> None:
 async def quota(client: Client, output: Output) -> None:
     """Shows the units of your project: in use, and at most."""
     found = await client.get("/quota")
-    rows = [(kind.upper(), *_use(found, kind)) for kind in ("cpu", "gpu")]
+    rows = [(kind.upper(), found[f"{kind}Used"], found[kind]) for kind in ("cpu", "gpu")]
     output.items(found, ("KIND", "IN USE", "LIMIT"), rows)
 
 
@@ -53,25 +53,19 @@ async def billing(
     }
     found = await client.get("/billing", **params)
     output.items(found, _COLUMNS, [_line(item) for item in found["items"]])
-    if output.format is None and found.get("total") is not None:
-        currency = found.get("currency") or next((item["currency"] for item in found["items"]), "")
-        output.done(f"total {found['total']} {currency}".rstrip())
+    if output.format is None and found["total"] is not None:
+        output.done(f"total {found['total']} {found['currency']}".rstrip())
 
 
 def _line(item: Any) -> tuple[Any, ...]:
-    credited = "credited" if item.get("credited") else ""
     return (
         item["job"],
         item["run"],
-        item.get("flavor"),
+        item["flavor"],
         item["units"],
-        item.get("hourlyPrice"),
+        item["hourlyPrice"],
         item["minutes"],
-        f"{item['amount']} {item.get('currency', '')}".rstrip(),
-        credited,
-        item.get("policy"),
+        f"{item['amount']} {item['currency']}".rstrip(),
+        "credited" if item["credited"] else "",
+        item["policy"],
     )
-
-
-def _use(found: Any, kind: str) -> tuple[Any, Any]:
-    return found.get(f"{kind}Used", 0), found.get(kind)

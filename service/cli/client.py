@@ -74,12 +74,14 @@ class Client:
         """Read; repeated a few times when the answer is lost."""
         return await self._repeated("GET", path, params=_query(params))
 
-    async def pages(self, path: str, **params: str | int | list[str] | None) -> list[Any]:
+    async def pages(
+        self, path: str, *, size: int = PAGE_SIZE, **params: str | int | list[str] | None
+    ) -> list[Any]:
         """All items of a list, page after page."""
         items: list[Any] = []
         page = 1
         while True:
-            answer = await self.get(path, page=page, size=PAGE_SIZE, **params)
+            answer = await self.get(path, page=page, size=size, **params)
             items += answer["items"]
             if page >= answer.get("metadata", {}).get("pageCount", 1):
                 return items

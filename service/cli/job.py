@@ -130,7 +130,7 @@ async def delete(
 
 @command(app, "push-data")
 async def push_data(client: Client, output: Output, job_id: JobId) -> None:
-    """Pushes the volumes of a running job now."""
+    """Pushes the volumes of an ended job again, after a push that failed."""
     sync = await client.post(path(job_id, "datasync"), {"direction": "push"})
     output.done(f"push of {job_id} ordered", sync)
 

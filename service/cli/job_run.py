@@ -16,8 +16,9 @@ from service.cli.output import Output
 from service.errors import Invalid
 
 _COMMAND = "jobyard.command"
-_EPILOG = r"""Volumes are CONTAINER@ALIAS\[/PREFIX]:/PATH\[:ro|rw|rwd]\[:cache|no-cache] or standalone:/PATH:rw.
-With --watch the exit status tells how the job ended: 0 DONE, 1 FAILED, 5 ERROR or INTERRUPTED."""
+_EPILOG = r"""A volume is CONTAINER@ALIAS\[/PREFIX]:/PATH\[:ro|rw|rwd]\[:cache|no-cache] or
+standalone:/PATH:rw. With --watch the exit status tells how the job ended: 0 DONE, 1 FAILED, 5 ERROR or
+INTERRUPTED."""
 
 #: What a specification holds that was read back, and that another job must not take over.
 _ANSWERED = ("deletionRequested",)

@@ -13,6 +13,7 @@ from service.cli.parse import Bucket
 from service.errors import Invalid, UnsafeKey
 
 AT_ONCE = 4
+_PAGE_SIZE = 1000  # the most that the service lists at once: a store is listed anew for every page
 
 
 class Moved(NamedTuple):
@@ -42,7 +43,7 @@ async def placed(client: Client, bucket: Bucket) -> tuple[str, str]:
 
 async def listed(client: Client, alias: str, container: str, prefix: str) -> list[Any]:
     """The objects whose keys begin with `prefix`: key, size, modified."""
-    return await client.pages(object_path(alias, container), prefix=prefix or None)
+    return await client.pages(object_path(alias, container), size=_PAGE_SIZE, prefix=prefix or None)
 
 
 def keys_of(files: Sequence[Path], prefix: str) -> list[tuple[str, Path]]:

@@ -9,6 +9,7 @@ import typer
 from service.cli.client import Client, segment
 from service.cli.command import command
 from service.cli.output import Output
+from service.cli.token import shown_once
 
 app = typer.Typer()
 
@@ -28,15 +29,15 @@ async def create(
     """Makes a project, and a token for it that is shown this once."""
     asked = {"id": project, "name": name, "cpu": cpu, "gpu": gpu}
     made = await client.post("/project", {k: v for k, v in asked.items() if v is not None})
-    output.item(made, {"project": project, "token": made["token"]["status"]["value"]})
-    output.note("the token is shown only now: keep it")
+    value = made["token"]["status"].get("value")
+    output.item(made, {"project": project, "token": value})
+    output.note(shown_once(value))
 
 
 @command(app, "list")
 async def list_projects(client: Client, output: Output) -> None:
     """Lists the projects and their quota."""
-    found = await client.get("/project")
-    items = found["items"] if isinstance(found, dict) else found
+    items = await client.pages("/project")
     output.items(items, ("PROJECT", "NAME", "CPU", "GPU"), map(_row, items))
 
 
@@ -52,12 +53,9 @@ async def quota(
     if cpu is None and gpu is None:
         raise typer.BadParameter("give --cpu, --gpu or both")
     asked = {"cpu": cpu, "gpu": gpu}
-    answer = await client.put(
-        f"/project/{segment(project)}/quota", {k: v for k, v in asked.items() if v is not None}
-    )
-    output.done(f"quota of {project} changed", answer)
+    await client.put(f"/project/{segment(project)}/quota", {k: v for k, v in asked.items() if v is not None})
+    output.done(f"quota of {project} changed", await client.get(f"/project/{segment(project)}"))
 
 
 def _row(item: Any) -> tuple[Any, ...]:
-    quota = item.get("quota") or item
-    return item["id"], item.get("name"), quota.get("cpu"), quota.get("gpu")
+    return item["id"], item["name"], item["cpu"], item["gpu"]

@@ -14,6 +14,13 @@ from service.cli.output import Output, clock
 app = typer.Typer()
 
 
+def shown_once(value: str | None) -> str:
+    """What to say about a new token's value: a repeated request, whose first answer was lost, has none."""
+    if value:
+        return "the token is shown only now: keep it"
+    return "the answer with its value was lost: delete this token and create another"
+
+
 class Role(StrEnum):
     """What a token may do. Source: api.md of OVHcloud's product, "Token"."""
 
@@ -35,8 +42,9 @@ async def create(
     """Makes a token; its value is shown this once."""
     spec = {"name": name, "role": str(role)} | ({"labelSelector": label} if label else {})
     made = await client.post("/token", spec)
-    output.item(made, {"id": made["id"], "role": made["spec"]["role"], "token": made["status"]["value"]})
-    output.note("the token is shown only now: keep it")
+    value = made["status"].get("value")
+    output.item(made, {"id": made["id"], "role": made["spec"]["role"], "token": value})
+    output.note(shown_once(value))
 
 
 @command(app, "list")

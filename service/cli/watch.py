@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 LOG_END_S = 15.0
 """The end of the log comes with the end of the process; beyond this the state is told without it."""
 
-_ENDED_SYNCS = frozenset({"DONE", "FAILED", "ERROR", "INTERRUPTED"})
+_ENDED_SYNCS = frozenset({"DONE", "FAILED"})
 
 
 def goes_on(job_id: str) -> str:
@@ -54,18 +54,22 @@ class Screen:
     def note(self, text: str) -> None:
         self.notes.print(Text(text, "dim"))
 
-    def syncs(self, syncs: list[Any]) -> None:
-        """How far the job's data is: bars on a terminal; a line for each volume when all of it has moved."""
+    def moving(self, syncs: list[Any]) -> None:
+        """How far the job's data is, while it moves: bars, on a terminal."""
         moving = [each for each in syncs if each["status"]["state"] not in _ENDED_SYNCS]
         if self.notes.is_terminal and moving:
             self._draw(moving)
         if not moving:
             self.close()
+
+    def moved(self, syncs: list[Any]) -> None:
+        """What has moved: a line for each volume that held anything, once."""
         for sync in syncs:
             if sync["status"]["state"] in _ENDED_SYNCS and sync["id"] not in self._told:
                 self._told.add(sync["id"])
-                for progress in sync["status"].get("progress", []):
-                    self.notes.print(Text(f"              {moved(progress)}", "dim"))
+                for progress in sync["status"]["progress"]:
+                    if progress["total"] or progress["failed"] or progress["deleted"]:
+                        self.notes.print(Text(f"              {moved(progress)}", "dim"))
 
     def close(self) -> None:
         """Takes the bars away."""
@@ -119,15 +123,18 @@ class _Follower:
         self.with_log = with_log
         self.seen = seen
         self.reader: asyncio.Task[None] | None = None
+        self.run = 0
+        self.running = False
 
     async def to_the_end(self) -> Any:
         while True:
             job = await self._job()
             status = job["status"]
+            self.run = self.run or sum(visit["state"] == "QUEUED" for visit in status["history"][: self.seen])
             news, self.seen = status["history"][self.seen :], len(status["history"])
             for visit in news:
                 await self._tell(visit, status, last=visit is news[-1])
-            self.screen.syncs(status.get("dataSync") or [])
+            self.screen.moving(status["dataSync"])
             if status["state"] in ENDED:
                 await self._log_ends()
                 return job
@@ -141,14 +148,21 @@ class _Follower:
 
     async def _tell(self, visit: Any, status: Any, *, last: bool) -> None:
         state = State(visit["state"])
+        self.run += state is State.QUEUED
+        self.running = state is State.RUNNING
         if state is State.FINALIZING:
             await self._log_ends()
+        syncs = status["dataSync"]
+        if state is State.PENDING:
+            self.screen.moved([each for each in syncs if each["spec"]["direction"] == "pull"])
+        elif state in ENDED:
+            self.screen.moved(syncs)
         self.screen.state(visit, status.get("info", {}).get("message", "") if last else "")
         if state is State.RUNNING and self.with_log:
-            self.reader = asyncio.create_task(self._log())
+            self.reader = asyncio.create_task(self._log(self.run))
 
-    async def _log(self) -> None:
-        """The log of the current run to its end; after a lost connection, from where it was.
+    async def _log(self, run: int) -> None:
+        """The log of a run to its end; after a lost connection, or a service that closed, from where it was.
 
         It only grows, so what was shown is skipped by its length, to the byte.
         """
@@ -156,15 +170,17 @@ class _Follower:
         while True:
             skip = shown
             try:
-                async with self.client.stream(f"{self.path}/log", follow="true") as chunks:
+                async with self.client.stream(f"{self.path}/log", follow="true", run=run) as chunks:
                     async for chunk in chunks:
                         fresh, skip = chunk[skip:], max(0, skip - len(chunk))
                         if fresh:
                             self.screen.log(fresh)
                             shown += len(fresh)
-                return
+                if not self.running:
+                    return
             except Unavailable:
-                await asyncio.sleep(POLL_S)
+                pass  # the outage is told by who asks for the job's state
+            await asyncio.sleep(POLL_S)
 
     async def _log_ends(self) -> None:
         if self.reader is None:

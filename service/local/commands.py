@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from service.local import bench, check, up
+from service.local.demo import command as demo
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -12,5 +13,6 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 def register(app: typer.Typer) -> None:
     """Adds the machine commands to `app`."""
     app.command("up")(up.up)
+    app.command("demo")(demo.demo)
     app.command("bench")(bench.bench)
     app.command("test", context_settings=_PASS_ON)(check.test)

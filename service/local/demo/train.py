@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import math
 import random
@@ -73,6 +74,11 @@ def accuracy(model: Model, images: list[Image]) -> float:
     return right / len(images)
 
 
+def plus(row: list[float], factor: float, other: list[float]) -> list[float]:
+    """`row` and `factor` times `other`, number by number."""
+    return [old + factor * value for old, value in zip(row, other, strict=True)]
+
+
 def gradients(model: Model, batch: list[Image]) -> tuple[float, Model]:
     """The mean loss of a batch, and how it changes with every weight."""
     on_hidden = [[0.0] * (PIXELS + 1) for _ in range(HIDDEN)]
@@ -85,12 +91,11 @@ def gradients(model: Model, batch: list[Image]) -> tuple[float, Model]:
         back = [0.0] * HIDDEN
         for unit, chance in enumerate(chances):
             error = (chance - (unit == digit)) * share
-            on_digits[unit] = [old + error * value for old, value in zip(on_digits[unit], seen)]
-            back = [old + error * weight for old, weight in zip(back, model["digits"][unit])]
+            on_digits[unit] = plus(on_digits[unit], error, seen)
+            back = plus(back, error, model["digits"][unit][:HIDDEN])
         for unit, value in enumerate(hidden):
             if value > 0.0:
-                error = back[unit]
-                on_hidden[unit] = [old + error * pixel for old, pixel in zip(on_hidden[unit], inputs)]
+                on_hidden[unit] = plus(on_hidden[unit], back[unit], inputs)
     return loss, {"hidden": on_hidden, "digits": on_digits}
 
 
@@ -98,18 +103,16 @@ def step(model: Model, speed: Model, change: Model, rate: float) -> None:
     """One step downhill, with some of the last one's direction."""
     for name, rows in model.items():
         for unit, row in enumerate(rows):
-            moved = [
-                MOMENTUM * old - rate * slope for old, slope in zip(speed[name][unit], change[name][unit])
-            ]
+            moved = plus([MOMENTUM * old for old in speed[name][unit]], -rate, change[name][unit])
             speed[name][unit] = moved
-            rows[unit] = list(map(sum, zip(row, moved)))
+            rows[unit] = plus(row, 1.0, moved)
 
 
 def train(
     training: list[Image], held_out: list[Image], epochs: int, tell: Callable[[str], None] = print
 ) -> tuple[Model, list[dict[str, Any]]]:
     """The trained model and a line of metrics for every epoch."""
-    rng = random.Random(SEED)
+    rng = random.Random(SEED)  # noqa: S311 - it must give the same model every time
     model = new_model(rng)
     speed = {name: [[0.0] * len(row) for row in rows] for name, rows in model.items()}
     lines = []
@@ -136,11 +139,13 @@ def train(
     return model, lines
 
 
-def write(folder: Path, name: str, value: object) -> None:
-    """A JSON file that is there as a whole, or not at all."""
+def write(folder: Path, name: str, value: object) -> str:
+    """Writes a JSON file that is there as a whole, or not at all; its SHA-256."""
+    raw = json.dumps(value).encode()
     partial = folder / f".{name}.partial"
-    partial.write_text(json.dumps(value), encoding="utf-8")
+    partial.write_bytes(raw)
     partial.replace(folder / name)
+    return hashlib.sha256(raw).hexdigest()
 
 
 def main() -> None:
@@ -157,9 +162,9 @@ def main() -> None:
     tell(f"Python {sys.version.split()[0]}: {len(training)} images to learn from, {len(held_out)} held out")
     model, lines = train(training, held_out, asked.epochs, tell)
     asked.out.mkdir(parents=True, exist_ok=True)
-    write(asked.out, "model.json", model)
-    write(asked.out, "metrics.json", {"seed": SEED, "accuracy": lines[-1]["accuracy"], "epochs": lines})
-    tell(f"wrote model.json and metrics.json to {asked.out}")
+    metrics = {"seed": SEED, "accuracy": lines[-1]["accuracy"], "epochs": lines}
+    for name, value in (("model.json", model), ("metrics.json", metrics)):
+        tell(f"wrote {name} sha256 {write(asked.out, name, value)}")
 
 
 if __name__ == "__main__":
