@@ -15,6 +15,7 @@ import msgspec
 
 from projections import prices
 from projections.rows import Key, Rows
+from service.domain import canonical
 from service.domain import commands as cmd
 from service.domain.commands import Submission
 from service.domain.context import Context, Decision
@@ -22,9 +23,6 @@ from service.domain.decide import decide
 from service.domain.events import Event, encode_body
 from service.errors import Invalid, Rejected
 from service.ledger.chain import Sealing, link
-
-#: The escape by which JSON writes a NUL, which Postgres cannot hold in text.
-_NUL = b"\\u0000"
 
 
 @dataclass
@@ -53,8 +51,8 @@ class Batch:
         try:
             decisions = decide(submission.command, self._context(submission.command))
             bodies = [encode_body(decision.body) for decision in decisions]
-            if any(_NUL in body for body in bodies):
-                raise Invalid("body", "a text with a NUL character", "text without NUL characters")
+            if (problem := next(filter(None, map(canonical.problem, bodies)), None)) is not None:
+                raise Invalid("body", problem, "the ledger keeps text without NUL and whole numbers to 2**53")
         except Rejected as refusal:
             return refusal
         return [

@@ -1,0 +1,1 @@
+"""What must hold for every input: Hypothesis against the domain, the folds and the canonical JSON."""

@@ -1,0 +1,44 @@
+"""What the ledger can hold: JSON whose sorted encoding is canonical (RFC 8785), and that Postgres can keep.
+
+Our encoder and RFC 8785 differ in two things, and Postgres lacks one: so these are refused before they are
+hashed. Whole numbers beyond 2**53 have no one form among readers that take numbers for floats. Keys are
+sorted by code point here and by UTF-16 unit there, which is another order beyond U+FFFF. And a NUL has no
+place in Postgres's text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+MAX_INTEGER = 2**53 - 1
+
+#: What may be wrong shows in the bytes; most bodies have none of it and need no second look.
+_SUSPECT = re.compile(rb"\\u0000|[0-9]{16}|[\xf0-\xf4]")
+
+
+def problem(body: bytes) -> str | None:
+    """What keeps this JSON out of the ledger, in words; None when nothing does."""
+    if _SUSPECT.search(body) is None:
+        return None
+    return _problem(msgspec.json.decode(body))
+
+
+def _problem(value: Any) -> str | None:
+    match value:
+        case str():
+            return "a text with a NUL character" if "\0" in value else None
+        case bool() | None:
+            return None
+        case int():
+            return None if abs(value) <= MAX_INTEGER else "a whole number beyond 2**53"
+        case list():
+            return next(filter(None, map(_problem, value)), None)
+        case dict():
+            if any(ord(char) > 0xFFFF for key in value for char in key):
+                return "a name with a character beyond U+FFFF"
+            return next(filter(None, map(_problem, [*value, *value.values()])), None)
+        case _:
+            raise TypeError(f"JSON does not hold a {type(value).__name__}")

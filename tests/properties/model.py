@@ -1,0 +1,208 @@
+"""An oracle: what should become of each command, written from design.md without a look at decide.
+
+It keeps the least it can: per job a word for its state and the few orders that bear on its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from service.domain import commands as cmd
+
+USES_QUOTA = ("QUEUED", "INITIALIZING", "PENDING", "RUNNING")
+OVER = ("DONE", "FAILED", "INTERRUPTED", "ERROR")
+REFUSED = "refused"
+
+
+@dataclass
+class ModelJob:
+    project: str
+    kind: str
+    units: int
+    timeout_s: int
+    restarts: bool
+    state: str = "QUEUED"
+    run: int = 1
+    stopped: bool = False
+    overtime: bool = False
+    delete: bool = False
+    deleted: bool = False
+    kept: bool = False
+    pushing: str | None = None
+    end: str = ""
+    due: datetime | None = None
+    since: datetime | None = None
+
+
+@dataclass
+class Model:
+    """`expect(command, now)` answers the state the job should be in, or `refused`."""
+
+    epoch: int
+    limits: dict[str, dict[str, int]] = field(default_factory=dict)
+    jobs: dict[UUID, ModelJob] = field(default_factory=dict)
+
+    def used(self, project: str, kind: str) -> int:
+        counted = (j for j in self.jobs.values() if (j.project, j.kind) == (project, kind))
+        return sum(job.units for job in counted if job.state in USES_QUOTA)
+
+    def fits(self, project: str, kind: str, units: int) -> bool:
+        return self.used(project, kind) + units <= self.limits[project][kind]
+
+    def expect(self, command: Any, now: datetime) -> str:
+        if isinstance(command, cmd.SetQuota):
+            self.limits[str(command.project)] = {"cpu": command.cpu, "gpu": command.gpu}
+            return "set"
+        if isinstance(command, cmd.SubmitJob):
+            return self._submit(command, now)
+        job = self.jobs.get(command.job)
+        if isinstance(command, cmd.RunCommand) and command.epoch != self.epoch:
+            return REFUSED
+        if job is None or job.deleted or command.project != job.project:
+            return REFUSED
+        if isinstance(command, cmd.RunCommand) and command.run != job.run:
+            return REFUSED
+        before = job.state
+        allowed = getattr(self, "_" + type(command).__name__)(job, command, now)
+        if not allowed:
+            return REFUSED
+        if job.state != before:
+            job.since = max(job.since or now, min(self._at(command, job, before), now))
+        return job.state
+
+    def _at(self, command: Any, job: ModelJob, before: str) -> datetime:
+        """When a move happened, as far as anybody said so."""
+        far = datetime.max.replace(tzinfo=job.since.tzinfo if job.since else None)
+        if isinstance(command, cmd.ReportTimeout):
+            return job.due or far
+        said: datetime = getattr(command, "started_at", None) or getattr(command, "finished_at", None) or far
+        return said
+
+    def _submit(self, command: cmd.SubmitJob, now: datetime) -> str:
+        wants, project = command.spec.resources, str(command.project)
+        if command.job in self.jobs or project not in self.limits:
+            return REFUSED
+        if not self.fits(project, wants.kind, wants.units):
+            return REFUSED
+        spec = command.spec
+        self.jobs[command.job] = ModelJob(
+            project, wants.kind, wants.units, spec.timeout, spec.timeout_auto_restart, since=now
+        )
+        return "QUEUED"
+
+    # -- users --------------------------------------------------------------------------------------
+
+    def _KillJob(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        if job.state in OVER:
+            return False
+        job.stopped = True
+        if job.state == "QUEUED":
+            job.state = "INTERRUPTED"
+        elif job.state in ("INITIALIZING", "PENDING", "RUNNING"):
+            job.state = "INTERRUPTING"
+        return True
+
+    def _DeleteJob(self, job: ModelJob, command: cmd.DeleteJob, now: datetime) -> bool:
+        if job.state in OVER:
+            job.deleted = True
+            return True
+        if not command.force:
+            return False
+        self._KillJob(job, command, now)
+        job.delete = True
+        job.deleted = job.state in OVER
+        return True
+
+    def _StartJob(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        if job.state not in ("DONE", "FAILED", "INTERRUPTED"):
+            return False
+        if not self.fits(job.project, job.kind, job.units):
+            return False
+        self._again(job)
+        return True
+
+    def _again(self, job: ModelJob) -> None:
+        job.state, job.run, job.end, job.due = "QUEUED", job.run + 1, "", None
+        job.stopped = job.overtime = job.kept = False
+        job.pushing = None
+
+    def _PushAgain(self, job: ModelJob, command: cmd.PushAgain, _now: datetime) -> bool:
+        if job.state not in OVER or not job.kept or job.pushing is not None:
+            return False
+        job.pushing = command.sync_id
+        return True
+
+    # -- the supervisor -----------------------------------------------------------------------------
+
+    def _PlaceRun(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        return self._step(job, "INITIALIZING", "QUEUED")
+
+    def _ReportPrepared(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        return self._step(job, "PENDING", "INITIALIZING")
+
+    def _ReportStarted(self, job: ModelJob, command: cmd.ReportStarted, now: datetime) -> bool:
+        begun = max(job.since or now, min(command.started_at, now))
+        if not self._step(job, "RUNNING", "PENDING"):
+            return False
+        job.due = begun + timedelta(seconds=job.timeout_s)
+        return True
+
+    def _ReportTimeout(self, job: ModelJob, _command: Any, now: datetime) -> bool:
+        if job.state != "RUNNING" or job.due is None or now < job.due:
+            return False
+        job.overtime = True
+        return self._step(job, "TIMEOUT", "RUNNING")
+
+    def _ReportExited(self, job: ModelJob, command: cmd.ReportExited, _now: datetime) -> bool:
+        if not self._step(job, "FINALIZING", "RUNNING", "INTERRUPTING", "TIMEOUT"):
+            return False
+        stopped_by_us = job.stopped or job.overtime
+        job.end = "INTERRUPTED" if stopped_by_us else ("DONE" if command.exit_code == 0 else "FAILED")
+        return True
+
+    def _AbortRun(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        if not self._step(job, "FINALIZING", "INITIALIZING", "PENDING", "INTERRUPTING"):
+            return False
+        job.end = "INTERRUPTED" if job.stopped else "FAILED"
+        return True
+
+    def _FailRun(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        if job.state in OVER:
+            return False
+        job.state = "ERROR"
+        job.deleted = job.delete
+        return True
+
+    def _FinalizeRun(self, job: ModelJob, command: cmd.FinalizeRun, _now: datetime) -> bool:
+        if job.state != "FINALIZING":
+            return False
+        again = job.overtime and job.restarts and not job.stopped and command.problem is None
+        if again and self.fits(job.project, job.kind, job.units):
+            self._again(job)
+            return True
+        job.state = "FAILED" if command.problem is not None else job.end
+        job.kept = command.volumes_kept
+        job.deleted = job.delete
+        return True
+
+    def _NoteRun(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        return job.state not in OVER
+
+    def _AdoptRun(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        return job.state not in (*OVER, "QUEUED")
+
+    def _ReportDataSync(self, job: ModelJob, command: cmd.ReportDataSync, _now: datetime) -> bool:
+        if command.sync_id == job.pushing and command.state != "RUNNING":
+            job.pushing = None
+            job.kept = job.kept and command.state != "DONE"
+        return True
+
+    @staticmethod
+    def _step(job: ModelJob, target: str, *sources: str) -> bool:
+        if job.state not in sources:
+            return False
+        job.state = target
+        return True

@@ -1,0 +1,54 @@
+"""Folding one by one, in batches with the rows read back in between, or all at once gives the same rows."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from projections.catalogue import FOLDS
+from projections.rows import Rows
+from service.domain.events import Event
+from tests.properties.test_any_order import JOBS, AnyOrder, a_spec, one_step
+
+
+def a_history(seed: int) -> list[Event]:
+    chance = Random(seed)
+    machine = AnyOrder()
+    machine.begin(6, 4, [a_spec(chance) for _ in JOBS])
+    for _ in range(80):
+        one_step(machine, chance, chance.choice(JOBS))
+    machine.flush()
+    return machine.ledger.events
+
+
+HISTORIES = [a_history(seed) for seed in range(4)]
+Stored = dict[tuple[str, str], tuple[int, str]]
+
+
+def folded(events: list[Event], cuts: set[int], *, kept: int) -> Stored:
+    """The rows as a database would have them, with a commit before each cut and at the end."""
+    stored: Stored = {}
+    rows = Rows()
+    for event in events:
+        for key in rows.missing(rows.keys_of(event)):
+            rows.put(*key, stored[key][1] if key in stored else None)
+        rows.fold(event)
+        if event.position in cuts or event is events[-1]:
+            stored |= {(row.fold, row.key): (row.position, row.row) for row in rows.take_changed()}
+            rows.trim(kept)
+    return stored
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(HISTORIES), st.sets(st.integers(1, 400)), st.sampled_from([0, 1, 5, 10_000]))
+def test_any_split_into_batches_gives_the_same_rows(events: list[Event], cuts: set[int], kept: int) -> None:
+    at_once = folded(events, set(), kept=10_000)
+    assert folded(events, cuts, kept=kept) == at_once
+    assert folded(events, {event.position for event in events}, kept=0) == at_once
+
+
+def test_the_histories_touch_what_they_should() -> None:
+    touched = {fold for fold, _ in folded(HISTORIES[0], set(), kept=0)}
+    assert touched == {"status", "quota", "billing", "projects", "prices"} <= set(FOLDS)
