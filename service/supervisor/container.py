@@ -114,6 +114,7 @@ async def create_and_start(yard: Yard, job: Job) -> Container:
     try:
         found = await find(yard, run) or await _created(yard, job, run)
         if found.state == "created":
+            await yard.still_ours()
             async with yard.effect("start-container", run, container=found.id[:12]):
                 await yard.engine.start(found.id)
             found = await must_find(yard, run)
@@ -139,6 +140,7 @@ async def _created(yard: Yard, job: Job, run: RunId) -> Container:
     await yard.engine.ensure_network(network_name(yard.ledger_id, job.project), labels)
     for attempt in range(1, _NAMES_TRIED + 1):
         spec = await specification(yard, job, container_name(run, attempt))
+        await yard.still_ours()
         try:
             async with yard.effect("create-container", run, container=spec.name, gpus=list(job.gpus)):
                 await yard.engine.create(spec)
@@ -157,5 +159,6 @@ async def _created(yard: Yard, job: Job, run: RunId) -> Container:
 async def put_away(yard: Yard, run: RunId, found: Container) -> None:
     """Keep the whole log, then remove the container. Only after its exit has been recorded."""
     await yard.keeper.finish(run.job, run.run, found.id)
+    await yard.still_ours()
     async with yard.effect("remove-container", run, container=found.id[:12]):
         await yard.engine.remove(found.id, force=True)

@@ -84,8 +84,7 @@ class RunDriver:
                 self._yard.keeper.seal(self._run.job, self._run.run)
         except Unavailable as error:
             _log.warning("run left as it is", job=str(self._run.job), error=error.message)
-        self._yard.untidy = True
-        self._yard.watch.stirred.set()
+        self._yard.untidy.set()
 
     def _job(self) -> Job | None:
         """The job while this run of it is ours to drive."""
@@ -169,6 +168,7 @@ class RunDriver:
         if not container.has_ended(found):
             fast = job.spec.shutdown == "Fast"
             grace_s = 0 if fast else self._yard.settings.stop_grace_s
+            await self._yard.still_ours()
             async with self._yard.effect("stop-container", self._run, grace_s=grace_s):
                 await self._yard.engine.stop(found.id, grace_s)
             found = await container.must_find(self._yard, self._run)

@@ -15,7 +15,8 @@ from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.job import Job
-from service.errors import JobyardError
+from service.errors import JobyardError, StaleEpoch
+from service.ledger.leases import Lease
 from service.ledger.writer import Receipt
 from service.supervisor.clock import LedgerClock
 from service.supervisor.engine import Engine
@@ -51,10 +52,23 @@ class Yard:
     settings: Settings
     ledger_id: UUID
     engine_id: str
-    epoch: int
-    #: Something was left behind that a sweep should put away soon.
-    untidy: bool = False
+    lease: Lease
+    #: Set when something was left behind that a sweep should put away soon.
+    untidy: asyncio.Event = field(default_factory=asyncio.Event)
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))
+
+    @property
+    def epoch(self) -> int:
+        return self.lease.epoch
+
+    async def still_ours(self) -> None:
+        """Before what cannot be taken back: raises `StaleEpoch` unless the engine is ours at this moment.
+
+        A process that was stopped past its lease goes on where it stood, and where it stood may be right
+        before a create. The ledger refuses what it says; what it does, the engine would not.
+        """
+        if not await self.ledger.renew_lease(self.lease, self.settings.lease_ttl_s):
+            raise StaleEpoch(f"epoch {self.epoch} of engine {self.engine_id} is over")
 
     async def report(self, kind: type[cmd.RunCommand], job: Job, **particulars: Any) -> Receipt:
         """Send one command about a job's current run, and take in what followed.

@@ -19,6 +19,8 @@ from service.supervisor.ports import SupervisorLedger
 
 _log = structlog.get_logger()
 
+WITHOUT_LOCK = "without-lock:"
+
 
 def holder_name() -> str:
     """`<host>/<process>`: the host part tells whether the host's lock says anything about the holder."""
@@ -73,12 +75,17 @@ def _lock_dir() -> Path:
 async def take_lease(
     ledger: SupervisorLedger, engine: str, lock: HostLock, holder: str, ttl_s: float, pause_s: float
 ) -> Lease:
-    """Wait for the engine's lease. Of one host's processes the one with the lock goes first."""
+    """Wait for the engine's lease. Of one host's processes the one with the lock goes first.
+
+    A lease that is over may be taken without the lock, from a process of this host that hangs and so
+    keeps it. Such a holder says so in its name: that the lock is free is then no proof that it is gone.
+    """
     told = False
     while True:
         try:
             locked = lock.take()
-            lease = await ledger.take_lease(engine, holder, ttl_s, locked=locked)
+            name = holder if locked else f"{WITHOUT_LOCK}{holder}"
+            lease = await ledger.take_lease(engine, name, ttl_s, locked=locked)
         except Unavailable as error:
             _log.warning("lease cannot be asked for", engine=engine, error=error.message)
             lease = None

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -19,6 +21,7 @@ from service.domain.job import Job
 from service.domain.states import PLACED, State
 from service.errors import (
     DataError,
+    EngineError,
     JobyardError,
     NotFound,
     Rejected,
@@ -68,6 +71,8 @@ class Supervisor:
                 _log.warning("lease lost", error=error.message)
             except Unavailable as error:
                 _log.warning("supervisor interrupted", error=error.message)
+            except Exception:  # noqa: BLE001 (jobs must never be left without anybody)
+                _log.exception("supervisor failed; it begins again")
             self.ready.clear()
             await asyncio.sleep(self._settings.retry_s)
 
@@ -103,7 +108,7 @@ class Supervisor:
             settings=self._settings,
             ledger_id=head.ledger_id,
             engine_id=info.id,
-            epoch=lease.epoch,
+            lease=lease,
         )
         await yard.clock.sync()
         await self._ledger.submit(
@@ -116,7 +121,7 @@ class Supervisor:
             actor=f"supervisor:{info.id[:12]}",
         )
         await watch.load()
-        shift = Shift(yard, node_of(info, self._settings), lease)
+        shift = Shift(yard, node_of(info, self._settings))
         if lease.absent_since is not None:
             for job in list(watch.jobs.values()):
                 if job.state in PLACED and job.engine == info.id:
@@ -145,26 +150,28 @@ def node_of(info: EngineInfo, settings: Settings) -> Node:
 class Shift:
     """One epoch at work: it ends with `StaleEpoch` when another supervisor has taken over."""
 
-    def __init__(self, yard: Yard, node: Node, lease: Lease) -> None:
+    def __init__(self, yard: Yard, node: Node) -> None:
         self._yard = yard
         self._node = node
-        self._lease = lease
         self._drivers: dict[RunId, asyncio.Task[None]] = {}
-        self._swept_at = float("-inf")
+        self._first_since: dict[UUID, datetime] = {}
 
     async def run(self) -> None:
+        """Raises `StaleEpoch`, or what nobody here can explain. Containers live on; all else is let go."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._yard.watch.run())
                 group.create_task(self._keep_lease())
                 group.create_task(self._listen())
                 group.create_task(self._loop())
+                group.create_task(self._keep_tidy())
         except* StaleEpoch as stale:
             raise StaleEpoch("another supervisor has the engine") from stale
         finally:
             for task in self._drivers.values():
                 task.cancel()
             await asyncio.gather(*self._drivers.values(), return_exceptions=True)
+            await self._yard.keeper.close()  # whoever has the engine next may keep the same logs
 
     async def _loop(self) -> None:
         """Timing only: work when something stirred, and look anyway now and then."""
@@ -183,7 +190,7 @@ class Shift:
                 continue
 
     async def run_once(self) -> None:
-        """Give every placed run a driver, plan the queue, and put away what is left over."""
+        """Give every placed run a driver, and plan the queue."""
         self._reap()
         jobs = list(self._yard.watch.jobs.values())
         mine = [job for job in jobs if job.engine == self._yard.engine_id]
@@ -193,18 +200,12 @@ class Shift:
             elif job.push_ordered is not None:
                 self._drive(RunId(job.id, job.run), partial(self._push_again, job))
         await self._place(jobs, [job for job in mine if job.state in PLACED])
-        now = asyncio.get_running_loop().time()
-        if self._yard.untidy or now - self._swept_at >= SWEEP_S:
-            self._yard.untidy = False
-            self._swept_at = now
-            await sweep(self._yard, set(self._drivers))
 
     async def _place(self, jobs: list[Job], placed: list[Job]) -> None:
         queued = [job for job in jobs if job.state is State.QUEUED]
-        if not queued:
-            return
-        settings = self._yard.settings
-        made = plan(self._node, placed, queued, self._yard.clock.now(), settings.patience_s)
+        now = self._yard.clock.now()
+        made = plan(self._node, placed, queued, now, self._yard.settings.patience_s, self._first_since)
+        self._first_since = {job: self._first_since.get(job, now) for job in made.first}
         for placement in made.placements:
             with suppress(WrongState, NotFound):  # it was interrupted or deleted meanwhile
                 await self._yard.report(
@@ -217,7 +218,9 @@ class Shift:
 
     def _drive(self, run: RunId, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if run not in self._drivers:
-            self._drivers[run] = asyncio.create_task(work(), name=f"run {run}")
+            task = asyncio.create_task(work(), name=f"run {run}")
+            task.add_done_callback(lambda _: self._yard.watch.stirred.set())
+            self._drivers[run] = task
 
     def _reap(self) -> None:
         """Forget the drivers that are done. One that learnt of a stale epoch ends the shift."""
@@ -229,14 +232,37 @@ class Shift:
 
     async def _push_again(self, job: Job) -> None:
         """Push the volumes that were kept; when that works they need not be kept any longer."""
+        pause_s = self._yard.settings.retry_s
         try:
             problem = await volumes.push_all(self._yard, job, sync_id=job.push_ordered)
             if problem is None:
                 await volumes.remove(self._yard, RunId(job.id, job.run))
-        except (Rejected, DataError) as error:
-            if isinstance(error, StaleEpoch):
-                raise
+            return
+        except StaleEpoch:
+            raise
+        except (Rejected, DataError, Unavailable) as error:
             _log.warning("push again ended", job=str(job.id), run=job.run, error=error.message)
+        except Exception:  # noqa: BLE001 (one job's volumes must not end the care for all others)
+            _log.exception("push again failed", job=str(job.id), run=job.run)
+            pause_s = SWEEP_S
+        # The order stands unless it was answered, and then this is tried again.
+        await asyncio.sleep(pause_s)
+
+    async def _keep_tidy(self) -> None:
+        """Put away what was left over: when told of something, and now and then. Beside the planning,
+        because a container that does not want to end takes its whole grace."""
+        untidy = self._yard.untidy
+        while True:
+            untidy.clear()
+            try:
+                await sweep(self._yard, self._drivers)
+            except (Unavailable, EngineError) as error:
+                _log.warning("sweep interrupted", error=error.message)
+            try:
+                async with asyncio.timeout(SWEEP_S):
+                    await untidy.wait()
+            except TimeoutError:
+                continue
 
     async def _keep_lease(self) -> None:
         """Renew the lease well before it is over. Not reaching the ledger is no reason to stop: to lose
@@ -245,8 +271,7 @@ class Shift:
         while True:
             await asyncio.sleep(ttl_s / 3)
             try:
-                if not await self._yard.ledger.renew_lease(self._lease, ttl_s):
-                    raise StaleEpoch(f"epoch {self._lease.epoch} is over")
+                await self._yard.still_ours()
                 await self._yard.clock.sync()
             except Unavailable as error:
                 _log.warning("lease not renewed", error=error.message)
@@ -266,7 +291,7 @@ class Shift:
                     if run is not None:
                         runs[container_id] = run
                         watch.nudge(run.job)
-            except (Unavailable, JobyardError) as error:
+            except JobyardError as error:
                 _log.warning("engine events interrupted", error=error.message)
             runs.clear()
             await asyncio.sleep(self._yard.settings.retry_s)

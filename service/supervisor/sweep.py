@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import structlog
 
 from service.errors import DataError, EngineError
@@ -12,7 +14,7 @@ from service.supervisor.names import LEDGER, RunId, run_of
 _log = structlog.get_logger()
 
 
-async def sweep(yard: Yard, busy: set[RunId]) -> None:
+async def sweep(yard: Yard, busy: Container[RunId]) -> None:
     """Remove containers and volumes of runs that have ended. `busy` are the runs that a driver has.
 
     A run is asked for in the ledger itself: what is not known to be over stays.
@@ -21,7 +23,7 @@ async def sweep(yard: Yard, busy: set[RunId]) -> None:
     await _volumes(yard, busy)
 
 
-async def _containers(yard: Yard, busy: set[RunId]) -> None:
+async def _containers(yard: Yard, busy: Container[RunId]) -> None:
     for summary in await yard.engine.list({LEDGER: str(yard.ledger_id)}):
         run = run_of(summary.labels)
         if run is None or run in busy or not await _is_over(yard, run):
@@ -32,13 +34,14 @@ async def _containers(yard: Yard, busy: set[RunId]) -> None:
         _log.info("left-over container", job=str(run.job), run=run.run, container=found.id[:12])
         try:
             if not container.has_ended(found):
+                await yard.still_ours()
                 await yard.engine.stop(found.id, yard.settings.stop_grace_s)
             await container.put_away(yard, run, found)
         except EngineError as error:
             _log.warning("left-over container stays", container=found.id[:12], error=error.message)
 
 
-async def _volumes(yard: Yard, busy: set[RunId]) -> None:
+async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
     for run in volumes.runs_on_disk(yard):
         if run in busy or not await _is_over(yard, run):
             continue

@@ -85,7 +85,7 @@ class Watch:
             self._gone[job.id] = max(job.position, self._gone.get(job.id, 0))
             while len(self._gone) > _GONE_KEPT:
                 self._gone.popitem(last=False)
-            if known is not None and job.initializing_at is None:
+            if job.initializing_at is None:
                 self._on_unplaced_end(job)
             self.forget(job.id)
             return

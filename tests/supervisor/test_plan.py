@@ -218,7 +218,7 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    gpus = UUIDS + ("2", "3")
+    gpus = (*UUIDS, "2", "3")
     on = node(draw(st.integers(1, 16)), draw(st.integers(1, 64)), gpus[: draw(st.integers(0, 4))])
     projects = st.sampled_from("abc")
     count = draw(st.integers(0, 12))
