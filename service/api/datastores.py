@@ -25,7 +25,7 @@ class CheckAsked(Query, frozen=True):
 
 
 async def create(call: Call) -> wire.DataStore:
-    asked: wire.DataStoreAsked = call.body
+    asked: wire.StoreAsked = call.body
     check_alias("alias", asked.alias)
     identity = await call.command_id()
     known = await call.ledger.project(call.project)
@@ -36,7 +36,7 @@ async def create(call: Call) -> wire.DataStore:
 
 
 async def replace(call: Call) -> None:
-    asked: wire.DataStoreReplaced = call.body
+    asked: wire.StoreReplaced = call.body
     store = await known_store(call)
     if asked.alias not in (None, store.alias):
         raise Invalid("alias", asked.alias, f"the path says {store.alias}; an alias is never changed")
@@ -44,7 +44,7 @@ async def replace(call: Call) -> None:
 
 
 async def _command(
-    call: Call, alias: str, asked: wire.DataStoreAsked | wire.DataStoreReplaced, *, replace: bool
+    call: Call, alias: str, asked: wire.StoreAsked | wire.StoreReplaced, *, replace: bool
 ) -> cmd.SetDataStore:
     """The checked command, with both keys sealed."""
     keys = _keys(asked)
@@ -65,7 +65,7 @@ async def _command(
     return command
 
 
-def _keys(asked: wire.DataStoreAsked | wire.DataStoreReplaced) -> wire.S3KeysAsked:
+def _keys(asked: wire.StoreAsked | wire.StoreReplaced) -> wire.S3KeysAsked:
     if asked.type != "s3":
         raise Invalid("type", asked.type, "this version offers s3")
     if asked.credentials.s3 is None or asked.credentials.git is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from service.api import wire
 from service.api.auth import new_value, sha256_of
@@ -15,12 +16,17 @@ from service.domain.events import ProjectCreated
 from service.domain.quota import Quota
 from service.errors import Invalid, NotFound
 
+#: As the ledger will have it; here the field is told as the caller wrote it.
+_ID = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+
 FIRST_TOKEN = "administrator"  # noqa: S105 (a name, not a value)
 
 
 async def create(call: Call) -> wire.ProjectMade:
     """The project, then its first token; a repeat under the same key makes what the first one left out."""
     asked: wire.ProjectAsked = call.body
+    if not _ID.match(asked.id):
+        raise Invalid("id", asked.id, "lower-case letters, digits and '-', at most 63")
     settings = call.service.parts.settings
     identity = await call.command_id()
     command = cmd.CreateProject(
@@ -73,7 +79,7 @@ async def set_quota(call: Call) -> None:
 
 async def _project(call: Call) -> Project:
     project_id = call.path("id")
-    found = None if "\0" in project_id else await call.ledger.project(project_id)
+    found = await call.ledger.project(project_id) if _ID.match(project_id) else None
     if found is None:
         raise NotFound(f"there is no project {project_id[:64]!r}")
     return found

@@ -10,7 +10,6 @@ from service.api.scope import Level
 from service.domain.asked import JobSpecAsked
 
 _P, _R, _O, _A, _Y = Level.PUBLIC, Level.READ, Level.OPERATE, Level.ADMINISTER, Level.OVERSEE
-_Store, _Replaced = wire.DataStoreAsked, wire.DataStoreReplaced
 _BIN, _TEXT, _HTML = "application/octet-stream", "text/plain", "text/html"
 _JOB, _STORE = "/v1/job/{id}", "/v1/datastore/{alias}"
 _OBJECTS = _STORE + "/container/{container}/object"
@@ -39,10 +38,19 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", "/v1/project/{id}/quota", projects.set_quota, _Y, "Set a project's quota", wire.QuotaAsked),
     Route("GET", "/v1/datastore", datastores.find, _R, "List data stores", None, wire.DataStoreList),
     Route(
-        "POST", "/v1/datastore", datastores.create, _O, "Add a data store", _Store, wire.DataStore, CheckAsked
+        "POST",
+        "/v1/datastore",
+        datastores.create,
+        _O,
+        "Add a data store",
+        wire.StoreAsked,
+        wire.DataStore,
+        CheckAsked,
     ),
     Route("GET", _STORE, datastores.get, _R, "Get a data store", None, wire.DataStore),
-    Route("PUT", _STORE, datastores.replace, _O, "Replace a data store", _Replaced, None, CheckAsked),
+    Route(
+        "PUT", _STORE, datastores.replace, _O, "Replace a data store", wire.StoreReplaced, None, CheckAsked
+    ),
     Route("DELETE", _STORE, datastores.remove, _O, "Remove a data store"),
     Route("GET", _OBJECTS, objects.find, _R, "List objects", None, wire.ObjectList, objects.ObjectsAsked),
     Route("GET", _OBJECT, objects.download, _R, "Download an object", media=_BIN),

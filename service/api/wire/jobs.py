@@ -1,0 +1,187 @@
+"""Jobs and what belongs to them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
+
+from service.api.wire.base import Metadata, Wire
+from service.domain.asked import Asked
+from service.domain.events import Direction, Value
+from service.domain.states import State
+
+
+class EnvVar(Wire, frozen=True):
+    """`value` is empty for tokens of the role `ai_training_read`, and when the key that sealed it is gone."""
+
+    name: str
+    value: str
+
+
+class Place(Wire, frozen=True):
+    alias: str
+    container: str
+    prefix: str | UnsetType = UNSET
+
+
+class Standalone(Wire, frozen=True):
+    """An empty volume of the job's own."""
+
+
+class Volume(Wire, frozen=True):
+    mount_path: str
+    permission: str
+    cache: bool
+    data_store: Place | UnsetType = UNSET
+    standalone: Standalone | UnsetType = UNSET
+    target_data_store: Place | UnsetType = UNSET
+
+
+class Resources(Wire, frozen=True):
+    """Totals of the job. Everything but cpu, gpu and flavor follows from these."""
+
+    cpu: int
+    gpu: int
+    flavor: str
+    memory: int
+    ephemeral_storage: int
+    public_network: int
+    private_network: int
+    gpu_brand: str | UnsetType = UNSET
+    gpu_model: str | UnsetType = UNSET
+    gpu_memory: int | UnsetType = UNSET
+
+
+class JobSpec(Wire, frozen=True):
+    """Complete, with the defaults. It can be POSTed again as it stands."""
+
+    image: str
+    name: str
+    command: tuple[str, ...]
+    env_vars: list[EnvVar]
+    volumes: list[Volume]
+    resources: Resources
+    labels: dict[str, str]
+    timeout: int
+    timeout_auto_restart: bool
+    default_http_port: int
+    unsecure_http: bool
+    grpc_port: int | UnsetType = UNSET
+    read_user: str | UnsetType = UNSET
+    shutdown: str | UnsetType = UNSET
+
+
+class Info(Wire, frozen=True):
+    """Why something is as it is: a stable code for programs, a sentence for people."""
+
+    code: str
+    message: str
+    arguments: dict[str, Value]
+
+
+class Visit(Wire, frozen=True):
+    state: State
+    date: datetime
+
+
+class VolumeStatus(Wire, frozen=True):
+    id: str
+    mount_path: str
+    user_volume_id: str = ""
+    last_pulled_created_at: datetime | None = None
+    last_pushed_created_at: datetime | None = None
+
+
+class DataSyncSpec(Wire, frozen=True):
+    direction: Direction
+    job_id: str
+    manual: bool
+    volume: str | None = None
+
+
+class Progress(Wire, frozen=True):
+    """Objects and bytes moved so far for one volume; `info` names what was left out and why."""
+
+    id: str
+    data_sync_id: str
+    direction: Direction
+    state: str
+    total: int
+    processed: int
+    completed: int
+    skipped: int
+    failed: int
+    deleted: int
+    transferred_bytes: int
+    info: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class DataSyncStatus(Wire, frozen=True):
+    state: Literal["QUEUED", "RUNNING", "DONE", "FAILED"]
+    queued_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    info: Info
+    progress: list[Progress]
+
+
+class DataSync(Wire, frozen=True):
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    spec: DataSyncSpec
+    status: DataSyncStatus
+
+
+class JobStatus(Wire, frozen=True):
+    """Times are of the current run. `duration` is its whole seconds of RUNNING, so far while it runs."""
+
+    state: State
+    history: list[Visit]
+    queued_at: datetime
+    initializing_at: datetime | None
+    started_at: datetime | None
+    stopped_at: datetime | None
+    finalized_at: datetime | None
+    timeout_at: datetime | None
+    last_transition_date: datetime
+    duration: int
+    exit_code: int | None
+    info: Info
+    ip: str | None
+    external_ip: str | None
+    url: str
+    info_url: str
+    grpc_address: str
+    data_sync: list[DataSync]
+    volumes: list[VolumeStatus]
+    run: int
+
+
+class Job(Wire, frozen=True):
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    user: str
+    spec: JobSpec
+    status: JobStatus
+
+
+class JobList(Wire, frozen=True):
+    items: list[Job]
+    metadata: Metadata
+
+
+class CliCommand(Wire, frozen=True):
+    command: str
+
+
+class DataSyncAsked(Asked, frozen=True):
+    """`volume` is not offered yet: all volumes that were kept are pushed."""
+
+    direction: Literal["pull", "push"]
+    volume: str | None = None

@@ -1,0 +1,207 @@
+"""Who may do what: roles, label selectors, revoked tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from service.api.routes import ROUTES
+from service.api.scope import Level
+from tests.api.yard import ADMIN, OPERATOR, READER, SPEC, Answer, Yard
+from tests.support.waiting import until
+
+#: What the table of routes must say: a new route has to be put here too.
+READS = {
+    "GET /v1/job", "POST /v1/job/command", "GET /v1/job/{id}", "GET /v1/job/{id}/log", "GET /v1/me",
+    "GET /v1/quota", "GET /v1/billing", "GET /v1/datastore", "GET /v1/datastore/{alias}",
+    "GET /v1/datastore/{alias}/container/{container}/object",
+    "GET /v1/datastore/{alias}/container/{container}/object/{key:.*}", "GET /metrics",
+}  # fmt: skip
+OPERATES = {
+    "POST /v1/job", "DELETE /v1/job/{id}", "PUT /v1/job/{id}/kill", "PUT /v1/job/{id}/start",
+    "POST /v1/job/{id}/datasync", "POST /v1/datastore", "PUT /v1/datastore/{alias}",
+    "DELETE /v1/datastore/{alias}", "PUT /v1/datastore/{alias}/container/{container}/object/{key:.*}",
+    "DELETE /v1/datastore/{alias}/container/{container}/object/{key:.*}",
+}  # fmt: skip
+ADMINISTERS = {"GET /v1/token", "POST /v1/token", "GET /v1/token/{id}", "DELETE /v1/token/{id}"}
+OVERSEES = {"GET /v1/project", "POST /v1/project", "GET /v1/project/{id}", "PUT /v1/project/{id}/quota"}
+PUBLIC = {"GET /v1/openapi.json", "GET /docs", "GET /healthz", "GET /readyz"}
+
+
+def _needed(name: str) -> Level:
+    groups = zip((PUBLIC, READS, OPERATES, ADMINISTERS, OVERSEES), Level, strict=True)
+    return next(level for group, level in groups if name in group)
+
+
+@pytest.mark.parametrize(
+    ("who", "level"),
+    [(None, Level.PUBLIC), (READER, Level.READ), (OPERATOR, Level.OPERATE), ("other", Level.ADMINISTER),
+     ("scoped", Level.ADMINISTER), (ADMIN, Level.OVERSEE)],
+)  # fmt: skip
+async def test_each_role_reaches_its_routes_and_no_others(yard: Yard, who: str | None, level: Level) -> None:
+    await yard.token("scoped", ADMIN, selector="team=a")
+    before = await yard.head()
+    for route in ROUTES:
+        path = route.path.replace("{key:.*}", "k").format(id=uuid4(), alias="none", container="abc")
+        answer = await yard.call(route.method, path, {} if route.takes else None, token=who)
+        needed = _needed(f"{route.method} {route.path}")
+        barred = 401 if who is None else 403
+        assert (answer.status == barred) == (needed > level), (route, answer.raw)
+        assert answer.status < 500
+        if answer.status == 401:
+            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="jobyard"'
+    assert await yard.head() == before
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "Basic eDp5", "Bearer wrong", "Bearer a b", "Bearer " + "x" * 600,
+     "Bearer \xff", "Token {value}", "{value}"],
+)  # fmt: skip
+async def test_only_a_bearer_token_lets_in(yard: Yard, header: str | None) -> None:
+    value = yard.tokens[ADMIN]
+    headers = {} if header is None else {"Authorization": header.format(value=value)}
+    answer = await yard.call("GET", "/v1/me", token=None, headers=headers)
+    assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
+    assert value not in answer.raw.decode()
+
+
+async def test_a_token_in_the_query_is_no_token(yard: Yard) -> None:
+    value = yard.tokens[ADMIN]
+    for name in ("token", "access_token", "authorization"):
+        assert (await yard.call("GET", f"/v1/me?{name}={value}", token=None)).status == 401
+
+
+async def test_the_scheme_may_be_written_in_any_case(yard: Yard) -> None:
+    headers = {"Authorization": f"bearer {yard.tokens[READER]}"}
+    assert (await yard.call("GET", "/v1/me", token=None, headers=headers)).status == 200
+
+
+async def test_two_tokens_are_none(yard: Yard) -> None:
+    pairs = [("Authorization", f"Bearer {yard.tokens[name]}") for name in (ADMIN, READER)]
+    async with yard.http.get(f"{yard.url}/v1/me", headers=pairs) as answer:
+        assert answer.status == 401
+
+
+async def test_a_tokens_value_is_shown_once_and_kept_nowhere(yard: Yard) -> None:
+    made = await yard.call("POST", "/v1/token", {"name": "ci", "role": OPERATOR}, token=ADMIN)
+    assert made.status == 200, made.raw
+    value = made.json["status"]["value"]
+    assert len(value) >= 43
+    me = await yard.call("GET", "/v1/me", token=value)
+    assert (me.json["name"], me.json["role"], me.json["tenant"]) == ("ci", OPERATOR, "default")
+    for path in ("/v1/token", f"/v1/token/{made.json['id']}"):
+        answer = await yard.call("GET", path, token=ADMIN)
+        assert answer.status == 200
+        assert value not in answer.raw.decode()
+    listed = (await yard.call("GET", "/v1/token", token=ADMIN)).json["items"]
+    assert "ci" in [each["spec"]["name"] for each in listed]
+    assert "other" not in [each["spec"]["name"] for each in listed]
+    async with yard.ledger.pool.acquire() as connection:
+        for table in ("events", "folds", "commands"):
+            query = f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%' || $1 || '%'"
+            assert await connection.fetchval(query, value) == 0
+
+
+async def test_a_revoked_token_stops_working_everywhere(yard: Yard) -> None:
+    made = await yard.call("POST", "/v1/token", {"name": "ci", "role": OPERATOR}, token=ADMIN)
+    value, path = made.json["status"]["value"], f"/v1/token/{made.json['id']}"
+    assert (await yard.call("GET", "/v1/me", token=value)).status == 200
+    assert (await yard.call("DELETE", path, token="other")).status == 404
+    assert (await yard.call("GET", path, token="other")).status == 404
+    assert (await yard.call("DELETE", path, token=ADMIN)).status == 204
+    assert (await yard.call("GET", "/v1/me", token=value)).status == 401
+    assert (await yard.call("GET", path, token=ADMIN)).status == 404
+    assert (await yard.call("DELETE", path, token=ADMIN)).status == 404
+
+
+async def _stopped(yard: Yard, value: str) -> bool:
+    return (await yard.call("GET", "/v1/me", token=value)).status == 401
+
+
+async def test_a_token_that_another_process_revoked_is_noticed_by_the_watch(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.domain import commands as cmd
+
+    monkeypatch.setattr("service.api.auth.KEPT_S", 10_000.0)
+    token_id = await yard.token("ci", OPERATOR)
+    assert not await _stopped(yard, "ci")
+    await yard.ledger.submit(cmd.RevokeToken(project="default", token_id=token_id), actor="elsewhere")
+    await until(lambda: _stopped(yard, "ci"), 5.0)
+
+
+async def test_a_revoked_token_is_not_kept_for_long_without_the_watch(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.api.watch import Watch
+    from service.domain import commands as cmd
+
+    async def blind(_self: Watch) -> None:
+        return None
+
+    monkeypatch.setattr(Watch, "look", blind)
+    token_id = await yard.token("ci", OPERATOR)
+    assert not await _stopped(yard, "ci")
+    await yard.ledger.submit(cmd.RevokeToken(project="default", token_id=token_id), actor="elsewhere")
+    await until(lambda: _stopped(yard, "ci"), 5.0)
+
+
+async def test_a_scoped_token_sees_and_makes_only_its_jobs(yard: Yard) -> None:
+    await yard.token("scoped", OPERATOR, selector="team=a")
+
+    async def call(method: str, path: str, body: Any = None) -> Answer:
+        return await yard.call(method, path, body, token="scoped")
+
+    theirs = await yard.submit(labels={"team": "b"})
+    shared = await yard.submit(labels={"team": "a"})
+    mine = await call("POST", "/v1/job", SPEC)
+    assert mine.json["spec"]["labels"]["team"] == "a"
+    refused = await call("POST", "/v1/job", SPEC | {"labels": {"team": "b"}})
+    assert (refused.status, refused.json["field"]) == (400, "labels.team")
+    listed = (await call("GET", "/v1/job")).json
+    assert [job["id"] for job in listed["items"]] == [mine.json["id"], shared["id"]]
+    assert listed["metadata"]["total"] == 2
+    assert (await call("GET", "/v1/job?labelSelector=team=b")).json["items"] == []
+    before = await yard.head()
+    for method, rest, body in (
+        ("GET", "", None), ("DELETE", "?force=true", None), ("PUT", "/kill", None), ("PUT", "/start", None),
+        ("GET", "/log", None), ("POST", "/datasync", {"direction": "push"}),
+    ):  # fmt: skip
+        assert (await call(method, f"/v1/job/{theirs['id']}{rest}", body)).status == 404, method
+    assert (await call("GET", f"/v1/billing?job={theirs['id']}")).status == 404
+    bill = (await call("GET", "/v1/billing")).json["items"]
+    assert theirs["id"] not in [line["job"] for line in bill]
+    assert len(bill) == 2
+    assert await yard.head() == before
+    assert (await call("PUT", f"/v1/job/{shared['id']}/kill")).status == 204
+
+
+async def test_a_scoped_administrator_hands_on_no_more_than_its_scope(yard: Yard) -> None:
+    await yard.token("scoped", ADMIN, selector="team=a")
+    asked = {"name": "x", "role": ADMIN}
+    wider = await yard.call("POST", "/v1/token", asked | {"labelSelector": "team=b"}, token="scoped")
+    assert wider.status == 403
+    made = await yard.call("POST", "/v1/token", asked, token="scoped")
+    assert made.json["spec"]["labelSelector"] == "team=a"
+    seen = (await yard.call("GET", "/v1/token", token="scoped")).json["items"]
+    assert [each["spec"].get("labelSelector") for each in seen] == ["team=a", "team=a"]
+
+
+async def test_a_followers_connection_ends_when_its_token_is_revoked(yard: Yard) -> None:
+    from service.domain import commands as cmd
+
+    job = await yard.submit()
+    token_id = await yard.token("ci", READER)
+    headers = {"Authorization": f"Bearer {yard.tokens['ci']}"}
+    timeout = aiohttp.ClientTimeout(total=5)
+    url = f"{yard.url}/v1/job/{job['id']}/log?follow=true"
+    async with yard.http.get(url, headers=headers, timeout=timeout) as response:
+        assert response.status == 200
+        reading = asyncio.create_task(response.read())
+        await yard.ledger.submit(cmd.RevokeToken(project="default", token_id=token_id), actor="elsewhere")
+        assert await reading == b""

@@ -1,0 +1,187 @@
+"""Data stores and their objects, against a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tracemalloc
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from service.supervisor.data import StoreAccess
+from tests.api.yard import OPERATOR, READER, SPEC, Yard
+
+MEBIBYTE = 1024**2
+
+
+def _body(access: StoreAccess, **changed: Any) -> dict[str, Any]:
+    keys = {"accessKey": access.access_key, "secretKey": access.secret_key, "region": access.region}
+    return {"alias": "s3", "type": "s3", "endpoint": access.endpoint, "credentials": {"s3": keys}} | changed
+
+
+@pytest.fixture
+async def objects(yard: Yard, access: StoreAccess) -> str:
+    """The path of a new container's objects."""
+    assert (await yard.call("POST", "/v1/datastore", _body(access))).status == 200
+    return f"/v1/datastore/s3/container/test-{uuid4().hex[:12]}/object"
+
+
+async def test_a_data_store_is_added_shown_replaced_and_removed(yard: Yard, access: StoreAccess) -> None:
+    made = await yard.call("POST", "/v1/datastore", _body(access))
+    assert made.status == 200, made.raw
+    shown = await yard.call("GET", "/v1/datastore/s3", token=READER)
+    assert shown.json == made.json
+    assert made.json["credentials"] == {"s3": {"region": access.region}}
+    for answer in (made, shown, await yard.call("GET", "/v1/datastore")):
+        assert access.access_key not in answer.raw.decode()
+        assert access.secret_key not in answer.raw.decode()
+    assert (await yard.call("POST", "/v1/datastore", _body(access))).status == 409
+    assert (await yard.call("GET", "/v1/datastore/s3", token="other")).status == 404
+    replaced = _body(access, owner="ovhcloud")
+    assert (await yard.call("PUT", "/v1/datastore/s3", replaced)).status == 204
+    assert (await yard.call("GET", "/v1/datastore/s3")).json["owner"] == "ovhcloud"
+    assert (await yard.call("PUT", "/v1/datastore/none", _body(access))).status == 404
+    spec = SPEC | {"volumes": [{"mountPath": "/d", "dataStore": {"alias": "s3", "container": "abc"}}]}
+    job = await yard.call("POST", "/v1/job", spec)
+    assert job.json["spec"]["volumes"][0]["dataStore"] == {"alias": "s3", "container": "abc"}
+    assert (await yard.call("DELETE", "/v1/datastore/s3")).status == 204
+    assert (await yard.call("GET", "/v1/datastore/s3")).status == 404
+    async with yard.ledger.pool.acquire() as connection:
+        query = "SELECT count(*) FROM events WHERE data::text LIKE '%' || $1 || '%'"
+        for secret in (access.access_key, access.secret_key):
+            assert await connection.fetchval(query, secret) == 0
+
+
+async def test_wrong_keys_are_refused_at_once(yard: Yard, access: StoreAccess) -> None:
+    before = await yard.head()
+    secret = "not-the-right-secret-at-all"
+    for wrong in ({"secretKey": secret}, {"accessKey": "unknown0000000000000"}):
+        body = _body(access)
+        body["credentials"]["s3"] |= wrong
+        answer = await yard.call("POST", "/v1/datastore", body)
+        assert (answer.status, answer.json["field"]) == (400, "credentials.s3")
+        assert "key" in answer.json["message"]
+        assert secret not in answer.raw.decode()
+    assert await yard.head() == before
+    assert (await yard.call("POST", "/v1/datastore?check=false", body)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"alias": "a/b"}, "alias"), ({"alias": "a\0"}, "alias"), ({"type": "git"}, "type"),
+        ({"type": "ftp"}, "type"), ({"endpoint": "ftp://x"}, "endpoint"), ({"endpoint": "http://"}, "endpoint"),
+        ({"endpoint": "http://u:p@x"}, "endpoint"), ({"endpoint": "http://x/?a=b"}, "endpoint"),
+        ({"endpoint": "http://x:99999"}, "endpoint"), ({"endpoint": "http://[::1"}, "endpoint"),
+        ({"owner": "me"}, "owner"), ({"credentials": {}}, "credentials"),
+        ({"credentials": {"s3": {"accessKey": "k"}}}, "credentials.s3.secretKey"),
+        ({"credentials": {"s3": {"accessKey": "k", "secretKey": ""}}}, "credentials.s3.secretKey"),
+        ({"credentials": {"s3": {"accessKey": "k", "secretKey": "hunter2\0"}}}, "credentials.s3.secretKey"),
+        ({"credentials": {"s3": {"accessKey": "k", "secretKey": ["hunter2"]}}}, "credentials.s3.secretKey"),
+        ({"credentials": "hunter2"}, "credentials"), ({"endpiont": "x"}, "endpiont"),
+    ],
+)  # fmt: skip
+async def test_bad_data_stores_are_named(
+    yard: Yard, access: StoreAccess, changed: dict[str, Any], field: str
+) -> None:
+    before = await yard.head()
+    answer = await yard.call("POST", "/v1/datastore", _body(access) | changed)
+    assert (answer.status, answer.json["field"]) == (400, field)
+    assert b"hunter2" not in answer.raw
+    assert await yard.head() == before
+
+
+@pytest.mark.parametrize("key", ["a.txt", "deep/er/b c.txt", "é/ü?x=1&y#z%25.bin", "+plus+"])
+async def test_an_object_comes_back_as_it_was_sent(yard: Yard, objects: str, key: str) -> None:
+    from yarl import URL
+
+    url = (
+        str(URL(yard.url) / objects.removeprefix("/")) + "/" + URL.build(path=f"/{key}").raw_path.lstrip("/")
+    )
+    target = URL(url.replace("?", "%3F"), encoded=True)
+    headers = {"Authorization": f"Bearer {yard.tokens[OPERATOR]}"}
+    async with yard.http.put(target, data=b"hello", headers=headers) as sent:
+        assert sent.status == 200, await sent.read()
+        assert (await sent.json())["key"] == key
+    async with yard.http.get(target, headers=headers) as got:
+        assert await got.read() == b"hello"
+        assert got.headers["Content-Disposition"] == "attachment"
+        assert got.headers["Content-Type"] == "application/octet-stream"
+    listed = (await yard.call("GET", objects, token=READER)).json["items"]
+    assert [(each["key"], each["size"]) for each in listed] == [(key, 5)]
+    async with yard.http.head(target, headers=headers) as head:
+        assert head.headers["Content-Length"] == "5"
+    async with yard.http.delete(target, headers=headers) as gone:
+        assert gone.status == 204
+    async with yard.http.get(target, headers=headers) as missing:
+        assert missing.status == 404
+
+
+async def test_objects_are_listed_by_prefix_and_page(yard: Yard, objects: str) -> None:
+    for key in ("a/1", "a/2", "a/3", "b/1"):
+        assert (await yard.call("PUT", f"{objects}/{key}", data=b"x")).status == 200
+    found = (await yard.call("GET", f"{objects}?prefix=a/")).json["items"]
+    assert [each["key"] for each in found] == ["a/1", "a/2", "a/3"]
+    keys: list[str] = []
+    following = f"{objects}?size=3"
+    while following:
+        page = (await yard.call("GET", following)).json
+        keys += [each["key"] for each in page["items"]]
+        following = page["metadata"]["links"].get("next")
+    assert keys == ["a/1", "a/2", "a/3", "b/1"]
+    assert (await yard.call("GET", objects, token="other")).status == 404
+
+
+async def test_a_large_object_goes_both_ways_in_bounded_memory(yard: Yard, objects: str) -> None:
+    block = os.urandom(MEBIBYTE)
+    sent = hashlib.sha256()
+
+    async def blocks() -> Any:
+        for _ in range(64):
+            sent.update(block)
+            yield block
+
+    tracemalloc.start()
+    try:
+        upload = await yard.call("PUT", f"{objects}/large.bin", data=blocks())
+        assert (upload.status, upload.json["size"]) == (200, 64 * MEBIBYTE)
+        received = hashlib.sha256()
+        headers = {"Authorization": f"Bearer {yard.tokens[OPERATOR]}"}
+        async with yard.http.get(f"{yard.url}{objects}/large.bin", headers=headers) as response:
+            async for chunk in response.content.iter_any():
+                received.update(chunk)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert received.digest() == sent.digest()
+    assert peak < 56 * MEBIBYTE, f"{peak / MEBIBYTE:.1f} MiB"
+
+
+async def test_an_upload_that_breaks_off_leaves_no_object(yard: Yard, objects: str) -> None:
+    async def broken() -> Any:
+        yield b"x" * MEBIBYTE
+        raise ConnectionError("the client's disk failed")
+
+    with pytest.raises(aiohttp.ClientError):
+        await yard.call("PUT", f"{objects}/half.bin", data=broken())
+    assert (await yard.call("PUT", f"{objects}/other.bin", data=b"x")).status == 200
+    assert (await yard.call("GET", f"{objects}/half.bin")).status == 404
+
+
+@pytest.mark.parametrize("key", ["..%2fx", "a/%2e%2e/b", "a%00b", "x" * 1025, "a//b"])
+async def test_keys_that_could_not_be_pulled_are_refused(yard: Yard, objects: str, key: str) -> None:
+    from yarl import URL
+
+    headers = {"Authorization": f"Bearer {yard.tokens[OPERATOR]}"}
+    url = URL(f"{yard.url}{objects}/{key}", encoded=True)
+    async with yard.http.put(url, data=b"x", headers=headers) as answer:
+        assert answer.status == 400, await answer.read()
+
+
+async def test_a_store_that_is_not_there_is_said_to_be_unavailable(yard: Yard, access: StoreAccess) -> None:
+    body = _body(access, endpoint="http://127.0.0.1:1")
+    answer = await yard.call("POST", "/v1/datastore", body)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")

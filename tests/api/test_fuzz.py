@@ -1,0 +1,109 @@
+"""Whatever JSON is sent to POST /v1/job: never a 5xx, and only a 200 records."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.api.yard import OPERATOR, SPEC, Yard, copy_of, opened
+
+_LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["RO", "busybox"])
+)
+_JSON = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+)
+_FIELDS = st.sampled_from(
+    ["image", "command", "envVars", "volumes", "resources", "labels", "name", "timeout", "shutdown", "readUser",
+     "defaultHttpPort", "grpcPort", "unsecureHttp", "timeoutAutoRestart", "sshPublicKeys", "deletionRequested"]
+)  # fmt: skip
+_VOLUMES = st.fixed_dictionaries(
+    {"mountPath": st.text()},
+    optional={
+        "permission": st.text(max_size=4),
+        "standalone": st.just({}),
+        "dataStore": st.fixed_dictionaries({"alias": st.text(), "container": st.text()}),
+        "publicGit": st.fixed_dictionaries({"url": st.text()}),
+        "volumeSource": _JSON,
+        "cache": st.booleans(),
+    },
+)
+_TYPED = st.fixed_dictionaries(
+    {"image": st.sampled_from(["busybox", "a/b:c"]) | st.text()},
+    optional={
+        "command": st.lists(st.text(), max_size=4),
+        "envVars": st.lists(st.fixed_dictionaries({"name": st.text(), "value": st.text()}), max_size=3),
+        "volumes": st.lists(_VOLUMES, max_size=3),
+        "labels": st.dictionaries(st.text(), st.text(), max_size=3),
+        "resources": st.dictionaries(
+            st.sampled_from(["cpu", "gpu", "flavor", "memory"]), st.integers() | st.text()
+        ),
+        "name": st.text(),
+        "timeout": st.integers(),
+        "readUser": st.text(),
+    },
+)
+_BODIES = st.one_of(
+    _JSON,
+    _TYPED,
+    st.dictionaries(_FIELDS, _JSON, max_size=4).map(lambda changed: SPEC | changed),
+    st.binary(max_size=200),
+)
+
+
+class Loop:
+    """Hypothesis is synchronous; the yard lives in one loop of its own meanwhile."""
+
+    def __init__(self, server: str, template: str, state: Path) -> None:
+        self._runner = asyncio.Runner()
+        self._life = self._open(server, template, state)
+        self.yard: Yard = self.run(anext(self._life))
+
+    @staticmethod
+    async def _open(server: str, template: str, state: Path) -> AsyncIterator[Yard]:
+        async with copy_of(server, template) as url, opened(url, state, {}) as yard:
+            await yard.token(OPERATOR, OPERATOR)
+            yield yard
+
+    def run(self, work: Any) -> Any:
+        async def awaited() -> Any:
+            return await work
+
+        return self._runner.run(awaited())
+
+    def close(self) -> None:
+        self.run(anext(self._life, None))
+        self._runner.close()
+
+
+def test_no_body_breaks_the_service(server: str, template: str, tmp_path: Path) -> None:
+    loop = Loop(server, template, tmp_path)
+
+    async def sent(data: bytes) -> None:
+        yard = loop.yard
+        before = await yard.head()
+        answer = await yard.call("POST", "/v1/job", data=data)
+        assert answer.status in (200, 400, 403), answer.raw
+        assert (await yard.head() == before) == (answer.status != 200)
+        if answer.status == 200:
+            again = await yard.call("GET", f"/v1/job/{answer.json['id']}")
+            assert again.json["spec"] == answer.json["spec"]
+            await yard.call("PUT", f"/v1/job/{answer.json['id']}/kill")
+
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(_BODIES)
+    def fuzz(body: Any) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        loop.run(sent(data))
+
+    try:
+        fuzz()
+    finally:
+        loop.close()

@@ -1,0 +1,92 @@
+"""`Idempotency-Key`: a repeat is the same request, answered the same, done once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.yard import ADMIN, SPEC, Yard, gathered, opened
+
+KEY = {"Idempotency-Key": "order 66"}
+
+
+async def test_a_repeat_answers_the_job_as_it_was_then(yard: Yard) -> None:
+    body = SPEC | {"envVars": [{"name": "A", "value": "secret"}]}
+    first = await yard.call("POST", "/v1/job", body, headers=KEY)
+    assert first.status == 200
+    await yard.call("PUT", f"/v1/job/{first.json['id']}/kill")
+    before = await yard.head()
+    again = await yard.call("POST", "/v1/job", body, headers=KEY)
+    assert again.raw == first.raw
+    assert await yard.head() == before
+    await yard.call("DELETE", f"/v1/job/{first.json['id']}")
+    assert (await yard.call("POST", "/v1/job", body, headers=KEY)).raw == first.raw
+
+
+async def test_the_same_key_with_another_request_is_refused(yard: Yard) -> None:
+    await yard.call("POST", "/v1/job", SPEC, headers=KEY)
+    before = await yard.head()
+    other = await yard.call("POST", "/v1/job", SPEC | {"name": "other"}, headers=KEY)
+    assert (other.status, other.json["code"]) == (409, "conflict")
+    assert "Idempotency-Key" in other.json["message"]
+    token = await yard.call("POST", "/v1/token", {"name": "x", "role": ADMIN}, headers=KEY, token=ADMIN)
+    assert token.status == 409
+    assert await yard.head() == before
+
+
+async def test_a_key_belongs_to_its_project_and_its_scope(yard: Yard) -> None:
+    first = await yard.call("POST", "/v1/job", SPEC, headers=KEY)
+    theirs = await yard.call("POST", "/v1/job", SPEC, headers=KEY, token="other")
+    assert theirs.status == 200
+    assert theirs.json["id"] != first.json["id"]
+    await yard.token("scoped", ADMIN, selector="team=a")
+    assert (await yard.call("POST", "/v1/job", SPEC, headers=KEY, token="scoped")).status == 409
+
+
+async def test_twenty_repeats_at_once_make_one_job(yard: Yard, tmp_path: Path) -> None:
+    before = await yard.head()
+    async with opened(yard.database, tmp_path / "second", yard.tokens) as second:
+
+        async def send(index: int) -> Any:
+            return await (yard, second)[index % 2].call("POST", "/v1/job", SPEC, headers=KEY)
+
+        answers = await gathered(20, send)
+    assert [answer.status for answer in answers] == [200] * 20
+    assert len({answer.raw for answer in answers}) == 1
+    assert await yard.head() == before + 1
+
+
+async def test_a_refusal_leaves_the_key_free(yard: Yard) -> None:
+    too_much = SPEC | {"resources": {"cpu": 11}}
+    assert (await yard.call("POST", "/v1/job", too_much, headers=KEY)).status == 403
+    assert (await yard.call("POST", "/v1/job", SPEC, headers=KEY)).status == 200
+
+
+async def test_a_repeat_of_a_token_has_no_value(yard: Yard) -> None:
+    body = {"name": "ci", "role": ADMIN}
+    first = await yard.call("POST", "/v1/token", body, headers=KEY, token=ADMIN)
+    again = await yard.call("POST", "/v1/token", body, headers=KEY, token=ADMIN)
+    assert again.json["id"] == first.json["id"]
+    assert "value" not in again.json["status"]
+    assert (await yard.call("GET", "/v1/me", token=first.json["status"]["value"])).status == 200
+
+
+async def test_a_repeat_of_a_project_makes_nothing_more(yard: Yard) -> None:
+    body = {"id": "vision", "cpu": 3}
+    first = await yard.call("POST", "/v1/project", body, headers=KEY, token=ADMIN)
+    before = await yard.head()
+    again = await yard.call("POST", "/v1/project", body, headers=KEY, token=ADMIN)
+    assert await yard.head() == before
+    assert again.json["project"] == first.json["project"]
+    assert again.json["token"]["id"] == first.json["token"]["id"]
+    assert "value" not in again.json["token"]["status"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "é"])
+async def test_a_bad_key_is_refused(yard: Yard, key: str) -> None:
+    before = await yard.head()
+    answer = await yard.call("POST", "/v1/job", SPEC, headers={"Idempotency-Key": key})
+    assert (answer.status, answer.json["field"]) == (400, "Idempotency-Key")
+    assert await yard.head() == before

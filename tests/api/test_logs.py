@@ -1,0 +1,112 @@
+"""Logs: read in parts, followed by many, ended by everything that must end them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.api.yard import OPERATOR, Printer, Supervision, Yard, gathered
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def job(yard: Yard) -> str:
+    found: str = (await yard.submit())["id"]
+    return found
+
+
+async def test_a_log_is_read_whole_and_in_parts(yard: Yard, job: str) -> None:
+    path = f"/v1/job/{job}/log"
+    empty = await yard.call("GET", path)
+    assert (empty.status, empty.raw) == (200, b"")
+    assert empty.headers["Content-Type"] == "text/plain; charset=utf-8"
+    printer = Printer(yard, job)
+    for number in range(10):
+        printer.line(f"line {number}")
+    printer.end()
+    whole = b"".join(b"line %d\n" % number for number in range(10))
+    assert (await yard.call("GET", path)).raw == whole
+    assert (await yard.call("GET", f"{path}?tail=2")).raw == b"line 8\nline 9\n"
+    assert (await yard.call("GET", f"{path}?page=2&size=3")).raw == b"line 3\nline 4\nline 5\n"
+    assert (await yard.call("GET", f"{path}?since=2999-01-01T00:00:00Z")).raw == b""
+    stamped = (await yard.call("GET", f"{path}?timestamps=true&tail=1")).raw
+    assert stamped.endswith(b"Z line 9\n")
+    head = await yard.call("HEAD", f"{path}?follow=true")
+    assert (head.status, head.raw) == (200, b"")
+
+
+async def test_two_hundred_follow_one_log_to_its_end(yard: Yard, job: str) -> None:
+    printer = Printer(yard, job)
+    printer.line("first")
+    metrics = yard.app
+    from service.api.call import SERVICE
+
+    followers = metrics[SERVICE].metrics.followers
+
+    async def follow(_index: int) -> bytes:
+        return (await yard.call("GET", f"/v1/job/{job}/log?follow=true")).raw
+
+    following = asyncio.create_task(gathered(200, follow))
+    await until(lambda: followers._value.get() == 200)
+    assert (await yard.call("GET", "/v1/me")).status == 200
+    printer.line("second")
+    printer.end()
+    assert await following == [b"first\nsecond\n"] * 200
+    assert followers._value.get() == 0
+
+
+async def test_a_followed_line_comes_before_the_end(yard: Yard, job: str) -> None:
+    printer = Printer(yard, job)
+    headers = {"Authorization": f"Bearer {yard.tokens[OPERATOR]}"}
+    async with yard.http.get(f"{yard.url}/v1/job/{job}/log?follow=true", headers=headers) as response:
+        printer.line("now")
+        assert await response.content.readline() == b"now\n"
+        printer.end()
+        assert await response.read() == b""
+
+
+async def test_following_a_run_that_ended_without_a_log_ends(
+    yard: Yard, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.logs.LAST_OUTPUT_S", 0.1)
+    assert (await yard.call("PUT", f"/v1/job/{job}/kill")).status == 204
+    answer = await yard.call("GET", f"/v1/job/{job}/log?follow=true")
+    assert (answer.status, answer.raw) == (200, b"")
+
+
+async def test_each_run_has_its_own_log(yard: Yard, job: str, supervision: Supervision) -> None:
+    for run in (1, 2):
+        await supervision.running(job, run)
+        printer = Printer(yard, job, run)
+        printer.line(f"run {run}")
+        printer.end()
+        await supervision.ended(job, run)
+        if run == 1:
+            assert (await yard.call("PUT", f"/v1/job/{job}/start")).status == 204
+    path = f"/v1/job/{job}/log"
+    assert (await yard.call("GET", path)).raw == b"run 2\n"
+    assert (await yard.call("GET", f"{path}?run=1&follow=true")).raw == b"run 1\n"
+
+
+async def test_a_client_that_leaves_is_noticed(yard: Yard, job: str) -> None:
+    from service.api.call import SERVICE
+
+    followers = yard.app[SERVICE].metrics.followers
+    headers = {"Authorization": f"Bearer {yard.tokens[OPERATOR]}"}
+    response: Any = await yard.http.get(f"{yard.url}/v1/job/{job}/log?follow=true", headers=headers)
+    await until(lambda: followers._value.get() == 1)
+    response.close()
+    await until(lambda: followers._value.get() == 0)
+
+
+async def test_followers_end_when_the_service_closes(yard: Yard, job: str) -> None:
+    from service.api.call import SERVICE
+
+    followers = yard.app[SERVICE].metrics.followers
+    following = asyncio.create_task(yard.call("GET", f"/v1/job/{job}/log?follow=true"))
+    await until(lambda: followers._value.get() == 1)
+    await yard.app.shutdown()
+    answer = await following
+    assert (answer.status, answer.raw) == (200, b"")
