@@ -1,0 +1,55 @@
+"""Fixtures of all folders: a database and a ledger for each test, on parts that are started if need be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.ledger.ledger import Ledger
+from service.vault import MasterKey
+from tests.support import databases
+from tests.support.parts import provided
+from tests.support.yard import Yard
+
+MASTER = MasterKey(b"m" * 32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the collected tests need and the environment does not name."""
+    root = Path(__file__).parent
+    paths = {item.path for item in request.session.items}
+    with provided({path.relative_to(root).parts[0] for path in paths if path.is_relative_to(root)}):
+        yield
+
+
+@pytest.fixture(scope="session")
+def template_database(parts: None) -> Iterator[str]:
+    """The name of a migrated database, to make copies of."""
+    name = asyncio.run(databases.make_template())
+    yield name
+    asyncio.run(databases.drop(name))
+
+
+@pytest.fixture
+async def database_url(template_database: str) -> AsyncIterator[str]:
+    """The superuser's URL of a migrated, empty database of this test's own."""
+    async with databases.a_database(template_database) as url:
+        yield url
+
+
+@pytest.fixture
+async def ledger(database_url: str) -> AsyncIterator[Ledger]:
+    async with Ledger.open(database_url, MASTER, readers=3) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def yard(ledger: Ledger) -> Yard:
+    """A project with prices and a quota, and ways to bring its jobs anywhere."""
+    yard = Yard(ledger)
+    await yard.open()
+    return yard

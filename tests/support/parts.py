@@ -1,0 +1,82 @@
+"""The parts that tests need, where the environment names none: started for the session, gone after it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from service.local import throwaway
+from service.local.docker import DockerEngine
+from service.local.objectstore import ObjectStore
+from service.local.postgres import EmbeddedPostgres
+
+DATABASE, DOCKER, STORE = "JOBYARD_TEST_DATABASE_URL", "JOBYARD_TEST_DOCKER_HOST", "JOBYARD_TEST_S3"
+
+#: Which parts each folder of tests needs; the others need none, or start their own.
+NEEDED: dict[str, tuple[str, ...]] = {
+    "ledger": (DATABASE,),
+    "api": (DATABASE, STORE),
+    "data": (STORE,),
+    "supervisor": (DATABASE, DOCKER),
+    "acceptance": (DATABASE, DOCKER, STORE),
+}
+
+
+@contextmanager
+def provided(folders: Collection[str]) -> Iterator[None]:
+    """While it lasts, the environment names every part that tests in these folders need."""
+    needed = {name for folder in folders for name in NEEDED.get(folder, ())}
+    missing = sorted(name for name in needed if name not in os.environ)
+    with ExitStack() as stack:
+        if missing:
+            state = Path(tempfile.mkdtemp(prefix="jobyard-tests-"))
+            state.chmod(0o755)  # Postgres runs as another user than root
+            stack.callback(throwaway.remove, state)
+            for name in missing:
+                value, stop = _STARTS[name](state)
+                stack.callback(stop)
+                _set(stack, name, value)
+        if DOCKER in os.environ and "DOCKER_HOST" not in os.environ:
+            _set(stack, "DOCKER_HOST", os.environ[DOCKER])
+        yield
+
+
+def _set(stack: ExitStack, name: str, value: str) -> None:
+    os.environ[name] = value
+    stack.callback(os.environ.pop, name, None)
+
+
+Started = tuple[str, Callable[[], None]]
+
+
+def _postgres(state: Path) -> Started:
+    part = EmbeddedPostgres(state, say=print)
+    asyncio.run(part.start())
+    return part.url("postgres"), lambda: asyncio.run(part.stop())
+
+
+def _docker(state: Path) -> Started:
+    part = DockerEngine(state, configured=None, say=print)
+    asyncio.run(part.start())
+    return part.host, lambda: asyncio.run(part.stop())
+
+
+def _store(state: Path) -> Started:
+    part = ObjectStore(state, say=print)
+    asyncio.run(part.start())
+    access = part.access
+    names = {
+        "endpoint": access.endpoint,
+        "accessKey": access.access_key,
+        "secretKey": access.secret_key,
+        "region": access.region,
+    }
+    return json.dumps(names), lambda: asyncio.run(part.stop())
+
+
+_STARTS = {DATABASE: _postgres, DOCKER: _docker, STORE: _store}
