@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from service.supervisor.containers import DockerEngine
+from service.supervisor.data import StoreAccess
 from service.supervisor.engine import Engine
 from service.supervisor.fake_engine import FakeEngine
+from tests.data.server import the_store
 from tests.images import BUSYBOX, import_busybox, make_network, remove_network
+from tests.supervisor.door import Door
 from tests.supervisor.lab import Lab
-from tests.supervisor.world import World, database, fake_engine, world
+from tests.supervisor.world import World, fake_engine, world
 
 
 @pytest.fixture(scope="session")
@@ -62,35 +63,56 @@ def _fake() -> FakeEngine:
     return fake
 
 
-@pytest.fixture(scope="session")
-def supervised_template() -> Iterator[str]:
-    """A migrated database, of which each world is a copy."""
-    with asyncio.Runner() as runner:
-        stack = AsyncExitStack()
-        yield runner.run(stack.enter_async_context(database()))
-        runner.run(stack.aclose())
-
-
 @pytest.fixture
-async def on_fake(supervised_template: str, tmp_path: Path) -> AsyncIterator[World]:
+async def on_fake(template_database: str, tmp_path: Path) -> AsyncIterator[World]:
     """A world whose engine is the fake."""
-    async with world(supervised_template, tmp_path / "state", fake_engine()) as made:
+    async with world(template_database, tmp_path / "state", fake_engine()) as made:
         yield made
 
 
 @pytest.fixture
-async def on_docker(supervised_template: str, tmp_path: Path, docker: DockerEngine) -> AsyncIterator[World]:
+async def on_docker(template_database: str, tmp_path: Path, docker: DockerEngine) -> AsyncIterator[World]:
     """A world whose engine is a real Docker Engine."""
-    async with world(supervised_template, tmp_path / "state", docker) as made:
+    async with world(template_database, tmp_path / "state", docker) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def access() -> Iterator[StoreAccess]:
+    """A real S3 server."""
+    with the_store() as found:
+        yield found
+
+
+@pytest.fixture
+async def door(access: StoreAccess) -> AsyncIterator[Door]:
+    """The store, behind a door that a test can shut."""
+    async with Door(access) as made:
+        yield made
+
+
+@pytest.fixture
+async def stored_on_fake(template_database: str, tmp_path: Path, door: Door) -> AsyncIterator[World]:
+    """A world on the fake engine, whose data store `local` is behind `door`."""
+    async with world(template_database, tmp_path / "state", fake_engine(), door.access) as made:
+        yield made
+
+
+@pytest.fixture
+async def stored_on_docker(
+    template_database: str, tmp_path: Path, docker: DockerEngine, access: StoreAccess
+) -> AsyncIterator[World]:
+    """A world on a real Docker Engine and with a real data store."""
+    async with world(template_database, tmp_path / "state", docker, access) as made:
         yield made
 
 
 @pytest.fixture(params=["fake", "docker"])
 async def anywhere(
-    request: pytest.FixtureRequest, supervised_template: str, tmp_path: Path, busybox: str
+    request: pytest.FixtureRequest, template_database: str, tmp_path: Path, busybox: str
 ) -> AsyncIterator[World]:
     """A world on the fake and, in a second round, on a real Docker Engine."""
     engine: Engine = DockerEngine() if request.param == "docker" else fake_engine()
-    async with world(supervised_template, tmp_path / "state", engine) as made:
+    async with world(template_database, tmp_path / "state", engine) as made:
         yield made
     await engine.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -12,7 +11,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -36,7 +34,6 @@ from service.domain.job import Job
 from service.domain.reading import read_spec
 from service.domain.states import State
 from service.ledger.ledger import Ledger
-from service.ledger.migrate import migrate
 from service.local import first_run
 from service.local.objectstore import S3Access
 from service.supervisor.data import StoreAccess
@@ -49,6 +46,7 @@ from service.supervisor.supervisor import Supervisor
 from service.vault import MasterKey
 from tests.images import BUSYBOX, remove_network
 from tests.supervisor.lab import Behaviour
+from tests.support import databases
 
 PROJECT = "default"
 MASTER = MasterKey(b"k" * 32)
@@ -81,34 +79,14 @@ CATALOGUE = Catalogue(
 )
 
 
-def server() -> str:
-    return os.environ["JOBYARD_TEST_DATABASE_URL"]
-
-
-def database_url(name: str) -> str:
-    return urlsplit(server())._replace(path=f"/{name}").geturl()
-
-
-async def on_server(statement: str, *, database: str | None = None) -> None:
-    connection = await asyncpg.connect(database_url(database) if database else server())
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 @asynccontextmanager
-async def database(template: str | None = None) -> AsyncIterator[str]:
-    """The name of a migrated database, with a ledger id of its own."""
-    name = f"supervised_{uuid4().hex[:12]}"
-    await on_server(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
-    try:
-        if template is None:
-            await migrate(database_url(name))
-        await on_server("UPDATE jobyard.ledger_head SET ledger_id = gen_random_uuid()", database=name)
-        yield name
-    finally:
-        await on_server(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+async def database(template: str) -> AsyncIterator[str]:
+    """The URL of a copy of a migrated database, with a ledger id of its own: containers carry it."""
+    async with databases.a_database(template) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute("UPDATE jobyard.ledger_head SET ledger_id = gen_random_uuid()")
+        await connection.close()
+        yield url
 
 
 class Gates:
@@ -345,12 +323,12 @@ async def world(
     )
     settings = replace(settings, **changes)
     state_dir.mkdir()
-    async with database(template) as name, Ledger.open(database_url(name), MASTER) as ledger:
+    async with database(template) as url, Ledger.open(url, MASTER) as ledger:
         s3 = None
         if store is not None:
             s3 = S3Access(store.endpoint, store.access_key, store.secret_key, store.region)
         await first_run.prepare(ledger, settings, s3)
-        made = World(database_url(name), ledger, settings, engine)
+        made = World(url, ledger, settings, engine)
         try:
             yield made
         finally:

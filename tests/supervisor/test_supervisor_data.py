@@ -1,0 +1,224 @@
+"""Volumes through whole jobs, with a real S3 server: what comes, what goes, and what if neither can."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import pytest
+
+from service.domain import commands as cmd
+from service.domain.job import Job
+from service.domain.states import State
+from service.supervisor.data import Source, Store, StoreAccess
+from service.supervisor.fake_engine import Script
+from service.supervisor.names import RunId, container_name
+from tests.data.sync import fill, held
+from tests.supervisor.door import Door
+from tests.supervisor.lab import RUNS_ON, Behaviour, shell
+from tests.supervisor.world import PROJECT, World, volume
+from tests.support.waiting import until
+
+
+@dataclass
+class Bucket:
+    """A container of the store, seen past any door."""
+
+    name: str
+    store: Store
+
+    async def put(self, objects: dict[str, bytes]) -> None:
+        await fill(self.store, Source(self.name), objects)
+
+    async def holds(self) -> dict[str, bytes]:
+        return await held(self.store, Source(self.name))
+
+
+@pytest.fixture
+async def bucket(access: StoreAccess) -> AsyncIterator[Bucket]:
+    name = f"test-{uuid4().hex[:16]}"
+    async with Store.open(access) as store:
+        await store.ensure_container(name)
+        yield Bucket(name, store)
+
+
+async def test_volumes_of_every_kind_through_a_whole_job(stored_on_docker: World, bucket: Bucket) -> None:
+    world = stored_on_docker
+    before = {"in/a": b"4", "rw/keep": b"1", "rw/gone": b"2", "rwd/keep": b"1", "rwd/gone": b"2"}
+    await bucket.put(before)
+    does = shell(
+        "touch /in/new 2>/dev/null && echo the read-only volume was written;"
+        " for v in rw rwd; do rm /$v/gone; cat /in/a > /$v/new; done; echo x > /own/y; id -u"
+    )
+    async with world.supervised():
+        job = await world.submit(
+            Behaviour(does, Script()),
+            volumes=[
+                volume("/in", "RO", bucket.name, "in/"),
+                volume("/rw", "RW", bucket.name, "rw/"),
+                volume("/rwd", "RWD", bucket.name, "rwd/"),
+                volume("/own", "RW"),
+            ],
+        )
+        ended = await world.end(job)
+        assert await world.log(job) == "42420\n"
+        await until(lambda: not world.volume(job).parent.exists(), what="the volumes are removed")
+    assert (ended.state, ended.exit_code) == (State.DONE, 0)
+    assert await bucket.holds() == {
+        "in/a": b"4",
+        "rw/keep": b"1",
+        "rw/gone": b"2",
+        "rw/new": b"4",
+        "rwd/keep": b"1",
+        "rwd/new": b"4",
+    }
+    syncs = [(sync.direction, sync.state, len(sync.volumes)) for sync in ended.data_syncs]
+    assert syncs == [("pull", "DONE", 3), ("push", "DONE", 2)]
+
+
+async def test_what_a_hostile_job_leaves_is_skipped_and_noted(
+    stored_on_docker: World, bucket: Bucket
+) -> None:
+    world = stored_on_docker
+    does = shell("ln -s /etc/passwd /out/passwd; ln -s /etc /out/etc; mkfifo /out/pipe; echo 1 > /out/model")
+    async with world.supervised():
+        volumes = [volume("/out", "RW", bucket.name)]
+        job = await world.submit(Behaviour(does, Script()), volumes=volumes)
+        ended = await world.end(job)
+    assert ended.state is State.DONE
+    assert await bucket.holds() == {"model": b"1\n"}
+    (pushed,) = ended.data_syncs[-1].volumes
+    assert (pushed.completed, pushed.skipped) == (1, 3)
+    assert sorted(note.partition(":")[0].strip("'") for note in pushed.notes) == ["etc", "passwd", "pipe"]
+
+
+async def _ran(world: World, job: UUID, code: int = 0) -> None:
+    """Let the fake's container write a file and end."""
+    await world.reach(job, State.RUNNING)
+    (world.volume(job) / "model").write_bytes(b"weights")
+    await world.fake.exit(container_name(RunId(job, 1)), code)
+
+
+async def test_a_job_that_failed_is_pushed_too(stored_on_fake: World, bucket: Bucket) -> None:
+    async with stored_on_fake.supervised():
+        job = await stored_on_fake.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await _ran(stored_on_fake, job, code=3)
+        ended = await stored_on_fake.end(job)
+    assert (ended.state, ended.info.code) == (State.FAILED, "exit-code")
+    assert await bucket.holds() == {"model": b"weights"}
+
+
+async def test_a_push_that_fails_keeps_the_volume_until_it_is_pushed_again(
+    stored_on_fake: World, bucket: Bucket, door: Door
+) -> None:
+    world = stored_on_fake
+
+    async def again(sync_id: str) -> Job:
+        await world.order(cmd.PushAgain(project=PROJECT, job=job, sync_id=sync_id))
+
+        def is_over(known: Job) -> bool:
+            return any(sync.id == sync_id and sync.state != "RUNNING" for sync in known.data_syncs)
+
+        return await world.when(job, lambda known, _: is_over(known), f"sync {sync_id} over")
+
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        door.shut()
+        await _ran(world, job)
+        ended = await world.end(job)
+        assert (ended.state, ended.exit_code) == (State.FAILED, 0)
+        assert (ended.info.code, ended.info.arguments["mountPath"]) == ("data-push-unavailable", "/out")
+        assert ended.volumes_kept
+        assert ended.data_syncs[-1].state == "FAILED"
+        assert (world.volume(job) / "model").read_bytes() == b"weights"
+        assert (await world.bill(job)).minutes == 1
+
+        failed = await again("second")
+        assert failed.volumes_kept
+        assert failed.push_ordered is None
+        assert failed.data_syncs[-1].message != ""
+
+        door.open()
+        pushed = await again("third")
+        assert not pushed.volumes_kept
+        assert (pushed.data_syncs[-1].manual, pushed.data_syncs[-1].state) == (True, "DONE")
+        assert await bucket.holds() == {"model": b"weights"}
+        await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+async def test_a_push_ordered_while_nobody_was_there(
+    stored_on_fake: World, bucket: Bucket, door: Door
+) -> None:
+    """Kept volumes outlive the supervisor, and the order waits for the next one."""
+    world = stored_on_fake
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        door.shut()
+        await _ran(world, job)
+        await world.end(job)
+    door.open()
+    await world.order(cmd.PushAgain(project=PROJECT, job=job, sync_id="second"))
+    async with world.supervised():
+        await world.when(job, lambda known, _: known.ended and not known.volumes_kept, "pushed")
+    assert await bucket.holds() == {"model": b"weights"}
+
+
+async def test_a_pull_that_fails(stored_on_fake: World, bucket: Bucket, door: Door) -> None:
+    door.shut()
+    async with stored_on_fake.supervised():
+        volumes = [volume("/in", "RO", bucket.name), volume("/out", "RW", bucket.name)]
+        job = await stored_on_fake.submit(RUNS_ON, volumes=volumes)
+        ended = await stored_on_fake.end(job)
+        assert await stored_on_fake.log(job) == ""
+        await until(lambda: not stored_on_fake.volume(job).parent.exists(), what="the volumes are removed")
+    assert (ended.state, ended.info.code) == (State.FAILED, "data-pull-unavailable")
+    assert [visit.state.value for visit in ended.history][-3:] == ["INITIALIZING", "FINALIZING", "FAILED"]
+    assert (await stored_on_fake.bill(job)).minutes == 0
+    assert stored_on_fake.created(job) == []
+
+
+async def test_an_interrupt_while_data_is_pulled(stored_on_fake: World, bucket: Bucket, door: Door) -> None:
+    await bucket.put({"big": b"1"})
+    door.hold()
+    async with stored_on_fake.supervised():
+        job = await stored_on_fake.submit(RUNS_ON, volumes=[volume("/in", "RO", bucket.name)])
+        await door.knocked.wait()
+        await stored_on_fake.kill(job)
+        ended = await stored_on_fake.end(job)
+        assert await stored_on_fake.log(job) == ""
+        await until(lambda: not stored_on_fake.volume(job).parent.exists(), what="the volume is removed")
+    assert (ended.state, ended.info.code) == (State.INTERRUPTED, "interrupted")
+    assert "INTERRUPTING" in [visit.state.value for visit in ended.history]
+    assert (await stored_on_fake.bill(job)).minutes == 0
+    assert stored_on_fake.created(job) == []
+
+
+async def test_an_interrupt_while_the_image_is_pulled(on_fake: World) -> None:
+    pull = on_fake.fake.gates.hold("pull")
+    on_fake.fake.add_image("big:1", pulled=False)
+    async with on_fake.supervised():
+        job = await on_fake.submit(image="big:1")
+        await pull.reached.wait()
+        await on_fake.kill(job)
+        ended = await on_fake.end(job)
+        assert await on_fake.log(job) == ""
+    assert ended.state is State.INTERRUPTED
+    assert on_fake.created(job) == []
+    assert (await on_fake.bill(job)).minutes == 0
+
+
+async def test_an_interrupt_while_the_container_is_made(on_fake: World) -> None:
+    """It came after the last look: the container is there, so it is stopped and put away."""
+    start = on_fake.fake.gates.hold("start", "after")
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await start.reached.wait()
+        await on_fake.kill(job)
+        start.open.set()
+        ended = await on_fake.end(job)
+        assert await on_fake.containers(job) == []
+    assert (ended.state, ended.started_at) == (State.INTERRUPTED, None)
+    assert (await on_fake.bill(job)).minutes == 0
