@@ -81,6 +81,7 @@ async def _rebuilt(
                     for name in names:
                         await connection.execute(_SQL.clear_live, name)
                         await connection.execute(_SQL.swap_in, name)
+                    await connection.execute(_SQL.count_rebuild)  # writers forget the rows they had
             return found
         finally:
             if not connection.is_closed():

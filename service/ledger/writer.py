@@ -69,7 +69,7 @@ class Writer:
     _queue: asyncio.Queue[_Waiting] = field(default_factory=asyncio.Queue)
     _connection: asyncpg.Connection | None = None
     _rows: Rows = field(default_factory=Rows)
-    _rows_at: int = -1
+    _rows_at: tuple[int, int] = (-1, -1)
     _closed: bool = False
 
     async def submit(self, submission: Submission) -> Receipt:
@@ -147,7 +147,7 @@ class Writer:
         """One transaction. Everything it changes in memory is thrown away when it does not commit."""
         connection = await self._connected()
         async with connection.transaction():
-            head = await connection.fetchrow(_SQL.lock_head)
+            head: Any = await connection.fetchrow(_SQL.lock_head)
             batch = await self._loaded(connection, head, submissions)
             earlier = await self._earlier(connection, submissions)
             answers: list[Receipt | Rejected] = []
@@ -176,7 +176,7 @@ class Writer:
                     batch.hash,
                     batch.now,
                 )
-        self._rows_at = batch.position
+        self._rows_at = (batch.position, head["rebuilds"])
         self._rows.trim(ROWS_KEPT)
         events = [entry.event for entry in batch.appended]
         if events and self.on_append is not None:
@@ -185,8 +185,8 @@ class Writer:
 
     async def _loaded(self, connection: Any, head: Any, submissions: list[Submission]) -> Batch:
         """The batch with everything its commands are decided on, loaded under the head lock."""
-        if head["position"] != self._rows_at:
-            self._forget()  # somebody else wrote: what we remember may be old
+        if (head["position"], head["rebuilds"]) != self._rows_at:
+            self._forget()  # somebody else wrote, or made the rows anew: what we remember may be old
         keys = [key for submission in submissions for key in keys_of(submission.command)]
         await store.load(connection, self._rows, keys)
         engines = {
@@ -222,7 +222,7 @@ class Writer:
 
     def _forget(self) -> None:
         self._rows = Rows()
-        self._rows_at = -1
+        self._rows_at = (-1, -1)
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

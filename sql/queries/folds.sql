@@ -31,3 +31,6 @@ DELETE FROM jobyard.folds WHERE fold = $1
 -- name: swap_in
 INSERT INTO jobyard.folds (fold, key, position, row)
 SELECT fold, key, position, row FROM pg_temp.folds WHERE fold = $1
+
+-- name: count_rebuild
+UPDATE jobyard.ledger_head SET rebuilds = rebuilds + 1

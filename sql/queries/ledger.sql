@@ -2,7 +2,7 @@
 SELECT ledger_id, epoch, position, hash, recorded_at FROM ledger_head
 
 -- name: lock_head
-SELECT ledger_id, epoch, position, hash, greatest(clock_timestamp(), recorded_at) AS now
+SELECT ledger_id, epoch, position, rebuilds, hash, greatest(clock_timestamp(), recorded_at) AS now
 FROM ledger_head FOR UPDATE
 
 -- name: known_commands
