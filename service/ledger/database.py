@@ -84,7 +84,9 @@ def translated() -> Iterator[None]:
         yield
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise Misconfigured(f"Postgres refused the connection: {error}") from error
-    except asyncpg.UndefinedObjectError as error:
+    except asyncpg.InvalidParameterValueError as error:
+        if SERVICE_ROLE not in str(error):
+            raise
         raise Misconfigured(
             f"Postgres knows no role {SERVICE_ROLE}: run `jobyard migrate` with a role that may create it"
         ) from error
