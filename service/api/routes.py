@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.api import account, datastores, jobs, logs, objects, projects, system, tokens, wire
+from service.api import account, jobs, logs, objects, projects, system, tokens, wire
+from service.api import datastores as stores
 from service.api.call import Route
 from service.api.datastores import CheckAsked
 from service.api.openapi import openapi
@@ -36,22 +37,13 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/project", projects.create, _Y, "Make a project", wire.ProjectAsked, wire.ProjectMade),
     Route("GET", "/v1/project/{id}", projects.get, _Y, "Get a project", None, wire.Project),
     Route("PUT", "/v1/project/{id}/quota", projects.set_quota, _Y, "Set a project's quota", wire.QuotaAsked),
-    Route("GET", "/v1/datastore", datastores.find, _R, "List data stores", None, wire.DataStoreList),
+    Route("GET", "/v1/datastore", stores.find, _R, "List data stores", None, wire.DataStoreList),
     Route(
-        "POST",
-        "/v1/datastore",
-        datastores.create,
-        _O,
-        "Add a data store",
-        wire.StoreAsked,
-        wire.DataStore,
-        CheckAsked,
+        "POST", "/v1/datastore", stores.create, _O, "Add a store", wire.StoreAsked, wire.DataStore, CheckAsked
     ),
-    Route("GET", _STORE, datastores.get, _R, "Get a data store", None, wire.DataStore),
-    Route(
-        "PUT", _STORE, datastores.replace, _O, "Replace a data store", wire.StoreReplaced, None, CheckAsked
-    ),
-    Route("DELETE", _STORE, datastores.remove, _O, "Remove a data store"),
+    Route("GET", _STORE, stores.get, _R, "Get a data store", None, wire.DataStore),
+    Route("PUT", _STORE, stores.replace, _O, "Replace a store", wire.StoreReplaced, None, CheckAsked),
+    Route("DELETE", _STORE, stores.remove, _O, "Remove a data store"),
     Route("GET", _OBJECTS, objects.find, _R, "List objects", None, wire.ObjectList, objects.ObjectsAsked),
     Route("GET", _OBJECT, objects.download, _R, "Download an object", media=_BIN),
     Route("PUT", _OBJECT, objects.upload, _O, "Upload an object", None, wire.StoredObject),

@@ -178,7 +178,8 @@ async def test_compressed_bodies_are_refused(yard: Yard, still: None, encoding: 
     ("query", "field"),
     [
         ("page=0", "page"), ("page=-1", "page"), ("page=x", "page"), ("page=1.5", "page"), ("page=", "page"),
-        ("page=99999999999999999999", "page"), ("size=0", "size"), ("size=501", "size"), ("order=up", "order"),
+        ("page=99999999999999999999", "page"), ("size=0", "size"), ("size=501", "size"),
+        ("order=up", "order"),
         ("sort=secret", "sort"), ("statusState=NOPE", "statusState"),
         ("statusState=DONE&statusState=NOPE", "statusState"), ("labelSelector=a", "labelSelector"),
         ("labelSelector=a!=b", "labelSelector"), ("labelSelector=a%20in%20(b)", "labelSelector"),
@@ -206,7 +207,8 @@ async def test_bad_queries_of_a_log_are_named(yard: Yard, query: str, field: str
 @pytest.mark.parametrize(
     "job",
     ["x", "123", "{11111111-1111-4111-8111-111111111111}", "urn:uuid:11111111-1111-4111-8111-111111111111",
-     "11111111111141118111111111111111", "%00", "%ff", "..%2f..", "é", "a" * 500, "11111111-1111-4111-8111-111111111111"],
+     "11111111111141118111111111111111", "%00", "%ff", "..%2f..", "é", "a" * 500,
+     "11111111-1111-4111-8111-111111111111"],
 )  # fmt: skip
 async def test_an_id_that_names_nothing_is_not_there(yard: Yard, still: None, job: str) -> None:
     from yarl import URL

@@ -73,7 +73,8 @@ async def test_wrong_keys_are_refused_at_once(yard: Yard, access: StoreAccess) -
     ("changed", "field"),
     [
         ({"alias": "a/b"}, "alias"), ({"alias": "a\0"}, "alias"), ({"type": "git"}, "type"),
-        ({"type": "ftp"}, "type"), ({"endpoint": "ftp://x"}, "endpoint"), ({"endpoint": "http://"}, "endpoint"),
+        ({"type": "ftp"}, "type"),
+        ({"endpoint": "ftp://x"}, "endpoint"), ({"endpoint": "http://"}, "endpoint"),
         ({"endpoint": "http://u:p@x"}, "endpoint"), ({"endpoint": "http://x/?a=b"}, "endpoint"),
         ({"endpoint": "http://x:99999"}, "endpoint"), ({"endpoint": "http://[::1"}, "endpoint"),
         ({"owner": "me"}, "owner"), ({"credentials": {}}, "credentials"),

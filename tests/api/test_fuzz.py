@@ -21,8 +21,9 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
 )
 _FIELDS = st.sampled_from(
-    ["image", "command", "envVars", "volumes", "resources", "labels", "name", "timeout", "shutdown", "readUser",
-     "defaultHttpPort", "grpcPort", "unsecureHttp", "timeoutAutoRestart", "sshPublicKeys", "deletionRequested"]
+    ["image", "command", "envVars", "volumes", "resources", "labels", "name", "timeout", "shutdown",
+     "defaultHttpPort", "grpcPort", "unsecureHttp", "timeoutAutoRestart", "sshPublicKeys",
+     "deletionRequested", "readUser"]
 )  # fmt: skip
 _VOLUMES = st.fixed_dictionaries(
     {"mountPath": st.text()},
