@@ -1,0 +1,122 @@
+"""Leases: one holder at a time, an epoch that only rises, and no word of a holder whose time is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from service.domain import commands as cmd
+from service.errors import StaleEpoch
+from service.ledger import database, leases
+from service.ledger.leases import Lease
+from tests.support import jobs
+from tests.support.jobs import ENGINE, NODE
+from tests.support.waiting import until
+from tests.support.yard import Yard
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    made = await database.connect(database_url)
+    yield made
+    await made.close()
+
+
+async def take(
+    source: asyncpg.Connection, holder: str, ttl_s: float = 600, *, locked: bool = False
+) -> Lease | None:
+    return await leases.take(source, "e", holder, ttl_s, locked=locked)
+
+
+async def taken(
+    source: asyncpg.Connection, holder: str, ttl_s: float = 600, *, locked: bool = False
+) -> Lease:
+    lease = await take(source, holder, ttl_s, locked=locked)
+    assert lease is not None
+    return lease
+
+
+async def test_the_first_one_has_it_and_keeps_it(connection: asyncpg.Connection) -> None:
+    lease = await taken(connection, "host/a")
+    assert (lease.epoch, lease.absent_since) == (1, None)
+    assert await take(connection, "host/b") is None
+    assert await take(connection, "other/b", locked=True) is None, "another host's lock proves nothing"
+    assert await leases.renew(connection, lease, 600)
+
+
+async def test_a_lease_that_is_over_is_taken_and_its_holder_told(connection: asyncpg.Connection) -> None:
+    old = await taken(connection, "host/a", 0)
+    new = await taken(connection, "other/b")
+    assert new.epoch == old.epoch + 1
+    assert new.absent_since is not None
+    assert not await leases.renew(connection, old, 600)
+    await leases.release(connection, old)  # of a lease that is no longer ours: changes nothing
+    assert await leases.renew(connection, new, 600)
+    assert await take(connection, "host/a") is None
+
+
+async def test_the_hosts_own_lock_proves_that_the_holder_is_gone(connection: asyncpg.Connection) -> None:
+    old = await taken(connection, "host/a")
+    new = await taken(connection, "host/b", locked=True)
+    assert (new.epoch, new.absent_since is None) == (old.epoch + 1, False)
+
+
+async def test_a_released_lease_is_free_at_once(connection: asyncpg.Connection) -> None:
+    old = await taken(connection, "host/a")
+    await leases.release(connection, old)
+    assert (await taken(connection, "other/b")).epoch == old.epoch + 1
+
+
+async def test_it_runs_out_by_itself(connection: asyncpg.Connection) -> None:
+    await taken(connection, "host/a", 0.2)
+    assert await take(connection, "other/b") is None
+    await until(lambda: _free(connection))
+    assert await take(connection, "other/b") is not None
+
+
+async def _free(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval("SELECT expires_at <= clock_timestamp() FROM leases"))
+
+
+async def test_of_many_at_once_one_gets_it(database_url: str) -> None:
+    connections = [await database.connect(database_url) for _ in range(6)]
+    epochs: list[int] = []
+    for _ in range(10):
+        answers = await asyncio.gather(
+            *(take(each, f"h{number}/x") for number, each in enumerate(connections))
+        )
+        [lease] = [answer for answer in answers if answer is not None]
+        epochs.append(lease.epoch)
+        await leases.release(connections[0], lease)
+    assert epochs == list(range(1, 11))
+    for each in connections:
+        await each.close()
+
+
+async def test_the_word_of_a_holder_that_was_overtaken_does_not_count(
+    yard: Yard, connection: asyncpg.Connection
+) -> None:
+    """However it was held up: the epoch is looked at when the command is decided."""
+    job = await yard.submit()
+    stale = cmd.PlaceRun(**yard.of(job), node=NODE)
+    overtaken = await leases.take(connection, ENGINE, "host/other", 600, locked=True)
+    assert overtaken is not None
+    with pytest.raises(StaleEpoch):
+        await yard.do(stale)
+    yard.epoch = overtaken.epoch
+    assert await yard.do(cmd.PlaceRun(**yard.of(job), node=NODE))
+    with pytest.raises(StaleEpoch):
+        await yard.do(jobs.prepared(**(yard.of(job) | {"engine": "unknown"})))
+
+
+async def test_a_repeat_of_what_was_done_before_is_answered_under_any_epoch(
+    yard: Yard, connection: asyncpg.Connection
+) -> None:
+    job = await yard.submit()
+    placed = cmd.Submission(id=job, command=cmd.PlaceRun(**yard.of(job), node=NODE), actor="test")
+    first = await yard.ledger._writer.submit(placed)
+    assert await leases.take(connection, ENGINE, "host/other", 600, locked=True)
+    assert (await yard.ledger._writer.submit(placed)).events == first.events

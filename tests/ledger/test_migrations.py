@@ -1,0 +1,82 @@
+"""Migrations: once each, whoever runs them and however many at a time; never backwards, never changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+import sql
+from service.errors import Misconfigured
+from service.ledger import database, migrate
+from sql import Migration, migrations
+from tests.support import databases
+
+VERSIONS = [migration.version for migration in migrations()]
+
+
+@pytest.fixture
+async def empty() -> AsyncIterator[str]:
+    async with databases.a_database() as url:
+        yield url
+
+
+async def test_once_and_then_never_again(empty: str) -> None:
+    assert await migrate.migrate(empty) == VERSIONS
+    assert await migrate.migrate(empty) == []
+
+
+async def test_versions_have_no_gaps_and_a_name() -> None:
+    assert list(range(1, len(VERSIONS) + 1)) == VERSIONS
+    assert all(migration.name and migration.text for migration in migrations())
+
+
+async def test_four_at_once_apply_each_once(empty: str) -> None:
+    applied = await asyncio.gather(*(migrate.migrate(empty) for _ in range(4)))
+    assert sorted(version for each in applied for version in each) == VERSIONS
+
+
+async def test_four_databases_of_one_server_at_once() -> None:
+    """Roles belong to the server: each of them makes the same one."""
+
+    async def one() -> list[int]:
+        async with databases.a_database() as url:
+            return await migrate.migrate(url)
+
+    assert await asyncio.gather(*(one() for _ in range(4))) == [VERSIONS] * 4
+
+
+async def test_a_changed_migration_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *rest = migrations()
+    monkeypatch.setattr(migrate, "migrations", lambda: [first._replace(sha256="0" * 64), *rest])
+    with pytest.raises(Misconfigured, match="migration 1 was changed after it had been applied"):
+        await migrate.migrate(database_url)
+
+
+async def test_a_newer_schema_is_refused(database_url: str) -> None:
+    connection = await database.connect(database_url, admin=True)
+    newer = VERSIONS[-1] + 1
+    await connection.execute("INSERT INTO schema_migrations VALUES ($1, 'of tomorrow', 'x')", newer)
+    await connection.close()
+    with pytest.raises(Misconfigured, match=f"at schema {newer}; this version knows {VERSIONS[-1]}"):
+        await migrate.migrate(database_url)
+
+
+async def test_one_that_fails_leaves_nothing_of_itself(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Migration(VERSIONS[-1] + 1, "broken", "CREATE TABLE half (x int); SELECT 1 / 0;", "x")
+    monkeypatch.setattr(migrate, "migrations", lambda: [*migrations(), broken])
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate.migrate(database_url)
+    connection = await database.connect(database_url, admin=True)
+    assert await connection.fetchval("SELECT to_regclass('half')") is None
+    assert await connection.fetchval("SELECT max(version) FROM schema_migrations") == VERSIONS[-1]
+    await connection.close()
+
+
+def test_a_statement_that_is_not_there_is_named() -> None:
+    with pytest.raises(AttributeError, match=r"sql/queries/ledger\.sql has no statement 'nonsense'"):
+        _ = sql.queries("ledger").nonsense

@@ -1,0 +1,147 @@
+"""Read models are made from the events alone: verified row by row, and made anew while others write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from projections.catalogue import FOLDS
+from service.domain import commands as cmd
+from service.domain.states import State
+from service.errors import Invalid, QuotaExceeded
+from service.ledger import database, rebuild
+from service.ledger.rebuild import Comparison
+from tests.support import jobs
+from tests.support.jobs import PROJECT
+from tests.support.waiting import until
+from tests.support.yard import Yard
+
+
+@pytest.fixture
+async def admin(yard: Yard, database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A row or more in every fold."""
+    await yard.run(await yard.submit())
+    await yard.run(await yard.submit(), upto=State.RUNNING)
+    await yard.do(jobs.kill(job=await yard.submit(kind="gpu")))
+    await yard.do(
+        cmd.CreateToken(project=PROJECT, token_id="t", name="t", role="administrator", sha256="0a" * 32)
+    )
+    connection = await database.connect(database_url, admin=True)
+    yield connection
+    await connection.close()
+
+
+def unsaid(_text: str) -> None:
+    """Nobody reads the progress here."""
+
+
+def wrong(found: list[Comparison]) -> dict[str, list[str]]:
+    return {each.fold: [row.key for row in each.differences] for each in found if each.differences}
+
+
+async def test_the_live_rows_are_what_the_events_make(admin: asyncpg.Connection, yard: Yard) -> None:
+    found = await rebuild.verify(admin, [], unsaid)
+    assert {each.fold: each.rows for each in found} == {
+        **{"status": 3, "quota": 1, "billing": 3},
+        **{"projects": 1, "tokens": 1, "prices": 1},
+    }
+    assert set(FOLDS) == {each.fold for each in found}
+    assert wrong(found) == {}
+    assert {each.position for each in found} == {(await yard.ledger.head()).position}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE folds SET row = row || '{\"tampered\": 1}' WHERE fold = $1 AND key = $2",
+        "DELETE FROM folds WHERE fold = $1 AND key = $2",
+        "INSERT INTO folds SELECT fold, 'zzz', position, row || jsonb_build_object('sha256', 'x') FROM folds"
+        " WHERE fold = $1 AND key = $2",
+    ],
+    ids=["changed", "deleted", "added"],
+)
+async def test_a_row_that_was_tampered_with_is_found_and_repaired(
+    admin: asyncpg.Connection, change: str
+) -> None:
+    for fold in FOLDS:
+        before = await admin.fetch("SELECT * FROM folds WHERE fold = $1 ORDER BY key", fold)
+        key = before[0]["key"]
+        await admin.execute(change, fold, key)
+        named = "zzz" if change.startswith("INSERT") else key
+        assert wrong(await rebuild.verify(admin, [], unsaid)) == {fold: [named]}
+        assert wrong(await rebuild.rebuild(admin, [fold], unsaid)) == {fold: [named]}
+        assert wrong(await rebuild.verify(admin, [], unsaid)) == {}
+        assert await admin.fetch("SELECT * FROM folds WHERE fold = $1 ORDER BY key", fold) == before
+
+
+async def test_rebuilding_from_nothing(admin: asyncpg.Connection, yard: Yard) -> None:
+    before = await admin.fetch("SELECT * FROM folds ORDER BY fold, key")
+    await admin.execute("DELETE FROM folds")
+    assert (await yard.ledger.jobs(PROJECT, limit=9))[1] == 0
+    await rebuild.rebuild(admin, [], unsaid)
+    assert await admin.fetch("SELECT * FROM folds ORDER BY fold, key") == before
+    assert (await yard.ledger.jobs(PROJECT, limit=9))[1] == 3
+
+
+async def test_an_unknown_projection_is_named(admin: asyncpg.Connection) -> None:
+    with pytest.raises(Invalid, match="projection: 'stats' is not allowed; the projections are status"):
+        await rebuild.verify(admin, ["stats"], unsaid)
+
+
+async def test_rebuilding_while_others_write(admin: asyncpg.Connection, yard: Yard) -> None:
+    wanted = 0
+    going = True
+
+    async def write() -> None:
+        nonlocal wanted
+        while going:
+            job = uuid4()
+            await yard.do(jobs.submit(job))
+            await yard.do(jobs.kill(job=job))
+            wanted += 1
+
+    writers = [asyncio.create_task(write()) for _ in range(3)]
+    try:
+        for _ in range(3):
+            reached = wanted
+            assert wrong(await rebuild.rebuild(admin, [], unsaid)) == {}
+            await until(lambda reached=reached: wanted > reached + 3)  # type: ignore[misc]
+    finally:
+        going = False
+        await asyncio.gather(*writers)
+    assert wrong(await rebuild.verify(admin, [], unsaid)) == {}
+    assert (await yard.ledger.jobs(PROJECT, limit=1))[1] == wanted + 3
+
+
+async def test_a_writer_does_not_bring_back_what_was_repaired(admin: asyncpg.Connection, yard: Yard) -> None:
+    """The writer had read the tampered row and remembers it."""
+    await yard.do(cmd.SetQuota(project=PROJECT, cpu=1, gpu=0))  # one CPU is in use by the running job
+    await admin.execute("UPDATE folds SET row = row || '{\"cpuUsed\": -50}' WHERE fold = 'quota'")
+    yard.ledger._writer._forget()  # as after a lost connection, or when another process wrote
+    with pytest.raises(Invalid):
+        await yard.do(cmd.SetQuota(project=PROJECT, cpu=-1, gpu=0))  # refused, but its row is remembered
+    assert wrong(await rebuild.rebuild(admin, [], unsaid)) == {"quota": [PROJECT]}
+    with pytest.raises(QuotaExceeded):
+        await yard.submit()
+    await yard.do(cmd.SetQuota(project=PROJECT, cpu=2, gpu=0))
+    assert wrong(await rebuild.verify(admin, [], unsaid)) == {}
+    assert (await yard.ledger.quota(PROJECT)).cpu_used == 1
+
+
+async def test_after_an_error_the_connection_can_rebuild_again(
+    admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(row: object, event: object) -> object:
+        raise ValueError("a bug in a fold")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(
+            FOLDS, "quota", type(FOLDS["quota"])("quota", FOLDS["quota"].row, FOLDS["quota"].key, broken)
+        )
+        with pytest.raises(ValueError, match="a bug in a fold"):
+            await rebuild.rebuild(admin, [], unsaid)
+    assert wrong(await rebuild.rebuild(admin, [], unsaid)) == {}

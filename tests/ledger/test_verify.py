@@ -1,0 +1,203 @@
+"""Verification names the first event that does not hold; and what it cannot find without checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.domain.events import JobSubmitted
+from service.errors import LedgerCorrupt
+from service.ledger import database, read
+from service.ledger.ledger import Ledger
+from service.ledger.verify import Verified, verify
+from service.vault import MasterKey
+from tests.ledger.tampering import by_force, recompute
+from tests.support import databases
+from tests.support.yard import Yard
+
+LAST = 9
+
+
+@pytest.fixture(scope="module")
+def nine(template_database: str) -> Iterator[str]:
+    """Nine events: prices, a project, a job from beginning to end, another job; and a copy of them."""
+    name = f"{template_database}_nine"
+    asyncio.run(_nine(asyncio.run(databases.make(name, template_database))))
+    yield databases.url_of(name)
+    asyncio.run(databases.drop(name))
+
+
+async def _nine(url: str) -> None:
+    async with Ledger.open(url, MasterKey(b"m" * 32)) as ledger:
+        yard = Yard(ledger)
+        await yard.open()
+        await yard.run(await yard.submit())
+        await yard.submit()
+    connection = await database.connect(url, admin=True)
+    await connection.execute("CREATE TABLE kept_events AS TABLE events")
+    await connection.execute("CREATE TABLE kept_head AS TABLE ledger_head")
+    await connection.close()
+
+
+@pytest.fixture
+async def admin(nine: str) -> AsyncIterator[asyncpg.Connection]:
+    """The nine events, whole; whatever a test does to them is undone."""
+    connection = await database.connect(nine, admin=True)
+    yield connection
+    await by_force(
+        connection,
+        "DELETE FROM events",
+        "INSERT INTO events TABLE kept_events",
+        "DELETE FROM ledger_head",
+        "INSERT INTO ledger_head TABLE kept_head",
+    )
+    await connection.close()
+
+
+async def head_of(connection: asyncpg.Connection) -> Any:
+    return await connection.fetchrow("SELECT position, hash FROM ledger_head")
+
+
+async def first_bad(connection: asyncpg.Connection) -> int:
+    with pytest.raises(LedgerCorrupt) as error:
+        await verify(connection)
+    assert str(error.value.position) in error.value.message
+    return error.value.position
+
+
+async def test_an_untouched_ledger_holds(admin: asyncpg.Connection) -> None:
+    position, head_hash = await head_of(admin)
+    assert await verify(admin) == Verified(LAST, head_hash)
+    assert position == LAST
+
+
+async def test_an_empty_ledger_holds(database_url: str) -> None:
+    connection = await database.connect(database_url, admin=True)
+    assert await verify(connection) == Verified(0, bytes(32))
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "data = replace(data::text, 'busybox', 'busyb0x')::json",
+        "data = (data::text || ' ')::json",
+        "project = 'audio'",
+        "project = NULL",
+        "job = gen_random_uuid()",
+        "job = NULL",
+        "run = 2",
+        "type = 'RunNoted'",
+        "occurred_at = occurred_at - interval '1 microsecond'",
+        "recorded_at = recorded_at + interval '1 day'",
+        "occurred_at = 'infinity'",
+        "occurred_at = '-infinity'",
+        "actor = 'someone else'",
+        "command_id = gen_random_uuid()",
+        "request_id = 'r-1'",
+        "hash = sha256('x')",
+    ],
+)
+async def test_a_changed_column_is_found_where_it_is(admin: asyncpg.Connection, change: str) -> None:
+    await by_force(admin, f"UPDATE events SET {change} WHERE position = 3")
+    assert await first_bad(admin) == 3
+
+
+async def test_every_column_is_covered(admin: asyncpg.Connection) -> None:
+    """A new column must come into the hash, or be named here."""
+    record = await admin.fetchrow("SELECT * FROM events WHERE position = 3")
+    assert record is not None
+    assert set(record.keys()) == {
+        *("position", "project", "job", "run", "type", "data", "occurred_at"),
+        *("recorded_at", "actor", "command_id", "request_id", "hash"),
+    }
+
+
+async def test_a_renumbered_event_is_missing(admin: asyncpg.Connection) -> None:
+    await by_force(admin, "UPDATE events SET position = 100 WHERE position = 4")
+    assert await first_bad(admin) == 4
+
+
+@pytest.mark.parametrize("position", [1, 5, LAST - 1])
+async def test_a_deleted_event_is_missed(admin: asyncpg.Connection, position: int) -> None:
+    await by_force(admin, f"DELETE FROM events WHERE position = {position}")
+    assert await first_bad(admin) == position
+
+
+async def test_two_swapped_are_found_at_the_first(admin: asyncpg.Connection) -> None:
+    await by_force(
+        admin,
+        "UPDATE events SET position = -4 WHERE position = 4",
+        "UPDATE events SET position = 4 WHERE position = 6",
+        "UPDATE events SET position = 6 WHERE position = -4",
+    )
+    assert await first_bad(admin) == 4
+
+
+async def test_an_event_put_in_between_is_found(admin: asyncpg.Connection) -> None:
+    await by_force(
+        admin,
+        "UPDATE events SET position = -position - 1 WHERE position >= 5",
+        "UPDATE events SET position = -position WHERE position < 0",
+        "INSERT INTO events SELECT 5, project, job, run, type, data, occurred_at, recorded_at, actor,"
+        " command_id, request_id, hash FROM events WHERE position = 4",
+    )
+    assert await first_bad(admin) == 5
+
+
+async def test_a_cut_tail_is_missed(admin: asyncpg.Connection) -> None:
+    await by_force(admin, "DELETE FROM events WHERE position >= 8")
+    assert await first_bad(admin) == 8
+
+
+async def test_a_lost_head_is_found(admin: asyncpg.Connection) -> None:
+    await by_force(admin, "UPDATE ledger_head SET hash = sha256('x')")
+    assert await first_bad(admin) == LAST + 1
+
+
+async def test_a_rewritten_rest_is_found_at_the_head(admin: asyncpg.Connection) -> None:
+    """From the change on everything was hashed again: only the head tells, so it is all that can be said."""
+    await by_force(
+        admin, "UPDATE events SET data = replace(data::text, 'busybox', 'busyb0x')::json WHERE position = 3"
+    )
+    await recompute(admin, 3, head=False)
+    assert await first_bad(admin) == LAST + 1
+
+
+async def test_what_only_a_checkpoint_kept_elsewhere_can_show(admin: asyncpg.Connection) -> None:
+    """A whole history made anew, head and all, is a valid ledger; but not the one whose hash was kept."""
+    _, kept = await head_of(admin)
+    await by_force(
+        admin,
+        "DELETE FROM events WHERE position >= 8",
+        "UPDATE ledger_head SET position = 7, hash = (SELECT hash FROM events WHERE position = 7)",
+    )
+    assert (await verify(admin)).hash != kept
+    await by_force(admin, "UPDATE events SET actor = 'someone else' WHERE position = 2")
+    await recompute(admin, 2, head=True)
+    found = await verify(admin)
+    assert (found.events, found.hash == kept) == (7, False)
+
+
+async def test_text_that_is_no_body_is_found_even_under_a_right_hash(admin: asyncpg.Connection) -> None:
+    await by_force(admin, "UPDATE events SET data = '{\"source\": 1}' WHERE position = 3")
+    await recompute(admin, 3, head=True)
+    assert await first_bad(admin) == 3
+
+
+async def test_an_event_of_a_newer_version_is_no_corruption(admin: asyncpg.Connection) -> None:
+    await by_force(
+        admin, "UPDATE events SET type = 'JobTeleported', data = '{\"to\":\"x\"}' WHERE position = 9"
+    )
+    await recompute(admin, 9, head=True)
+    assert (await verify(admin)).events == LAST
+
+
+async def test_the_events_are_what_the_tests_say(admin: asyncpg.Connection) -> None:
+    third = (await read.page(admin, 2, limit=1))[0]
+    assert isinstance(third.body, JobSubmitted)
+    assert third.body.spec.image == "busybox:latest"
