@@ -57,8 +57,9 @@ class Screen:
     def moving(self, syncs: list[Any]) -> None:
         """How far the job's data is, while it moves: bars, on a terminal."""
         moving = [each for each in syncs if each["status"]["state"] not in _ENDED_SYNCS]
-        if self.notes.is_terminal and moving:
-            self._draw(moving)
+        volumes = [each for sync in moving for each in sync["status"]["progress"] if each["total"]]
+        if volumes and self.notes.is_terminal:
+            self._draw(volumes)
         if not moving:
             self.close()
 
@@ -77,20 +78,18 @@ class Screen:
             self._progress.stop()
         self._progress, self._bars = None, {}
 
-    def _draw(self, moving: list[Any]) -> None:
+    def _draw(self, volumes: list[Any]) -> None:
         if self._progress is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+            columns = (TextColumn("              {task.description}"), BarColumn())
             self._progress = Progress(*columns, console=self.notes, transient=True)
             self._progress.start()
-        for progress in (each for sync in moving for each in sync["status"].get("progress", [])):
-            name = f"{progress['direction']} {progress['id']}"
-            if name not in self._bars:
-                self._bars[name] = self._progress.add_task(progress["direction"], total=None, count="")
+        for volume in volumes:
+            # Objects count, as the sizes of those to come are not told.
+            done, total = volume["processed"], volume["total"]
+            if volume["id"] not in self._bars:
+                self._bars[volume["id"]] = self._progress.add_task(moved(volume), total=total)
             self._progress.update(
-                self._bars[name],
-                total=progress.get("total") or None,
-                completed=progress.get("processed", 0),
-                count=moved(progress),
+                self._bars[volume["id"]], total=total, completed=done, description=moved(volume)
             )
 
 

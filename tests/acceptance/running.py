@@ -1,0 +1,114 @@
+"""A real service, started as users start it, and the real command line against it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.local import throwaway
+from tests.support.waiting import until
+
+PROGRAM = (sys.executable, "-m", "service")
+START_DEADLINE_S = 120.0
+ANSWER_DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service: its state directory and what its `up.json` says."""
+
+    state: Path
+    up: dict[str, Any]
+
+    async def cli(self, *words: str, **environ: str) -> Said:
+        return await cli(*words, state=self.state, **environ)
+
+    async def start(self, *words: str) -> Process:
+        """A command that goes on."""
+        return await asyncio.create_subprocess_exec(
+            *PROGRAM, *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment(self.state)
+        )
+
+
+def environment(state: Path, **changed: str) -> dict[str, str]:
+    """Ours, without what would lead to another service."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBYARD_")}
+    kept.pop("DATABASE_URL", None)
+    return kept | {"JOBYARD_STATE_DIR": str(state)} | changed
+
+
+async def cli(*words: str, state: Path, **environ: str) -> Said:
+    """Runs one command to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *PROGRAM, *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment(state, **environ)
+    )
+    try:
+        async with asyncio.timeout(ANSWER_DEADLINE_S):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    said = Said(process.returncode or 0, out.decode(), err.decode())
+    assert "Traceback" not in said.err, said.err
+    return said
+
+
+@contextmanager
+def service(state: Path) -> Iterator[Service]:
+    """`python -m service up` in `state`, until the context ends."""
+    with (state / "up.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*PROGRAM, "up", "--state", str(state), "--port", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment(state),
+            start_new_session=True,
+        )
+    file = state / "up.json"
+    try:
+        asyncio.run(
+            until(lambda: file.exists() or process.poll() is not None, START_DEADLINE_S, what="up.json")
+        )
+        assert process.poll() is None, (state / "up.log").read_text()[-3000:]
+        yield Service(state, json.loads(file.read_text()))
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, (state / "up.log").read_text()[-3000:]
+
+
+def new_state() -> Path:
+    """A state directory whose path is short, and where Postgres can go as another user than root."""
+    state = Path(tempfile.mkdtemp(prefix="jobyard-tests-"))
+    state.chmod(0o755)
+    return state
+
+
+def remove(state: Path) -> None:
+    throwaway.remove(state)
