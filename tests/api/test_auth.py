@@ -57,17 +57,18 @@ async def test_each_role_reaches_its_routes_and_no_others(yard: Yard, who: str |
     assert await yard.head() == before
 
 
-@pytest.mark.parametrize(
-    "header",
-    [None, "", "Bearer", "Bearer ", "Basic eDp5", "Bearer wrong", "Bearer a b", "Bearer " + "x" * 600,
-     "Bearer \xff", "Token {value}", "{value}"],
-)  # fmt: skip
-async def test_only_a_bearer_token_lets_in(yard: Yard, header: str | None) -> None:
-    value = yard.tokens[ADMIN]
-    headers = {} if header is None else {"Authorization": header.format(value=value)}
-    answer = await yard.call("GET", "/v1/me", token=None, headers=headers)
-    assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
-    assert value not in answer.raw.decode()
+BAD_HEADERS: list[str | None] = [
+     None, "", "Bearer", "Bearer ", "Basic eDp5", "Bearer wrong", "Bearer a b", "Bearer " + "x" * 600,
+     "Bearer \xff", "Token {value}", "{value}"]  # fmt: skip
+
+
+async def test_only_a_bearer_token_lets_in(yard: Yard) -> None:
+    for header in BAD_HEADERS:
+        value = yard.tokens[ADMIN]
+        headers = {} if header is None else {"Authorization": header.format(value=value)}
+        answer = await yard.call("GET", "/v1/me", token=None, headers=headers)
+        assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
+        assert value not in answer.raw.decode()
 
 
 async def test_a_token_in_the_query_is_no_token(yard: Yard) -> None:

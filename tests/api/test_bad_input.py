@@ -145,12 +145,13 @@ async def test_values_of_variables_are_never_shown(yard: Yard, still: None) -> N
         assert secret not in answer.raw.decode()
 
 
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/octet-stream"]
-)
-async def test_the_content_type_does_not_matter(yard: Yard, kind: str) -> None:
-    data = json.dumps(SPEC).encode()
-    assert (await yard.call("POST", "/v1/job", data=data, headers={"Content-Type": kind})).status == 200
+CONTENT_TYPES = ("text/plain", "application/x-www-form-urlencoded", "application/octet-stream")
+
+
+async def test_the_content_type_does_not_matter(yard: Yard) -> None:
+    for kind in CONTENT_TYPES:
+        data = json.dumps(SPEC).encode()
+        assert (await yard.call("POST", "/v1/job", data=data, headers={"Content-Type": kind})).status == 200
 
 
 async def test_large_bodies_are_refused(yard: Yard, still: None) -> None:
@@ -166,17 +167,18 @@ async def test_large_bodies_are_refused(yard: Yard, still: None) -> None:
         assert str(MOST_BODY_BYTES) in answer.json["message"]
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x-unknown"])
-async def test_compressed_bodies_are_refused(yard: Yard, still: None, encoding: str) -> None:
-    bomb = gzip.compress(json.dumps(SPEC | {"name": "x" * 10_000_000}).encode())
-    answer = await yard.call("POST", "/v1/job", data=bomb, headers={"Content-Encoding": encoding})
-    assert answer.status == 415
-    assert encoding in answer.json["message"]
+ENCODINGS: list[str] = ["gzip", "deflate", "br", "x-unknown"]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
+async def test_compressed_bodies_are_refused(yard: Yard, still: None) -> None:
+    for encoding in ENCODINGS:
+        bomb = gzip.compress(json.dumps(SPEC | {"name": "x" * 10_000_000}).encode())
+        answer = await yard.call("POST", "/v1/job", data=bomb, headers={"Content-Encoding": encoding})
+        assert answer.status == 415
+        assert encoding in answer.json["message"]
+
+
+BAD_QUERIES: list[tuple[str, str]] = [
         ("page=0", "page"), ("page=-1", "page"), ("page=x", "page"), ("page=1.5", "page"), ("page=", "page"),
         ("page=99999999999999999999", "page"), ("size=0", "size"), ("size=501", "size"),
         ("order=up", "order"),
@@ -184,50 +186,57 @@ async def test_compressed_bodies_are_refused(yard: Yard, still: None, encoding: 
         ("statusState=DONE&statusState=NOPE", "statusState"), ("labelSelector=a", "labelSelector"),
         ("labelSelector=a!=b", "labelSelector"), ("labelSelector=a%20in%20(b)", "labelSelector"),
         ("name=%00", "name"),
-    ],
-)  # fmt: skip
-async def test_bad_queries_are_named(yard: Yard, query: str, field: str) -> None:
-    answer = await yard.call("GET", f"/v1/job?{query}")
-    _refused(answer, 400, field, "not allowed")
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
+async def test_bad_queries_are_named(yard: Yard) -> None:
+    for query, field in BAD_QUERIES:
+        answer = await yard.call("GET", f"/v1/job?{query}")
+        _refused(answer, 400, field, "not allowed")
+
+
+BAD_LOG_QUERIES: list[tuple[str, str]] = [
         ("tail=-1", "tail"), ("tail=x", "tail"), ("follow=maybe", "follow"), ("since=yesterday", "since"),
         ("since=2026-01-01T00:00:00", "since"), ("page=0", "page"), ("follow&page=1", "page"),
         ("run=2", "run"), ("run=0", "run"), ("size=0", "size"),
-    ],
-)  # fmt: skip
-async def test_bad_queries_of_a_log_are_named(yard: Yard, query: str, field: str) -> None:
-    job = await yard.submit()
-    _refused(await yard.call("GET", f"/v1/job/{job['id']}/log?{query}"), 400, field, "not allowed")
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "job",
-    ["x", "123", "{11111111-1111-4111-8111-111111111111}", "urn:uuid:11111111-1111-4111-8111-111111111111",
+async def test_bad_queries_of_a_log_are_named(yard: Yard) -> None:
+    for query, field in BAD_LOG_QUERIES:
+        job = await yard.submit()
+        _refused(await yard.call("GET", f"/v1/job/{job['id']}/log?{query}"), 400, field, "not allowed")
+
+
+NO_IDS: list[str] = [
+     "x", "123", "{11111111-1111-4111-8111-111111111111}", "urn:uuid:11111111-1111-4111-8111-111111111111",
      "11111111111141118111111111111111", "%00", "%ff", "..%2f..", "é", "a" * 500,
-     "11111111-1111-4111-8111-111111111111"],
-)  # fmt: skip
-async def test_an_id_that_names_nothing_is_not_there(yard: Yard, still: None, job: str) -> None:
-    from yarl import URL
-
-    for method, rest in (("GET", ""), ("DELETE", ""), ("PUT", "/kill"), ("PUT", "/start"), ("GET", "/log")):
-        headers = {"Authorization": f"Bearer {yard.tokens[ADMIN]}"}
-        url = URL(f"{yard.url}/v1/job/{job}{rest}", encoded=job != "é")
-        async with yard.http.request(method, url, headers=headers) as answer:
-            assert answer.status == 404
-            assert (await answer.json())["code"] == "not-found"
-    for path in (f"/v1/token/{job}", f"/v1/project/{job}", f"/v1/datastore/{job}"):
-        url = URL(f"{yard.url}{path}", encoded=job != "é")
-        async with yard.http.get(url, headers=headers) as answer:
-            assert answer.status == 404
+     "11111111-1111-4111-8111-111111111111"]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "field"),
-    [
+async def test_an_id_that_names_nothing_is_not_there(yard: Yard, still: None) -> None:
+    for job in NO_IDS:
+        from yarl import URL
+
+        for method, rest in (
+            ("GET", ""),
+            ("DELETE", ""),
+            ("PUT", "/kill"),
+            ("PUT", "/start"),
+            ("GET", "/log"),
+        ):
+            headers = {"Authorization": f"Bearer {yard.tokens[ADMIN]}"}
+            url = URL(f"{yard.url}/v1/job/{job}{rest}", encoded=job != "é")
+            async with yard.http.request(method, url, headers=headers) as answer:
+                assert answer.status == 404
+                assert (await answer.json())["code"] == "not-found"
+        for path in (f"/v1/token/{job}", f"/v1/project/{job}", f"/v1/datastore/{job}"):
+            url = URL(f"{yard.url}{path}", encoded=job != "é")
+            async with yard.http.get(url, headers=headers) as answer:
+                assert answer.status == 404
+
+
+BAD_ADMINISTRATION: list[tuple[str, str, Any, str]] = [
         ("POST", "/v1/token", {"name": "x"}, "role"),
         ("POST", "/v1/token", {"name": "x", "role": "root"}, "role"),
         ("POST", "/v1/token", {"name": "", "role": ADMIN}, "name"),
@@ -242,18 +251,21 @@ async def test_an_id_that_names_nothing_is_not_there(yard: Yard, still: None, jo
         ("PUT", "/v1/project/other/quota", {"cpu": 10**9}, "cpu"),
         ("PUT", "/v1/project/other/quota", {"gpu": 10**40}, "gpu"),
         ("PUT", "/v1/project/other/quota", {}, "cpu"),
-    ],
-)
-async def test_bad_administration_is_named(
-    yard: Yard, still: None, method: str, path: str, body: Any, field: str
-) -> None:
-    answer = await yard.call(method, path, body, token=ADMIN)
-    _refused(answer, 400, field, "")
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("query", ["job=x", "policy=2020-01", "from=now", "to=2026-01-01"])
-async def test_bad_queries_of_a_bill_are_named(yard: Yard, query: str) -> None:
-    _refused(await yard.call("GET", f"/v1/billing?{query}"), 400, query.partition("=")[0], "not allowed")
+async def test_bad_administration_is_named(yard: Yard, still: None) -> None:
+    for method, path, body, field in BAD_ADMINISTRATION:
+        answer = await yard.call(method, path, body, token=ADMIN)
+        _refused(answer, 400, field, "")
+
+
+BAD_BILL_QUERIES: list[str] = ["job=x", "policy=2020-01", "from=now", "to=2026-01-01"]  # fmt: skip
+
+
+async def test_bad_queries_of_a_bill_are_named(yard: Yard) -> None:
+    for query in BAD_BILL_QUERIES:
+        _refused(await yard.call("GET", f"/v1/billing?{query}"), 400, query.partition("=")[0], "not allowed")
 
 
 async def test_a_transfer_that_breaks_off_records_nothing(yard: Yard, still: None) -> None:

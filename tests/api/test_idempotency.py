@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.api.yard import ADMIN, SPEC, Yard, gathered, opened
 
 KEY = {"Idempotency-Key": "order 66"}
@@ -84,9 +82,12 @@ async def test_a_repeat_of_a_project_makes_nothing_more(yard: Yard) -> None:
     assert "value" not in again.json["token"]["status"]
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "é"])
-async def test_a_bad_key_is_refused(yard: Yard, key: str) -> None:
-    before = await yard.head()
-    answer = await yard.call("POST", "/v1/job", SPEC, headers={"Idempotency-Key": key})
-    assert (answer.status, answer.json["field"]) == (400, "Idempotency-Key")
-    assert await yard.head() == before
+BAD_KEYS: list[str] = ["", "x" * 256, "a\tb", "é"]  # fmt: skip
+
+
+async def test_a_bad_key_is_refused(yard: Yard) -> None:
+    for key in BAD_KEYS:
+        before = await yard.head()
+        answer = await yard.call("POST", "/v1/job", SPEC, headers={"Idempotency-Key": key})
+        assert (answer.status, answer.json["field"]) == (400, "Idempotency-Key")
+        assert await yard.head() == before

@@ -7,8 +7,6 @@ from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from tests.api.yard import OPERATOR, READER, SPEC, Supervision, Yard
 
 
@@ -181,16 +179,19 @@ async def test_the_command_line_of_a_job_makes_the_same_job(yard: Yard) -> None:
     assert (refused.status, refused.json["field"]) == (400, "grpcPort")
 
 
-@pytest.mark.parametrize("path", ["", "/log", "/kill", "/start", "/datasync"])
-async def test_jobs_of_another_project_are_not_there(yard: Yard, path: str) -> None:
-    job = await yard.submit()
-    method = {"": "GET", "/log": "GET", "/datasync": "POST"}.get(path, "PUT")
-    body = {"direction": "push"} if method == "POST" else None
-    theirs = await yard.call(method, f"/v1/job/{job['id']}{path}", body, token="other")
-    nobodys = await yard.call(method, f"/v1/job/{uuid4()}{path}", body, token="other")
-    assert (theirs.status, nobodys.status) == (404, 404)
-    assert theirs.json["code"] == nobodys.json["code"] == "not-found"
-    assert (await yard.call("GET", "/v1/job", token="other")).json["items"] == []
+PATHS: list[str] = ["", "/log", "/kill", "/start", "/datasync"]  # fmt: skip
+
+
+async def test_jobs_of_another_project_are_not_there(yard: Yard) -> None:
+    for path in PATHS:
+        job = await yard.submit()
+        method = {"": "GET", "/log": "GET", "/datasync": "POST"}.get(path, "PUT")
+        body = {"direction": "push"} if method == "POST" else None
+        theirs = await yard.call(method, f"/v1/job/{job['id']}{path}", body, token="other")
+        nobodys = await yard.call(method, f"/v1/job/{uuid4()}{path}", body, token="other")
+        assert (theirs.status, nobodys.status) == (404, 404)
+        assert theirs.json["code"] == nobodys.json["code"] == "not-found"
+        assert (await yard.call("GET", "/v1/job", token="other")).json["items"] == []
 
 
 async def test_a_jobs_id_is_random_without_a_key(yard: Yard) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -39,24 +38,17 @@ MOST_BODY_BYTES = 64 * 1024
 SPEC: dict[str, Any] = {"image": "busybox", "resources": {"cpu": 1}}
 
 
-def database_url(server: str, name: str) -> str:
-    """The URL of another database on the same server."""
-    parts = urlsplit(server)
-    # urlunsplit would drop the empty host of a socket's URL.
-    return urlunsplit(parts._replace(netloc=parts.netloc or "postgres@", path=f"/{name}"))
-
-
-@asynccontextmanager
-async def copy_of(server: str, template: str) -> AsyncIterator[str]:
-    """A database of its own, as the template is; its URL."""
-    name = f"api_{uuid4().hex[:16]}"
-    admin = await asyncpg.connect(server)
+async def emptied(database: str) -> None:
+    """Make a test's ledger new: much faster than a new database. Only a superuser gets past the triggers."""
+    connection = await asyncpg.connect(database, server_settings={"search_path": "jobyard"})
     try:
-        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        yield database_url(server, name)
+        async with connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            for table in ("events", "commands", "folds", "leases", "project_keys", "ledger_head"):
+                await connection.execute(f"DELETE FROM {table}")
+            await connection.execute("INSERT INTO ledger_head DEFAULT VALUES")
     finally:
-        await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        await admin.close()
+        await connection.close()
 
 
 @dataclass
