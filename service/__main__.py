@@ -43,7 +43,8 @@ def _run_app() -> None:
     from service.cli.main import app
 
     # The machine commands bring the whole service along: over a second of imports that others can do without.
-    through_the_api = {each.name for each in (*app.registered_groups, *app.registered_commands)}
+    through_the_api = {group.name for group in app.registered_groups}
+    through_the_api |= {command.name for command in app.registered_commands}
     if not set(sys.argv[1:2]) & through_the_api:
         from service.local.commands import register
 
