@@ -64,13 +64,13 @@ class RunDriver:
             except Unavailable as error:
                 troubles += 1
                 _log.warning("run waits", job=str(job.id), run=job.run, state=job.state, error=error.message)
-                await self._pause(troubles)
+                await self._pause(job, troubles)
             except Exception as error:  # noqa: BLE001 (a run must never be left without anybody)
                 troubles += 1
                 _log.exception("run step failed", job=str(job.id), run=job.run, state=job.state)
                 if troubles >= UNEXPLAINED:
                     await self._give_up(job, _unexplained(error))
-                await self._pause(troubles)
+                await self._pause(job, troubles)
 
         await self._leave_tidy()
 
@@ -103,8 +103,15 @@ class RunDriver:
             _log.warning("giving up was refused", job=str(job.id), run=job.run, error=error.message)
             await self._yard.watch.refresh(job.id)
 
-    async def _pause(self, troubles: int) -> None:
-        await asyncio.sleep(min(LONGEST_PAUSE_S, self._yard.settings.retry_s * 2 ** (troubles - 1)))
+    async def _pause(self, job: Job, troubles: int) -> None:
+        """Wait longer after each trouble in a row, but not when the job has moved on meanwhile."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + min(LONGEST_PAUSE_S, self._yard.settings.retry_s * 2 ** (troubles - 1))
+        while (left_s := ends - loop.time()) > 0:
+            self._signal.clear()
+            if self._changed(job):
+                return
+            await self._wait(left_s)
 
     # -- one step for each state ----------------------------------------------------------------------
 

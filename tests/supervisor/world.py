@@ -46,6 +46,7 @@ from service.supervisor.supervisor import Supervisor
 from service.vault import MasterKey
 from tests.images import BUSYBOX, remove_network
 from tests.supervisor.lab import Behaviour
+from tests.supervisor.stoppable import Stoppable, Stopped
 from tests.support import databases
 
 PROJECT = "default"
@@ -126,8 +127,11 @@ class GatedEngine(FakeEngine):
 
     async def create(self, spec: ContainerSpec) -> str:
         await self.gates.passing("create", "before")
-        made = await super().create(spec)
-        self.specs.append(spec)
+        held = len(self._containers)
+        try:
+            made = await super().create(spec)
+        finally:  # also when it was made but the answer was lost
+            self.specs += [spec] * (len(self._containers) - held)
         await self.gates.passing("create", "after")
         return made
 
@@ -174,12 +178,15 @@ class World:
 
     @asynccontextmanager
     async def supervised(
-        self, *, ready: bool = True, engine: Engine | None = None, **changes: Any
+        self, *, ready: bool = True, stopped: Stopped | None = None, **changes: Any
     ) -> AsyncIterator[Supervisor]:
-        """A supervisor while the context lasts; `ready` waits until it has the engine."""
+        """A supervisor while the context lasts; `ready` waits until it has the engine. `stopped` can stop
+        it as SIGSTOP stops a process."""
         settings = replace(self.settings, **changes)
-        keeper = LogKeeper(engine or self.engine, settings.logs_dir, busy_s=0.02, idle_s=0.1)
-        supervisor = Supervisor(self.ledger, engine or self.engine, keeper, settings)
+        ledger: Any = Stoppable(self.ledger, stopped) if stopped else self.ledger
+        engine: Any = Stoppable(self.engine, stopped) if stopped else self.engine
+        keeper = LogKeeper(engine, settings.logs_dir, busy_s=0.02, idle_s=0.1)
+        supervisor = Supervisor(ledger, engine, keeper, settings)
         task = asyncio.create_task(supervisor.run())
         try:
             if ready:
@@ -303,11 +310,9 @@ class World:
         raise AssertionError(f"{text!r} was never printed")
 
 
-@asynccontextmanager
-async def world(
-    template: str, state_dir: Path, engine: Engine, store: StoreAccess | None = None, **changes: Any
-) -> AsyncIterator[World]:
-    settings = Settings(
+def settings_of(state_dir: Path) -> Settings:
+    """A node of 8 CPUs, and everything quicker than in earnest."""
+    return Settings(
         state_dir=state_dir,
         catalogue=CATALOGUE,
         default_quota_cpu=64,
@@ -321,7 +326,13 @@ async def world(
         store_attempts=2,
         pull_attempts=2,
     )
-    settings = replace(settings, **changes)
+
+
+@asynccontextmanager
+async def world(
+    template: str, state_dir: Path, engine: Engine, store: StoreAccess | None = None, **changes: Any
+) -> AsyncIterator[World]:
+    settings = replace(settings_of(state_dir), **changes)
     state_dir.mkdir()
     async with database(template) as url, Ledger.open(url, MASTER) as ledger:
         s3 = None

@@ -1,0 +1,270 @@
+"""A supervisor ends at any moment and another begins: the same container, the same end, the same bill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from projections import billing
+from service.domain.events import Event, RunAdopted
+from service.domain.states import State
+from service.supervisor.data import Source, Store, StoreAccess
+from service.supervisor.fake_engine import Script, When
+from service.supervisor.names import RunId, container_name
+from tests.data.sync import fill, held
+from tests.supervisor.door import Door
+from tests.supervisor.lab import DONE, RUNS_ON, Behaviour, shell
+from tests.supervisor.supervise import supervising
+from tests.supervisor.world import World, volume
+from tests.support.waiting import until
+
+ENDS_WELL_ON_TERM = Behaviour(
+    shell("trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"),
+    Script(sigterm_code=0, output=((1, b"ready\n"),)),
+)
+AWAY = timedelta(minutes=10)
+
+
+def bill(events: list[Event], *, away: timedelta | None = None) -> billing.Run:
+    """The bill of run 1 from its recorded events: with nobody away (None), or with everybody away for so
+    much longer, which moves all that was seen after somebody came back."""
+    run: billing.Run | None = None
+    back = next(event.occurred_at for event in events if isinstance(event.body, RunAdopted))
+    for event in events:
+        adopted = isinstance(event.body, RunAdopted)
+        if event.run != 1 or billing.key(event) is None or (adopted and away is None):
+            continue
+        late = event.occurred_at >= back and away is not None
+        moved = msgspec.structs.replace(event, occurred_at=event.occurred_at + (away or AWAY) * late)
+        run = billing.evolve(run, moved)
+    assert run is not None
+    return run
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When the first supervisor ends: at `gate` (a call of the engine), at the store's door, or in a state.
+    `order` is what happens before; `pays` tells whether the absence is time in which the container ran."""
+
+    gate: tuple[str, str] | None = None
+    door: bool = False
+    state: State | None = None
+    order: str = ""
+    ends: State = State.DONE
+    pays: bool = False
+
+
+MOMENTS = {
+    "INITIALIZING": Moment(door=True),
+    "PENDING, image pull": Moment(gate=("pull", "before")),
+    "PENDING, before create": Moment(gate=("create", "before")),
+    "PENDING, after create": Moment(gate=("create", "after")),
+    "PENDING, before start": Moment(gate=("start", "before")),
+    "PENDING, after start": Moment(gate=("start", "after"), pays=True),
+    "RUNNING": Moment(state=State.RUNNING, pays=True),
+    "INTERRUPTING": Moment(gate=("stop", "before"), order="kill", ends=State.INTERRUPTED),
+    "INTERRUPTING, after stop": Moment(gate=("stop", "after"), order="kill", ends=State.INTERRUPTED),
+    "TIMEOUT": Moment(gate=("stop", "before"), order="timeout", ends=State.INTERRUPTED),
+    "FINALIZING, push": Moment(door=True, order="exit"),
+    "FINALIZING, before remove": Moment(gate=("remove", "before"), order="exit"),
+    "FINALIZING, after remove": Moment(gate=("remove", "after"), order="exit"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
+async def test_the_next_supervisor_goes_on_where_the_first_was(
+    stored_on_fake: World, door: Door, access: StoreAccess, moment: Moment
+) -> None:
+    world, fake = stored_on_fake, stored_on_fake.fake
+    source = Source(f"test-{uuid4().hex[:16]}")
+    async with Store.open(access) as store:
+        await store.ensure_container(source.container)
+        await fill(store, source, {"old": b"1"})
+        fake.add_image("image:1", pulled=moment.gate != ("pull", "before"))
+        gate = fake.gates.hold(*moment.gate) if moment.gate else None
+        if moment.door and not moment.order:
+            door.hold()
+        timeout = 1 if moment.order == "timeout" else 60
+        asked: dict[str, Any] = {
+            "image": "image:1",
+            "timeout": timeout,
+            "volumes": [volume("/v", "RW", source.container)],
+        }
+        async with world.supervised() as first:
+            job = await world.submit(RUNS_ON, **asked)
+            if moment.state or moment.order:
+                await world.reach(job, State.RUNNING)
+                (world.volume(job) / "new").write_bytes(b"2")
+            if moment.door and moment.order:
+                door.hold()
+            door.knocked.clear()
+            await _order(world, job, moment.order)
+            if gate is not None:
+                await gate.reached.wait()
+            elif moment.door:
+                await door.knocked.wait()
+            assert first.ready.is_set()
+            before = await world.ledger.job(job)
+        if gate is not None:
+            gate.open.set()
+        door.open()
+        async with world.supervised():
+            if moment.order == "":
+                await world.reach(job, State.RUNNING)
+                (world.volume(job) / "new").write_bytes(b"2")
+                await fake.exit(container_name(RunId(job, 1)))
+            ended = await world.end(job)
+            assert await world.log(job) == "ready\n"
+        assert ended.state is moment.ends
+        assert await held(store, source) == {"old": b"1", "new": b"2"}
+    assert world.created(job) == [container_name(RunId(job, 1))]
+    assert await world.containers() == []
+    events = await world.events(job)
+    adopted = [event for event in events if event.type == "RunAdopted"]
+    assert [(event.body.epoch, event.run) for event in adopted] == [(2, 1)]
+    assert adopted[0].position > before.position
+    if not moment.pays:
+        undisturbed, disturbed = bill(events), bill(events, away=AWAY)
+        assert disturbed.absences[0].end - disturbed.absences[0].start >= AWAY
+        assert (disturbed.minutes, disturbed.amount) == (undisturbed.minutes, undisturbed.amount)
+        assert undisturbed.minutes == 1
+
+
+async def _order(world: World, job: UUID, what: str) -> None:
+    if what == "kill":
+        await world.kill(job)
+    elif what == "exit":
+        await world.fake.exit(container_name(RunId(job, 1)))
+
+
+async def test_a_container_that_ended_while_nobody_watched(anywhere: World) -> None:
+    """When it ended counts, not when it was noticed."""
+    async with anywhere.supervised():
+        job = await anywhere.submit(ENDS_WELL_ON_TERM)
+        await anywhere.reach(job, State.RUNNING)
+        await anywhere.printed(job)
+    left = await anywhere.container(job)
+    await anywhere.engine.stop(left.id, 5)
+    stopped = await anywhere.container(job)
+    code = stopped.exit_code
+    async with anywhere.supervised():
+        ended = await anywhere.end(job)
+    assert (ended.exit_code, ended.container_id) == (code, left.id)
+    events = await anywhere.events(job)
+    adopted = next(event for event in events if event.type == "RunAdopted")
+    exited = next(event for event in events if event.type == "RunExited")
+    assert exited.position > adopted.position
+    assert exited.occurred_at == stopped.finished_at
+    assert exited.occurred_at < adopted.occurred_at
+    assert bill(events, away=AWAY).minutes == bill(events).minutes == 1
+
+
+async def test_a_timeout_that_passed_while_nobody_watched(on_fake: World) -> None:
+    """The run is stopped at once, and its timeout is dated at when it was due."""
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON, timeout=1)
+        running = await on_fake.reach(job, State.RUNNING)
+    due_at = running.timeout_at
+    assert due_at is not None
+
+    async def due() -> bool:
+        return await on_fake.ledger.now() > due_at
+
+    await until(due)
+    async with on_fake.supervised():
+        ended = await on_fake.end(job)
+    reached = next(event for event in await on_fake.events(job) if event.type == "TimeoutReached")
+    assert (ended.state, ended.info.code) == (State.INTERRUPTED, "timeout")
+    assert reached.occurred_at == due_at
+
+
+async def test_a_container_that_vanished_while_nobody_watched(on_fake: World) -> None:
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+    await on_fake.engine.remove((await on_fake.container(job)).id, force=True)
+    async with on_fake.supervised():
+        ended = await on_fake.end(job)
+    assert (ended.state, ended.info.code) == (State.ERROR, "container-lost")
+    assert (await on_fake.bill(job)).amount == Decimal(0)
+
+
+async def test_orders_that_came_while_nobody_was_there(on_fake: World) -> None:
+    async with on_fake.supervised():
+        stopped, deleted = await on_fake.submit(RUNS_ON), await on_fake.submit(RUNS_ON)
+        for job in (stopped, deleted):
+            await on_fake.reach(job, State.RUNNING)
+    await on_fake.kill(stopped)
+    await on_fake.delete(deleted, force=True)
+    late = await on_fake.submit(DONE)
+    async with on_fake.supervised():
+        assert (await on_fake.end(stopped)).state is State.INTERRUPTED
+        await on_fake.when(deleted, lambda known, _: known.deleted, "deleted")
+        assert (await on_fake.end(late)).state is State.DONE
+        assert await on_fake.containers() == []
+
+
+async def test_a_supervisor_that_is_killed(on_docker: World) -> None:
+    """`kill -9`: nobody said goodbye, the lease is still held, and the next one need not wait for its end."""
+    world = on_docker
+    async with supervising(world, lease_ttl_s=600) as first:
+        job = await world.submit(ENDS_WELL_ON_TERM)
+        await world.reach(job, State.RUNNING)
+        await world.printed(job)
+        before = await world.container(job)
+        await first.kill()
+    async with world.supervised():
+        assert (await world.container(job)).id == before.id
+        assert (await world.container(job)).started_at == before.started_at
+        await world.kill(job)
+        ended = await world.end(job)
+        assert await world.log(job) == "ready\n"
+    assert (ended.state, ended.exit_code, ended.container_id) == (State.INTERRUPTED, 0, before.id)
+    started = [event for event in await world.events() if event.type == "SupervisorStarted"]
+    assert [event.body.epoch for event in started] == [1, 2]
+    assert [event.type for event in await world.events(job)].count("RunAdopted") == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_the_engine_fails_in_every_call_once(on_fake: World, when: When) -> None:
+    """Before it did anything, or after it did all of it: the outcome of a call may be unknown."""
+    for call in ("info", "list", "find", "image", "ensure_network", "create", "start", "stop", "remove"):
+        on_fake.fake.fail_next(call, when)
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        await on_fake.kill(job)
+        ended = await on_fake.end(job)
+    assert ended.state is State.INTERRUPTED
+    assert on_fake.created(job) == [container_name(RunId(job, 1))]
+
+
+async def test_an_order_need_not_wait_for_the_next_try(on_fake: World) -> None:
+    """The longer the engine is away, the rarer it is asked; who interrupts the job is heard at once."""
+    for _ in range(3):
+        on_fake.fake.fail_next("ensure_network")
+    async with on_fake.supervised(retry_s=20.0):
+        job = await on_fake.submit(RUNS_ON)
+        await until(lambda: "ensure_network" in dict(on_fake.fake.calls), what="the first try")
+        await on_fake.kill(job)
+        assert (await on_fake.end(job)).state is State.INTERRUPTED
+
+
+@pytest.mark.parametrize("how", ["drop", "repeat", "end"])
+async def test_events_of_the_engine_are_only_hints(on_fake: World, how: str) -> None:
+    fake = on_fake.fake
+    fake.drop_events, fake.repeat_events = how == "drop", how == "repeat"
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        if how == "end":
+            fake.end_events()
+        await fake.exit(container_name(RunId(job, 1)))
+        ended = await on_fake.end(job)
+    assert ended.state is State.DONE
