@@ -48,8 +48,11 @@ class RunDriver:
             State.FINALIZING: self._finalize,
         }
 
-    async def drive(self) -> None:
-        """Raises `StaleEpoch` when the engine is no longer ours; everything else it settles itself."""
+    async def drive(self) -> bool:
+        """True when something was left behind that a sweep should put away soon.
+
+        Raises `StaleEpoch` when the engine is no longer ours; everything else it settles itself.
+        """
         troubles = 0
         while (job := self._job()) is not None:
             try:
@@ -72,19 +75,19 @@ class RunDriver:
                     await self._give_up(job, _unexplained(error))
                 await self._pause(job, troubles)
 
-        await self._leave_tidy()
+        return await self._leave()
 
-    async def _leave_tidy(self) -> None:
+    async def _leave(self) -> bool:
         """A run that ended with ERROR may have left a container, which the sweep puts away with its log."""
         try:
             job = await self._yard.ledger.find_job(self._run.job)
             if job is None or job.state is not State.ERROR or job.run != self._run.run:
-                return
+                return False
             if await container.find(self._yard, self._run) is None:
                 self._yard.keeper.seal(self._run.job, self._run.run)
         except Unavailable as error:
             _log.warning("run left as it is", job=str(self._run.job), error=error.message)
-        self._yard.untidy.set()
+        return True
 
     def _job(self) -> Job | None:
         """The job while this run of it is ours to drive."""

@@ -153,7 +153,7 @@ class Shift:
     def __init__(self, yard: Yard, node: Node) -> None:
         self._yard = yard
         self._node = node
-        self._drivers: dict[RunId, asyncio.Task[None]] = {}
+        self._drivers: dict[RunId, asyncio.Task[bool]] = {}
         self._first_since: dict[UUID, datetime] = {}
 
     async def run(self) -> None:
@@ -216,11 +216,19 @@ class Shift:
                 with suppress(WrongState, NotFound):
                     await self._yard.report(cmd.NoteRun, job, info=reason)
 
-    def _drive(self, run: RunId, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _drive(self, run: RunId, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         if run not in self._drivers:
             task = asyncio.create_task(work(), name=f"run {run}")
-            task.add_done_callback(lambda _: self._yard.watch.stirred.set())
             self._drivers[run] = task
+            task.add_done_callback(partial(self._driven, run))
+
+    def _driven(self, run: RunId, task: asyncio.Task[bool]) -> None:
+        """A driver is done. Its run is free to be swept now; what went wrong is for `_reap` to raise."""
+        if not task.cancelled() and task.exception() is None:
+            self._drivers.pop(run, None)
+            if task.result():
+                self._yard.untidy.set()
+        self._yard.watch.stirred.set()
 
     def _reap(self) -> None:
         """Forget the drivers that are done. One that learnt of a stale epoch ends the shift."""
@@ -230,14 +238,15 @@ class Shift:
                 if not task.cancelled() and (error := task.exception()) is not None:
                     raise error
 
-    async def _push_again(self, job: Job) -> None:
-        """Push the volumes that were kept; when that works they need not be kept any longer."""
+    async def _push_again(self, job: Job) -> bool:
+        """Push the volumes that were kept; when that works they need not be kept any longer. As `drive`,
+        and nothing is left behind."""
         pause_s = self._yard.settings.retry_s
         try:
             problem = await volumes.push_all(self._yard, job, sync_id=job.push_ordered)
             if problem is None:
                 await volumes.remove(self._yard, RunId(job.id, job.run))
-            return
+            return False
         except StaleEpoch:
             raise
         except (Rejected, DataError, Unavailable) as error:
@@ -247,6 +256,7 @@ class Shift:
             pause_s = SWEEP_S
         # The order stands unless it was answered, and then this is tried again.
         await asyncio.sleep(pause_s)
+        return False
 
     async def _keep_tidy(self) -> None:
         """Put away what was left over: when told of something, and now and then. Beside the planning,

@@ -120,6 +120,8 @@ class GatedEngine(FakeEngine):
         self.gates = Gates()
         self.specs: list[ContainerSpec] = []
         """Of every container that was ever made."""
+        self.started: list[str] = []
+        """The name of a container each time it was started."""
 
     async def pull(self, ref: str, **how: Any) -> ImageInfo:
         await self.gates.passing("pull", "before")
@@ -137,7 +139,10 @@ class GatedEngine(FakeEngine):
 
     async def start(self, container_id: str) -> None:
         await self.gates.passing("start", "before")
+        found = await self.find(container_id)
         await super().start(container_id)
+        if found is not None and found.state != "running":
+            self.started.append(found.name)
         await self.gates.passing("start", "after")
 
     async def stop(self, container_id: str, grace_s: int) -> None:

@@ -1,0 +1,180 @@
+"""Two supervisors and one engine: who may act, and what a stopped one can still do when it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import MutableMapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.domain.states import State
+from service.errors import EngineError, Misconfigured
+from service.supervisor.guard import HostLock, holder_name
+from service.supervisor.names import RunId, container_name
+from tests.supervisor.lab import DONE, RUNS_ON
+from tests.supervisor.stoppable import Stopped
+from tests.supervisor.supervise import supervising
+from tests.supervisor.world import World
+from tests.support.waiting import until
+
+
+async def epochs(world: World) -> list[int]:
+    return [event.body.epoch for event in await world.events() if event.type == "SupervisorStarted"]
+
+
+class TestHostLock:
+    def test_one_at_a_time(self) -> None:
+        engine, ledger = uuid4().hex, uuid4()
+        first, second = HostLock(engine, ledger), HostLock(engine, ledger)
+        assert first.take()
+        assert first.take(), "what is ours stays ours"
+        assert not second.take()
+        first.release()
+        assert second.take()
+        second.release()
+
+    def test_engines_and_ledgers_are_told_apart(self) -> None:
+        engine, ledger = uuid4().hex, uuid4()
+        locks = [HostLock(engine, ledger), HostLock(engine, uuid4()), HostLock(uuid4().hex, ledger)]
+        assert all(lock.take() for lock in locks)
+        for lock in locks:
+            lock.release()
+
+    def test_a_directory_that_others_can_write_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        (tmp_path / f"jobyard-locks-{os.getuid()}").mkdir(mode=0o777)
+        (tmp_path / f"jobyard-locks-{os.getuid()}").chmod(0o777)
+        with pytest.raises(Misconfigured, match="0700"):
+            HostLock("engine", uuid4())
+
+    def test_holders_of_one_host_share_its_name(self) -> None:
+        first, second = holder_name(), holder_name()
+        assert first != second
+        assert first.rpartition("/")[0] == second.rpartition("/")[0]
+
+
+async def logged(lines: Sequence[MutableMapping[str, Any]], text: str) -> None:
+    """The moment a line with this event has been logged."""
+    await until(lambda: any(text in line["event"] for line in lines), what=f"{text!r} is logged")
+
+
+async def test_the_second_waits_for_the_first(on_fake: World) -> None:
+    with capture_logs() as lines:
+        async with on_fake.supervised(lease_ttl_s=600), on_fake.supervised(ready=False) as second:
+            await logged(lines, "waiting")
+            job = await on_fake.submit(DONE)
+            await on_fake.end(job)
+            assert not second.ready.is_set()
+    assert await epochs(on_fake) == [1]
+
+
+async def test_the_second_takes_over_when_the_first_ends(on_fake: World) -> None:
+    async with AsyncExitStack() as stack:
+        async with on_fake.supervised(lease_ttl_s=600):
+            second = await stack.enter_async_context(on_fake.supervised(ready=False))
+            job = await on_fake.submit(RUNS_ON)
+            await on_fake.reach(job, State.RUNNING)
+            assert not second.ready.is_set()
+        await second.ready.wait()
+        assert await epochs(on_fake) == [1, 2]
+        await on_fake.kill(job)
+        assert (await on_fake.end(job)).state is State.INTERRUPTED
+    assert on_fake.created(job) == [container_name(RunId(job, 1))]
+
+
+@pytest.mark.parametrize("before", ["ensure_network", "create", "start"])
+async def test_one_that_was_stopped_starts_nothing_when_it_goes_on(on_fake: World, before: str) -> None:
+    """It stood right before it made or started a container. Meanwhile another took over and the whole run
+    is history: its name is free again, so that the engine would let it be made once more."""
+    stopped = Stopped()
+    async with on_fake.supervised(lease_ttl_s=0.5, stopped=stopped) as first:
+        stopped.stop_before = before
+        job = await on_fake.submit(DONE)
+        await stopped.reached.wait()
+        async with on_fake.supervised(lease_ttl_s=600):
+            assert (await on_fake.end(job)).state is State.DONE
+            assert await on_fake.containers(job) == []
+            with capture_logs() as lines:
+                stopped.go_on()
+                await logged(lines, "lease lost")
+                await logged(lines, "waiting")
+            later = await on_fake.submit(DONE)
+            assert (await on_fake.end(later)).state is State.DONE
+            assert not first.ready.is_set()
+            assert await epochs(on_fake) == [1, 2]
+            assert on_fake.fake.started == [container_name(RunId(each, 1)) for each in (job, later)]
+
+
+async def test_what_a_stopped_one_reports_is_refused(on_fake: World) -> None:
+    """Two see the same exit; only the word of the one that has the engine counts, and it counts once."""
+    stopped = Stopped()
+    async with on_fake.supervised(lease_ttl_s=0.5, stopped=stopped):
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        stopped.stop_before = "submit"
+        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        await stopped.reached.wait()
+        async with on_fake.supervised(lease_ttl_s=600):
+            assert (await on_fake.end(job)).state is State.DONE
+            with capture_logs() as lines:
+                stopped.go_on()
+                await logged(lines, "lease lost")
+    kinds = [event.type for event in await on_fake.events(job)]
+    assert kinds[-3:] == ["RunAdopted", "RunExited", "RunFinalized"]
+    assert kinds.count("RunExited") == 1
+
+
+async def test_a_process_that_is_stopped_past_its_lease(on_docker: World) -> None:
+    """SIGSTOP, another takes over although the stopped one has the host's lock, SIGCONT: it waits its turn,
+    and gets it."""
+    world = on_docker
+    async with supervising(world, lease_ttl_s=1.0) as first:
+        job = await world.submit(RUNS_ON)
+        await world.reach(job, State.RUNNING)
+        await world.printed(job)
+        os.kill(first.pid, signal.SIGSTOP)
+        async with world.supervised(lease_ttl_s=600):
+            os.kill(first.pid, signal.SIGCONT)
+            await first.logged("lease lost")
+            await first.logged("another supervisor holds the engine; waiting")
+            later = await world.submit(DONE)
+            await world.end(later)
+            await world.kill(job)
+            assert (await world.end(job)).state is State.INTERRUPTED
+            assert await epochs(world) == [1, 2]
+        await first.ready()
+        last = await world.submit(DONE)
+        assert (await world.end(last)).state is State.DONE
+    assert await epochs(world) == [1, 2, 3]
+
+
+async def test_nobody_needs_the_ledger_to_keep_what_it_has(on_fake: World) -> None:
+    """While the ledger is silent nobody else can have taken the lease: work goes on when it is back."""
+    stopped = Stopped()
+    async with on_fake.supervised(lease_ttl_s=0.3, stopped=stopped) as only:
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        stopped.stop_before = "renew_lease"
+        await stopped.reached.wait()
+        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        stopped.go_on()
+        assert (await on_fake.end(job)).state is State.DONE
+        assert only.ready.is_set()
+    assert await epochs(on_fake) == [1]
+
+
+async def test_an_error_that_nobody_foresaw_is_not_the_end(on_fake: World) -> None:
+    """The supervisor begins again, and the jobs have somebody."""
+    on_fake.fake.fail_next("block_metadata", error=EngineError("no such thing"))
+    on_fake.fake.fail_next("list", error=EngineError("the sweep meets it"))
+    async with on_fake.supervised():
+        job = await on_fake.submit(DONE)
+        assert (await on_fake.end(job)).state is State.DONE

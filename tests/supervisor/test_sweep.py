@@ -1,0 +1,145 @@
+"""Putting away what no live run owns, and leaving everything else alone."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from service.domain.states import State
+from service.errors import EngineError
+from service.supervisor.data import prepare
+from service.supervisor.engine import ContainerSpec
+from service.supervisor.fake_engine import Script
+from service.supervisor.names import RunId, container_name, run_labels
+from tests.images import BUSYBOX
+from tests.supervisor.lab import DONE, IGNORES_SIGTERM, RUNS_ON, Behaviour
+from tests.supervisor.world import World
+from tests.support.waiting import until
+
+
+async def leave(world: World, ledger: UUID, run: RunId, behaviour: Behaviour, *, start: bool = True) -> str:
+    """A container as a crash may leave it."""
+    name = container_name(run)
+    world.script(run.job, run.run, behaviour)
+    spec = ContainerSpec(
+        name=name,
+        image=BUSYBOX,
+        command=behaviour.command,
+        labels=run_labels(ledger, run),
+        network="none",
+        memory_bytes=32 * 1024**2,
+    )
+    made = await world.engine.create(spec)
+    if start:
+        await world.engine.start(made)
+    return made
+
+
+async def gone(world: World, container: str) -> None:
+    async def is_gone() -> bool:
+        return await world.engine.find(container) is None
+
+    await until(is_gone, what=f"container {container} is removed")
+
+
+async def test_containers_of_runs_that_are_over_or_unknown(anywhere: World) -> None:
+    world = anywhere
+    ours, others = (await world.ledger.head()).ledger_id, uuid4()
+    async with world.supervised():
+        over = await world.submit(DONE)
+        await world.end(over)
+        live = await world.submit(RUNS_ON)
+        await world.reach(live, State.RUNNING)
+    doomed = [
+        await leave(world, ours, RunId(over, 1), IGNORES_SIGTERM),
+        await leave(world, ours, RunId(uuid4(), 1), RUNS_ON),
+        await leave(world, ours, RunId(uuid4(), 7), DONE, start=False),
+    ]
+    stays = await leave(world, others, RunId(uuid4(), 1), RUNS_ON)
+    try:
+        async with world.supervised():
+            for container in doomed:
+                await gone(world, container)
+            other = await world.engine.find(stays)
+            assert other is not None
+            assert other.state == "running"
+            assert (await world.container(live)).state == "running"
+            await world.kill(live)
+            assert (await world.end(live)).state is State.INTERRUPTED
+    finally:
+        await world.engine.remove(stays, force=True)
+
+
+async def test_an_earlier_run_of_a_live_job(on_fake: World) -> None:
+    ours = (await on_fake.ledger.head()).ledger_id
+    async with on_fake.supervised():
+        job = await on_fake.submit(DONE)
+        await on_fake.end(job)
+        await on_fake.start(job)
+        await on_fake.reach(job, State.RUNNING, run=2)
+    left = await leave(on_fake, ours, RunId(job, 1), RUNS_ON)
+    async with on_fake.supervised():
+        await gone(on_fake, left)
+        assert (await on_fake.container(job)).name == container_name(RunId(job, 2))
+
+
+async def test_what_it_cannot_remove_now_it_removes_later(on_fake: World) -> None:
+    """And planning does not wait for a container that takes its time to end."""
+    ours = (await on_fake.ledger.head()).ledger_id
+    left = await leave(on_fake, ours, RunId(uuid4(), 1), IGNORES_SIGTERM)
+    stopping = on_fake.fake.gates.hold("stop")
+    async with on_fake.supervised():
+        await stopping.reached.wait()
+        job = await on_fake.submit(DONE)
+        assert (await on_fake.end(job)).state is State.DONE
+        stopping.open.set()
+        await gone(on_fake, left)
+
+
+async def test_a_run_that_ended_with_an_error_leaves_a_whole_log(on_fake: World) -> None:
+    """It is over in the ledger, but its container is not: the sweep stops it and keeps its last words."""
+    refused = Behaviour((), Script(start_error=EngineError("the engine is out of order")))
+    async with on_fake.supervised():
+        job = await on_fake.submit(refused)
+        ended = await on_fake.end(job)
+        assert (ended.state, ended.info.code) == (State.ERROR, "engine-refused")
+        assert await on_fake.log(job) == ""
+
+        async def is_clean() -> bool:
+            return await on_fake.containers() == []
+
+        await until(is_clean, what="its container is removed")
+
+
+async def test_volumes(on_fake: World) -> None:
+    world = on_fake
+    async with world.supervised():
+        over = await world.submit(DONE)
+        await world.end(over)
+        live = await world.submit(RUNS_ON)
+        await world.reach(live, State.RUNNING)
+    roots = {job: world.volume(job) for job in (over, uuid4(), live)}
+    for root in roots.values():
+        await prepare(root)
+        (root / "model").write_bytes(b"1")
+    (world.settings.volumes_dir / "not-of-ours").mkdir()
+    async with world.supervised():
+        doomed = [root.parent for job, root in roots.items() if job != live]
+        await until(lambda: not any(path.exists() for path in doomed), what="the volumes are removed")
+        assert (roots[live] / "model").read_bytes() == b"1"
+        assert (world.settings.volumes_dir / "not-of-ours").exists()
+
+
+async def test_kept_volumes_go_with_their_job(on_fake: World) -> None:
+    world = on_fake
+    async with world.supervised():
+        job = await world.submit(DONE)
+        await world.end(job)
+    await prepare(world.volume(job))
+    (world.volume(job).parent / "kept").touch()
+    left = await leave(world, (await world.ledger.head()).ledger_id, RunId(uuid4(), 1), DONE)
+    async with world.supervised():
+        await gone(world, left)  # so it has swept
+        assert world.volume(job).exists()
+    await world.delete(job)
+    async with world.supervised():
+        await until(lambda: not world.volume(job).exists(), what="the volume is removed")
