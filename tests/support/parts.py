@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,9 +36,8 @@ def provided(folders: Collection[str]) -> Iterator[None]:
     missing = sorted(name for name in needed if name not in os.environ)
     with ExitStack() as stack:
         if missing:
-            state = Path(tempfile.mkdtemp(prefix="jobyard-tests-"))
-            state.chmod(0o755)  # Postgres runs as another user than root
-            stack.callback(throwaway.remove, state)
+            stack.enter_context(_interrupted_by_sigterm())
+            state = _state(stack)
             for name in missing:
                 value, stop = _STARTS[name](state)
                 stack.callback(stop)
@@ -44,6 +45,31 @@ def provided(folders: Collection[str]) -> Iterator[None]:
         if DOCKER in os.environ and "DOCKER_HOST" not in os.environ:
             _set(stack, "DOCKER_HOST", os.environ[DOCKER])
         yield
+
+
+def _state(stack: ExitStack) -> Path:
+    """A state directory with the name and the lock by which `service.local.throwaway` finds one whose
+    holder was killed, and cleans up after it."""
+    state = Path(tempfile.mkdtemp(prefix="jobyard-throwaway-"))
+    state.chmod(0o755)  # Postgres runs as another user than root
+    stack.callback(throwaway.remove, state)
+    lock = stack.enter_context((state / "lock").open("a"))
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return state
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM then ends pytest as Ctrl-C does: the parts are stopped, and not left behind."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _set(stack: ExitStack, name: str, value: str) -> None:
