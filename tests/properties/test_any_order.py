@@ -327,7 +327,7 @@ def test_long_walks_go_everywhere() -> None:
 
 def _walk(chance: Random) -> None:
     machine = AnyOrder()
-    machine.begin(chance.randint(2, 6), chance.randint(1, 4), [a_spec(chance) for _ in JOBS])
+    machine.begin(chance.randint(1, 4), chance.randint(1, 3), [a_spec(chance) for _ in JOBS])
     names = list(JOBS)
     for step in range(900):
         names = [UUID(int=100 * step + n) if machine.is_deleted(job) else job for n, job in enumerate(names)]
