@@ -18,7 +18,7 @@ from service.domain.directory import DataStore
 from service.ledger.ledger import Ledger
 from service.supervisor.containers import DockerEngine
 from service.supervisor.data.model import StoreAccess
-from service.supervisor.data.store import Store
+from service.supervisor.data.shelf import Shelf
 from service.supervisor.log_reader import LogReader
 from service.supervisor.log_writer import LogLimits
 from service.supervisor.logs import LogKeeper
@@ -31,8 +31,9 @@ SHUTDOWN_S = 10.0
 class OpenStores:
     """Opens data stores for the API: here their keys are unsealed."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, shelf: Shelf) -> None:
         self._ledger = ledger
+        self._shelf = shelf
 
     @asynccontextmanager
     async def open(self, project: str, store: DataStore) -> AsyncIterator[StorePort]:
@@ -42,7 +43,7 @@ class OpenStores:
             access_key=await self._ledger.open_secret(store.access_key),
             secret_key=await self._ledger.open_secret(store.secret_key),
         )
-        async with Store.open(access) as opened:
+        async with self._shelf.open(access) as opened:
             yield opened
 
 
@@ -65,7 +66,8 @@ def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
 @asynccontextmanager
 async def api(settings: Settings, ledger: Ledger, listening: socket.socket) -> AsyncIterator[None]:
     """Serve the API on a socket while the context lasts."""
-    parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), OpenStores(ledger))
+    shelf = Shelf()
+    parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), OpenStores(ledger, shelf))
     runner = web.AppRunner(
         make_app(parts), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
     )
@@ -75,6 +77,7 @@ async def api(settings: Settings, ledger: Ledger, listening: socket.socket) -> A
         yield
     finally:
         await runner.cleanup()
+        await shelf.close()
 
 
 @asynccontextmanager

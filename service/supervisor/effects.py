@@ -19,6 +19,7 @@ from service.errors import JobyardError, StaleEpoch
 from service.ledger.leases import Lease
 from service.ledger.writer import Receipt
 from service.supervisor.clock import LedgerClock
+from service.supervisor.data.shelf import Shelf
 from service.supervisor.engine import Engine
 from service.supervisor.logs import LogKeeper
 from service.supervisor.names import RunId
@@ -53,6 +54,7 @@ class Yard:
     ledger_id: UUID
     engine_id: str
     lease: Lease
+    shelf: Shelf = field(default_factory=Shelf)
     #: Set when something was left behind that a sweep should put away soon.
     untidy: asyncio.Event = field(default_factory=asyncio.Event)
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))

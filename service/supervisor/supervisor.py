@@ -171,6 +171,7 @@ class Shift:
             for task in self._drivers.values():
                 task.cancel()
             await asyncio.gather(*self._drivers.values(), return_exceptions=True)
+            await self._yard.shelf.close()
             await self._yard.keeper.close()  # whoever has the engine next may keep the same logs
 
     async def _loop(self) -> None:

@@ -24,7 +24,6 @@ from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
 from service.supervisor.data.remove import remove_tree
-from service.supervisor.data.store import Store
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine import Mount
 from service.supervisor.names import RunId
@@ -214,7 +213,7 @@ class _Sync:
         root = volume_root(self._yard, self._run, index)
         noted = self._noted(index)
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(Store.open(access))
+            store = await stack.enter_async_context(self._yard.shelf.open(access))
             if self._direction == "pull":
                 done = await pull(
                     store, source, root, limits=limits, on_progress=noted, concurrency=concurrency
