@@ -81,14 +81,23 @@ class Listener:
                     async with asyncio.timeout(self._ping_s):
                         await lost.wait()
                 except TimeoutError:
-                    async with asyncio.timeout(PING_TIMEOUT_S):
-                        await connection.fetchval("SELECT 1")
+                    await _ping(connection)
         finally:
             self.connected.clear()
             await close(connection)
 
     def _notified(self, _connection: Any, _pid: int, _channel: str, _payload: object) -> None:
         self.hint()
+
+
+async def _ping(connection: asyncpg.Connection) -> None:
+    """Raise `TimeoutError` when the connection stays silent, and cut it: a polite end would wait again."""
+    try:
+        async with asyncio.timeout(PING_TIMEOUT_S):
+            await connection.fetchval("SELECT 1")
+    except TimeoutError:
+        connection.terminate()
+        raise
 
 
 async def follow(
