@@ -299,6 +299,8 @@ class AnyOrder(RuleBasedStateMachine):
                 runs[event.job, event.run].append(event)
         for (job, run), events in runs.items():
             bill = self.ledger.rows.get("billing", f"{job}/{run}")
+            proofs = [e.position for e in events if isinstance(e.body, ev.Move | ev.RunAdopted)]
+            assert list(bill.positions) == proofs
             for policy in POLICIES:
                 under = billing.under(bill, policy)
                 assert under.minutes == minutes_of(events, policy)
