@@ -24,6 +24,7 @@ from service.domain.states import State
 from service.errors import Invalid, NotFound, WrongState
 
 MOST_ROWS = 500
+MOST_IMAGE_CHARS = 1024
 MOST_PAGES = 1_000_000_000
 
 
@@ -67,6 +68,9 @@ async def submit(call: Call) -> wire.Job:
 
 def _spec(call: Call, job_id: UUID, seal: Any) -> JobSpec:
     asked: JobSpecAsked = call.body
+    if len(asked.image) > MOST_IMAGE_CHARS:
+        # Reading a megabyte by the grammar would hold up everybody else.
+        raise Invalid("image", asked.image, f"at most {MOST_IMAGE_CHARS} characters")
     if call.token.label_selector is not None:
         asked = replace(asked, labels=scope.labelled(call.token, asked.labels))
     catalogue = call.service.parts.settings.catalogue

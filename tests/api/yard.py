@@ -25,6 +25,7 @@ from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.ledger.ledger import Ledger
+from service.supervisor.data.shelf import Shelf
 from service.supervisor.log_format import NO_TIME, Record, RunLog
 from service.supervisor.log_reader import LogReader
 from service.supervisor.log_writer import LogLimits, LogWriter
@@ -132,8 +133,10 @@ async def opened(database: str, state: Path, tokens: dict[str, str]) -> AsyncIte
     settings = Settings(state_dir=state, max_body_bytes=MOST_BODY_BYTES, public_url="http://yard.test")
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(Ledger.open(database, MASTER))
+        shelf = Shelf()
+        stack.push_async_callback(shelf.close)
         logs = LogReader(settings.logs_dir, poll_s=0.05)
-        app = make_app(ApiParts(ledger, settings, logs, OpenStores(ledger)))
+        app = make_app(ApiParts(ledger, settings, logs, OpenStores(ledger, shelf)))
         serving = runner(app)
         await serving.setup()
         stack.push_async_callback(serving.cleanup)
