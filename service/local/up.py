@@ -95,6 +95,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 say=_say,
             )
         )
+        path = settings.state_dir / UP_JSON
+        path.unlink(missing_ok=True)  # of one that was killed: what it says is no longer so
         s3 = configured or parts.s3
         await migrate(os.environ.get("JOBYARD_MIGRATION_URL", parts.database_url))
         master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), settings.master_key_file)
@@ -105,7 +107,6 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         await _until_ready(supervisor.ready)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
-        path = settings.state_dir / UP_JSON
         first_run.write_private(
             path, first_run.up_json(url, token, parts.docker_host, parts.database_url, s3)
         )

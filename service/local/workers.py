@@ -34,6 +34,7 @@ class Orders(msgspec.Struct, frozen=True):
 
     database_url: str
     state_dir: str
+    host: str
     port: int
     parent: int
 
@@ -41,15 +42,16 @@ class Orders(msgspec.Struct, frozen=True):
 @asynccontextmanager
 async def workers(settings: Settings, database_url: str, port: int) -> AsyncIterator[None]:
     """Run `api_workers` processes while the context lasts; one that dies is replaced."""
-    orders = Orders(database_url, str(settings.state_dir), port, os.getpid())
+    orders = Orders(database_url, str(settings.state_dir), settings.host, port, os.getpid())
     started = [asyncio.get_running_loop().create_future() for _ in range(settings.api_workers)]
     tasks = [asyncio.create_task(_keep(orders, ready)) for ready in started]
     try:
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            await asyncio.gather(*started)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await asyncio.gather(*started)
+        except TimeoutError as error:
+            raise Unavailable("the API's processes did not start; see the log") from error
         yield
-    except TimeoutError as error:
-        raise Unavailable("the API's processes did not start; see the log") from error
     finally:
         for task in tasks:
             task.cancel()
@@ -89,7 +91,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 async def _serve(orders: Orders) -> None:
-    settings = read_settings(os.environ, state_dir=orders.state_dir)
+    settings = read_settings(os.environ, state_dir=orders.state_dir, host=orders.host)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

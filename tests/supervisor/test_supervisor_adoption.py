@@ -8,16 +8,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-import msgspec
 import pytest
 
-from projections import billing
-from service.domain.events import Event, RunAdopted
 from service.domain.states import State
 from service.supervisor.data import Source, Store, StoreAccess
 from service.supervisor.fake_engine import Script, When
 from service.supervisor.names import RunId, container_name
 from tests.data.sync import fill, held
+from tests.supervisor.bills import bill
 from tests.supervisor.door import Door
 from tests.supervisor.lab import DONE, RUNS_ON, Behaviour, shell
 from tests.supervisor.supervise import supervising
@@ -29,22 +27,6 @@ ENDS_WELL_ON_TERM = Behaviour(
     Script(sigterm_code=0, output=((1, b"ready\n"),)),
 )
 AWAY = timedelta(minutes=10)
-
-
-def bill(events: list[Event], *, away: timedelta | None = None) -> billing.Run:
-    """The bill of run 1 from its recorded events: with nobody away (None), or with everybody away for so
-    much longer, which moves all that was seen after somebody came back."""
-    run: billing.Run | None = None
-    back = next(event.occurred_at for event in events if isinstance(event.body, RunAdopted))
-    for event in events:
-        adopted = isinstance(event.body, RunAdopted)
-        if event.run != 1 or billing.key(event) is None or (adopted and away is None):
-            continue
-        late = event.occurred_at >= back and away is not None
-        moved = msgspec.structs.replace(event, occurred_at=event.occurred_at + (away or AWAY) * late)
-        run = billing.evolve(run, moved)
-    assert run is not None
-    return run
 
 
 @dataclass(frozen=True)
