@@ -61,11 +61,9 @@ class Up:
     async def reach(self, job: str, *states: str) -> dict[str, Any]:
         """The job as the API answers it, once the ledger has it in one of these states."""
         known: Job | None = None
-        async with (
-            asyncio.timeout(MOMENT_DEADLINE_S),
-            aclosing(self.ledger.follow(0, job=UUID(job))) as pages,
-        ):
-            async for events in pages:  # type: ignore[attr-defined]
+        following: Any = self.ledger.follow(0, job=UUID(job))
+        async with asyncio.timeout(MOMENT_DEADLINE_S), aclosing(following) as pages:
+            async for events in pages:
                 for event in events:
                     known = evolve(known, event)
                     if known.state in states:
