@@ -102,8 +102,9 @@ class ObjectStore:
         folder = self.state / "s3"
         folder.mkdir(mode=0o700, exist_ok=True)
         command = [str(_program()), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{self._kept.port}"]
-        # What the folder holds is what a listing shows, without a memory of five minutes ago.
-        command += ["--dir-cache-time", "0s", "--poll-interval", "0s", "--etag-hash", "MD5"]
+        # What the folder holds is what a listing shows, without a memory of five minutes ago. Not 0s: then
+        # a timer of each folder is always due, and half a core is gone for nothing.
+        command += ["--dir-cache-time", "1s", "--poll-interval", "0s", "--etag-hash", "MD5"]
         # The default of 4096 bytes refuses signed requests with a few metadata headers.
         command += ["--max-header-bytes", "65536", "--cache-dir", str(self.state / "s3-cache")]
         return processes.start(

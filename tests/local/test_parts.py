@@ -20,6 +20,7 @@ from service.errors import Misconfigured, Unavailable
 from service.local import docker, places, processes, throwaway
 from service.local.parts import Parts, local_parts
 from tests.local import helpers
+from tests.support.waiting import until
 
 _PIDFILES = {"dockerd": "docker/dockerd.pid", "postgres": "postgres.pid", "rclone": "s3.pid"}
 
@@ -150,9 +151,11 @@ async def test_the_object_store_keeps_its_secret_and_gives_up_a_port_only_if_it_
         assert stat.S_IMODE((state / "s3.json").stat().st_mode) == 0o600
         await helpers.put_object(access, "data", "one", b"1")
         (state / "s3" / "data" / "two").write_bytes(b"2")
-        assert await helpers.list_keys(access, "data") == ["one", "two"], (
-            "what is put beside it is seen at once"
-        )
+
+        async def sees_both() -> bool:
+            return await helpers.list_keys(access, "data") == ["one", "two"]
+
+        await until(sees_both)  # what is put beside it is seen within moments, not minutes
 
     said: list[str] = []
     with socket.create_server(("127.0.0.1", int(access.endpoint.rpartition(":")[2]))):
