@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from service.api.app import make_app
+from service.api import app as serving
 from service.api.ports import ApiParts
 from service.api.ports import Store as StorePort
 from service.config import Settings
@@ -25,7 +25,6 @@ from service.supervisor.logs import LogKeeper
 from service.supervisor.supervisor import Supervisor
 
 BACKLOG = 1024
-SHUTDOWN_S = 10.0
 
 
 class OpenStores:
@@ -68,9 +67,7 @@ async def api(settings: Settings, ledger: Ledger, listening: socket.socket) -> A
     """Serve the API on a socket while the context lasts."""
     shelf = Shelf()
     parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), OpenStores(ledger, shelf))
-    runner = web.AppRunner(
-        make_app(parts), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
-    )
+    runner = serving.runner(serving.make_app(parts))
     await runner.setup()
     try:
         await web.SockSite(runner, listening, backlog=BACKLOG).start()

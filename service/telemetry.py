@@ -8,6 +8,11 @@ from typing import TextIO
 
 import structlog
 
+#: Tracebacks without the values of local variables: a secret may stand in any of them.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def set_up_logging(level: str = "info", file: TextIO | None = None) -> None:
     """JSON lines with UTC times, to `file` or standard error. Secrets never get here: see `vault.Secret`."""
@@ -16,7 +21,7 @@ def set_up_logging(level: str = "info", file: TextIO | None = None) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            _TRACEBACKS,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
