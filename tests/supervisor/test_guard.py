@@ -110,6 +110,8 @@ async def test_one_that_was_stopped_starts_nothing_when_it_goes_on(on_fake: Worl
             assert (await on_fake.end(later)).state is State.DONE
             assert not first.ready.is_set()
             assert await epochs(on_fake) == [1, 2]
+            # One that stood closer than its last question can still make one more; it never starts it.
+            assert len(on_fake.created(job)) == (2 if before == "create" else 1)
             assert on_fake.fake.started == [container_name(RunId(each, 1)) for each in (job, later)]
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from service.domain import commands as cmd
 from service.domain.states import State
 from service.errors import CommandUnusable
 from service.supervisor.fake_engine import Script
@@ -185,12 +187,15 @@ async def test_one_that_waits_is_killed_and_its_log_ends(anywhere: World) -> Non
 
 
 async def test_one_that_is_killed_at_once_has_a_log_that_ends(on_fake: World) -> None:
-    """The supervisor learns of it only when it is over already."""
+    """Both orders are in one commit: the supervisor learns of the job only when it is over already."""
     async with on_fake.supervised():
-        running = await on_fake.submit(RUNS_ON)
-        await on_fake.reach(running, State.RUNNING)
-        job = await on_fake.submit(cpu=9)
-        await on_fake.kill(job)
+        other = await on_fake.submit(RUNS_ON)
+        spec = (await on_fake.reach(other, State.RUNNING)).spec
+        job = uuid4()
+        await asyncio.gather(
+            on_fake.order(cmd.SubmitJob(project=PROJECT, job=job, spec=spec, user="ada")),
+            on_fake.order(cmd.KillJob(project=PROJECT, job=job)),
+        )
         assert await on_fake.log(job) == ""
 
 

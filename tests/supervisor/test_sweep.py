@@ -49,24 +49,29 @@ async def test_containers_of_runs_that_are_over_or_unknown(anywhere: World) -> N
         await world.end(over)
         live = await world.submit(RUNS_ON)
         await world.reach(live, State.RUNNING)
+    waiting = await world.submit(cpu=9)
+    # Engines list in either order: those that stay are among the first and the last.
+    stay = [await leave(world, others, RunId(uuid4(), 1), RUNS_ON)]
+    stay.append(await leave(world, ours, RunId(waiting, 1), RUNS_ON))
     doomed = [
         await leave(world, ours, RunId(over, 1), IGNORES_SIGTERM),
         await leave(world, ours, RunId(uuid4(), 1), RUNS_ON),
         await leave(world, ours, RunId(uuid4(), 7), DONE, start=False),
     ]
-    stays = await leave(world, others, RunId(uuid4(), 1), RUNS_ON)
+    stay.append(await leave(world, ours, RunId(waiting, 2), RUNS_ON))
+    stay.append(await leave(world, others, RunId(uuid4(), 1), RUNS_ON))
     try:
         async with world.supervised():
             for container in doomed:
                 await gone(world, container)
-            other = await world.engine.find(stays)
-            assert other is not None
-            assert other.state == "running"
+            found = [await world.engine.find(container) for container in stay]
+            assert [each.state if each else "gone" for each in found] == ["running"] * 4
             assert (await world.container(live)).state == "running"
             await world.kill(live)
             assert (await world.end(live)).state is State.INTERRUPTED
     finally:
-        await world.engine.remove(stays, force=True)
+        for container in stay:
+            await world.engine.remove(container, force=True)
 
 
 async def test_an_earlier_run_of_a_live_job(on_fake: World) -> None:
