@@ -106,6 +106,16 @@ async def test_an_interrupt_while_it_runs(anywhere: World, behaviour: Behaviour,
     assert (await anywhere.bill(job)).minutes == 1
 
 
+@pytest.mark.parametrize(("shutdown", "grace_s"), [(None, 7), ("Normal", 7), ("Fast", 0)])
+async def test_how_long_a_job_has_to_end(on_fake: World, shutdown: str | None, grace_s: int) -> None:
+    async with on_fake.supervised(stop_grace_s=7):
+        job = await on_fake.submit(RUNS_ON, shutdown=shutdown)
+        await on_fake.reach(job, State.RUNNING)
+        await on_fake.kill(job)
+        await on_fake.end(job)
+    assert on_fake.fake.graces_s == [grace_s]
+
+
 async def test_a_timeout(anywhere: World) -> None:
     async with anywhere.supervised():
         job = await anywhere.submit(RUNS_ON, timeout=1)
@@ -159,6 +169,21 @@ async def test_a_container_that_is_removed_behind_our_back(anywhere: World) -> N
     bill = await anywhere.bill(job)
     assert bill.credited
     assert bill.amount == 0
+
+
+async def test_a_container_that_vanishes_while_it_is_stopped(on_fake: World) -> None:
+    """It was interrupted, and yet how its process ended is not known: not INTERRUPTED, and credited."""
+    stop = on_fake.fake.gates.hold("stop")
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        await on_fake.kill(job)
+        await stop.reached.wait()
+        await on_fake.engine.remove((await on_fake.container(job)).id, force=True)
+        stop.open.set()
+        ended = await on_fake.end(job)
+    assert (ended.state, ended.info.code) == (State.ERROR, "container-lost")
+    assert (await on_fake.bill(job)).credited
 
 
 async def test_a_job_is_deleted_by_force(anywhere: World) -> None:
@@ -229,6 +254,7 @@ async def test_quota_is_given_back_when_finalizing_begins(on_fake: World) -> Non
 
 
 def _everything(of: Any) -> Iterator[str]:
+    """As Python shows it, and as it is written down: a secret hides its repr, but not its text."""
     yield repr(of)
     yield str(msgspec.to_builtins(of, enc_hook=str))
 
@@ -250,7 +276,7 @@ async def test_secrets_reach_the_container_and_nothing_else(anywhere: World) -> 
     events = await anywhere.events()
     assert lines
     assert events
-    shown = [str(line) for line in lines] + [text for event in events for text in _everything(event)]
+    shown = [text for each in (*lines, *events) for text in _everything(each)]
     assert not [text for text in [*shown, *_everything(ended)] if secret in text]
 
 
@@ -262,7 +288,8 @@ async def test_a_secret_is_in_no_line_when_the_engine_refuses(on_fake: World) ->
             job = await on_fake.submit(DONE, env_vars=env(TOKEN=secret))
             ended = await on_fake.end(job)
     assert ended.state is State.FAILED
-    assert secret not in str(lines) + repr(await on_fake.events()) + repr(ended)
+    shown = [text for each in (*lines, *await on_fake.events(), ended) for text in _everything(each)]
+    assert not [text for text in shown if secret in text]
 
 
 async def test_every_effect_has_one_line(on_fake: World) -> None:

@@ -120,6 +120,8 @@ class GatedEngine(FakeEngine):
         self.gates = Gates()
         self.specs: list[ContainerSpec] = []
         """Of every container that was ever made."""
+        self.graces_s: list[int] = []
+        """What each stop allowed."""
         self.started: list[str] = []
         """The name of a container each time it was started."""
 
@@ -146,6 +148,7 @@ class GatedEngine(FakeEngine):
         await self.gates.passing("start", "after")
 
     async def stop(self, container_id: str, grace_s: int) -> None:
+        self.graces_s.append(grace_s)
         await self.gates.passing("stop", "before")
         await super().stop(container_id, grace_s)
         await self.gates.passing("stop", "after")
