@@ -9,7 +9,8 @@ import pytest
 from service.supervisor.data import Source, Store, StoreAccess, Timing, prepare
 from tests.data.server import the_store
 
-QUICK = Timing(call_s=20, progress_s=20, attempts=3, backoff_s=0.01)
+QUICK = Timing(attempts=3, backoff_s=0.01)
+"""Quick to retry, yet with the usual patience: test machines are busy."""
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -116,28 +117,33 @@ async def test_a_swap_between_walk_and_read_sends_nothing(
     assert (done.completed, done.skipped, len(done.notes)) == (1, 1, 1)
 
 
+SWAPPER = """
+import os, sys
+volume, host = sys.argv[1:]
+os.chdir(volume)
+print("ready", flush=True)
+while True:
+    os.rename("d", "real")
+    os.symlink(host, "d")
+    os.unlink("d")
+    os.rename("real", "d")
+"""
+
+
 async def test_a_job_that_swaps_all_the_time_leaks_nothing(
     store: Store, source: Source, volume: Path, host: Path
 ) -> None:
-    write(volume, {f"d/sub/passwd{n}": b"mine" for n in range(40)})
-    write(host, {f"sub/passwd{n}": SECRET for n in range(40)})
-    stop = threading.Event()
-
-    def swap() -> None:
-        while not stop.is_set():
-            (volume / "d").rename(volume / "real")
-            (volume / "d").symlink_to(host)
-            (volume / "d").unlink()
-            (volume / "real").rename(volume / "d")
-
-    job = threading.Thread(target=swap)
-    job.start()
-    try:
-        for _ in range(8):
-            await pushed(store, source, volume, concurrency=4)
-    finally:
-        stop.set()
-        job.join()
+    write(volume, {f"d/sub/passwd{n}": b"mine" for n in range(10)})
+    write(host, {f"sub/passwd{n}": SECRET for n in range(10)})
+    with subprocess.Popen(
+        [sys.executable, "-c", SWAPPER, str(volume), str(host)], stdout=subprocess.PIPE
+    ) as job:
+        assert job.stdout and job.stdout.readline() == b"ready\n"
+        try:
+            for _ in range(5):
+                await pushed(store, source, volume, concurrency=2)
+        finally:
+            job.kill()
     assert SECRET.decode() not in await _texts(store, source)
 
 

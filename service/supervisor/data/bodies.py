@@ -61,6 +61,11 @@ class Pulse:
     async def __aexit__(self, *exc: Any) -> None:
         await self._deadline.__aexit__(*exc)
 
+    @property
+    def deadline(self) -> float:
+        """In the loop's time."""
+        return self._deadline.when() or 0.0
+
     def beat(self) -> None:
         self._deadline.reschedule(asyncio.get_running_loop().time() + self._limit_s)
 

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -73,7 +73,7 @@ class Store:
         _check_endpoint(access.endpoint)
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60)
         async with (
-            aioboto3.Session(botocore_session=_session()).client(
+            _session().client(
                 "s3",
                 endpoint_url=access.endpoint,
                 region_name=access.region or "us-east-1",
@@ -317,11 +317,15 @@ def _check_endpoint(endpoint: str) -> None:
         raise StoreRefused("the endpoint must be an http or https URL without user, query or fragment")
 
 
-def _session() -> AioSession:
-    """A session that reads times quickly: the client's own way is most of the cost of a long listing."""
+@cache
+def _session() -> aioboto3.Session:
+    """One for the process: reading the service's description takes longer than many a pull.
+
+    It reads times quickly, as the client's own way is most of the cost of a long listing.
+    """
     session = AioSession()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
-    return session
+    return aioboto3.Session(botocore_session=session)
 
 
 def _time(text: str) -> datetime:

@@ -1,0 +1,92 @@
+"""Memory is bounded: no more chunks are in flight than the concurrency says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from service.supervisor.data import (
+    DEFAULT_LIMITS,
+    ObjectInfo,
+    Source,
+    Store,
+    StoreAccess,
+    beneath,
+    prepare,
+    pull,
+)
+from service.supervisor.data.bodies import Body
+from service.supervisor.data.outgoing import Outgoing, Unstable
+from tests.data.conftest import QUICK
+from tests.data.sync import pushed, write
+
+
+class Counting(Store):
+    """Counts the chunks that move at the same time."""
+
+    now = peak = 0
+
+    @contextmanager
+    def _one(self) -> Iterator[None]:
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+        try:
+            yield
+        finally:
+            self.now -= 1
+
+    async def get(
+        self, container: str, expected: ObjectInfo, *, offset: int = 0, length: int | None = None
+    ) -> Sequence[bytes]:
+        with self._one():
+            return await super().get(container, expected, offset=offset, length=length)
+
+    async def _put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
+        with self._one():
+            return await super()._put(container, key, body, query)
+
+
+@pytest.fixture
+async def counting(access: StoreAccess) -> AsyncIterator[Counting]:
+    async with Counting.open(access, QUICK) as store:
+        yield store
+
+
+async def test_chunks_in_flight_are_at_most_the_concurrency(
+    counting: Counting, source: Source, volume: Path, tmp_path: Path
+) -> None:
+    write(
+        volume, {f"large{n}": bytes(20 * 1024 * 1024) for n in range(2)} | {f"{n}": b"1" for n in range(20)}
+    )
+    await pushed(counting, source, volume, concurrency=3)
+    assert counting.peak == 3
+
+    counting.peak = 0
+    back = tmp_path / "back"
+    await prepare(back)
+    await pull(counting, source, back, limits=DEFAULT_LIMITS, on_progress=lambda _: None, concurrency=3)
+    assert counting.peak == 3
+
+
+class Shifting(Outgoing):
+    """A file that a job writes to just after we read it."""
+
+    def _read(self, offset: int, length: int) -> bytes:
+        data = super()._read(offset, length)
+        self.path.write_bytes(b"after")
+        return data
+
+    path: Path
+
+
+def test_a_small_file_that_changes_while_it_is_read_is_not_taken(volume: Path) -> None:
+    write(volume, {"x": b"before"})
+    with beneath.opened_root(volume) as root_fd:
+        file = Shifting(root_fd, "x")
+        file.path = volume / "x"
+        with pytest.raises(Unstable):
+            file.begin(signed=True)
+        assert not file.is_open
