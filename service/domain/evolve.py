@@ -145,7 +145,6 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
                 "oom_killed": body.oom_killed,
                 "outcome": body.outcome,
                 "info": body.info,
-                "stopped_at": at,
             }
         case ev.RunAborted():
             return {"outcome": body.outcome, "info": body.info}

@@ -66,6 +66,8 @@ class Listener:
                 await self._listen()
             except PASSING as error:
                 _log.warning("listening interrupted", error=type(error).__name__)
+            except Exception:  # noqa: BLE001 (without it every follower of the process only polls)
+                _log.exception("listening failed; it begins again")
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:

@@ -270,3 +270,9 @@ def test_failed_code_stays_with_the_run() -> None:
     ended = given(*RUNNING, B.exited(S.RUNNING, S.FAILED, CODE_1, 1)).when(jobs.finalize())
     ended.then(B.finalized(S.FAILED, CODE_1))
     assert ended.job.exit_code == 1
+
+
+def test_stopped_is_when_running_ended_not_when_the_process_did() -> None:
+    interrupted = in_state(S.INTERRUPTING)
+    stopped = interrupted.when(jobs.exited(minutes(9), 143), at=minutes(9)).job.stopped_at
+    assert stopped is not None and stopped < minutes(9)
