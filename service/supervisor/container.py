@@ -9,7 +9,6 @@ from service.domain.events import Info, Value
 from service.domain.job import Job
 from service.errors import (
     CommandUnusable,
-    EngineError,
     GpuDriverMissing,
     ImageUnavailable,
     NameTaken,
@@ -108,7 +107,8 @@ async def specification(yard: Yard, job: Job, name: str) -> ContainerSpec:
 async def create_and_start(yard: Yard, job: Job) -> Container:
     """Create the container unless it is there, start it unless it runs, and inspect it.
 
-    Raises `FatalForRun` for what cannot be mended by trying again.
+    Raises `FatalForRun` for what cannot be mended by trying again, and `EngineError` for a refusal that
+    may pass: a firewall's chain that another program had just removed, for one.
     """
     run = RunId(job.id, job.run)
     try:
@@ -129,9 +129,6 @@ async def create_and_start(yard: Yard, job: Job) -> Container:
         raise FatalForRun(Info("no-gpu-driver", message), ours=True) from error
     except NoSuchContainer as error:
         raise Unavailable(error.message) from error
-    except EngineError as error:
-        info = Info("engine-refused", f"The engine refused the container: {error.message}")
-        raise FatalForRun(info, ours=True) from error
     return found
 
 

@@ -17,7 +17,7 @@ from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.states import State
-from service.errors import JobyardError, NotFound, StaleEpoch, Unavailable, WrongState
+from service.errors import EngineError, JobyardError, NotFound, StaleEpoch, Unavailable, WrongState
 from service.supervisor import container, volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine import Container
@@ -27,8 +27,9 @@ T = TypeVar("T")
 
 _log = structlog.get_logger()
 
-#: How often an error that we cannot explain may happen in a row before the run ends with ERROR.
-UNEXPLAINED = 3
+#: How often in a row the engine may refuse, or an error happen that we cannot explain, before the run ends
+#: with ERROR. Not answering does not count: that is waited for.
+FAILURES = 3
 LONGEST_PAUSE_S = 15.0
 
 
@@ -53,11 +54,11 @@ class RunDriver:
 
         Raises `StaleEpoch` when the engine is no longer ours; everything else it settles itself.
         """
-        troubles = 0
+        waits = failures = 0
         while (job := self._job()) is not None:
             try:
                 await self._steps[job.state](job)
-                troubles = 0
+                waits = failures = 0
             except StaleEpoch:
                 raise
             except (WrongState, NotFound):
@@ -65,15 +66,15 @@ class RunDriver:
             except FatalForRun as fatal:
                 await self._give_up(job, fatal)
             except Unavailable as error:
-                troubles += 1
+                waits += 1
                 _log.warning("run waits", job=str(job.id), run=job.run, state=job.state, error=error.message)
-                await self._pause(job, troubles)
+                await self._pause(job, waits)
             except Exception as error:  # noqa: BLE001 (a run must never be left without anybody)
-                troubles += 1
+                failures += 1
                 _log.exception("run step failed", job=str(job.id), run=job.run, state=job.state)
-                if troubles >= UNEXPLAINED:
-                    await self._give_up(job, _unexplained(error))
-                await self._pause(job, troubles)
+                if failures >= FAILURES:
+                    await self._give_up(job, _failure(error))
+                await self._pause(job, failures)
 
         return await self._leave()
 
@@ -247,6 +248,8 @@ class RunDriver:
                 await asyncio.gather(task, return_exceptions=True)
 
 
-def _unexplained(error: Exception) -> FatalForRun:
+def _failure(error: Exception) -> FatalForRun:
+    if isinstance(error, EngineError):
+        return FatalForRun(Info("engine-refused", f"The engine refused: {error.message}"), ours=True)
     message = error.message if isinstance(error, JobyardError) else type(error).__name__
     return FatalForRun(Info("internal-error", f"The service failed at this run: {message}"), ours=True)

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from service.domain.states import State
+from service.errors import EngineError
 from service.supervisor.data import Source, Store, StoreAccess
 from service.supervisor.fake_engine import Script, When
 from service.supervisor.names import RunId, container_name
@@ -236,6 +237,16 @@ async def test_an_order_need_not_wait_for_the_next_try(on_fake: World) -> None:
         await until(lambda: "ensure_network" in dict(on_fake.fake.calls), what="the first try")
         await on_fake.kill(job)
         assert (await on_fake.end(job)).state is State.INTERRUPTED
+
+
+async def test_a_refusal_of_the_engine_may_pass(on_fake: World) -> None:
+    """Seen on a real engine: the firewall's chain was gone when the network was made, and back at once."""
+    for call in ("ensure_network", "start"):
+        on_fake.fake.fail_next(call, error=EngineError("iptables failed"))
+    async with on_fake.supervised():
+        job = await on_fake.submit(DONE)
+        assert (await on_fake.end(job)).state is State.DONE
+    assert on_fake.created(job) == [container_name(RunId(job, 1))]
 
 
 @pytest.mark.parametrize("how", ["drop", "repeat", "end"])
