@@ -23,6 +23,7 @@ COMMAND_TIMEOUT_S = 30
 LOST: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # seen when the server is killed in the middle of an answer
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -82,6 +83,14 @@ def translated() -> Iterator[None]:
     """Turn a lost connection into `Unavailable`, and what cannot work into `Misconfigured`."""
     try:
         yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Misconfigured(
+            f"the database's URL names a role that may not do what is needed: {error}. It must be able to "
+            f"create role {SERVICE_ROLE}; where another deployment of this cluster did that already, an "
+            f"administrator must run: GRANT {SERVICE_ROLE} TO <that role> WITH ADMIN OPTION"
+        ) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise Misconfigured(f"the database's URL cannot be used: {error}") from error
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise Misconfigured(f"Postgres refused the connection: {error}") from error
     except asyncpg.InvalidParameterValueError as error:

@@ -26,22 +26,22 @@ class Networks:
         """See `Engine.ensure_network`.
 
         Docker's check for a second network of one name is no lock: processes that ask at the same moment
-        get one each (seen on 20.10). So after making one we look again, all take the oldest, and whoever
-        made another takes it back.
+        get one each (seen on 20.10), and each may see its own before it sees the others'. So whoever looks
+        takes the oldest and takes the others away, as long as nobody is on them.
         """
         async with self._turn:
             found = await self._ours(safe_name(name), labels)
-            if found is not None:
-                return found
-            made = await self._make(name, labels)
-            found = await self._ours(name, labels)
-            if found is None:
+            if not found:
+                await self._make(name, labels)
+                found = await self._ours(name, labels)
+            if not found:
                 raise EngineError(f"a network named {name} exists and is not ours")
-            if made not in (None, found):
-                await self._wire.call("DELETE", f"/networks/{made}")
-            return found
+            for younger in found[1:]:
+                await self._wire.call("DELETE", f"/networks/{younger}")
+            return found[0]
 
-    async def _ours(self, name: str, labels: Mapping[str, str]) -> str | None:
+    async def _ours(self, name: str, labels: Mapping[str, str]) -> list[str]:
+        """The networks of this name, the oldest first."""
         filters = json.dumps({"name": [name], "driver": ["bridge"]})
         answer = await self._wire.call("GET", "/networks", params={"filters": filters})
         if answer.status != 200:
@@ -53,9 +53,9 @@ class Networks:
             if network["Name"] == name and labels.items() <= (network["Labels"] or {}).items()
         ]
         same.sort(key=lambda network: (network["Created"], network["Id"]))
-        return str(same[0]["Id"]) if same else None
+        return [str(network["Id"]) for network in same]
 
-    async def _make(self, name: str, labels: Mapping[str, str]) -> str | None:
+    async def _make(self, name: str, labels: Mapping[str, str]) -> None:
         body = {
             "Name": name,
             "Driver": "bridge",
@@ -65,11 +65,8 @@ class Networks:
             "Options": {"com.docker.network.bridge.enable_icc": "true"},
         }
         answer = await self._wire.call("POST", "/networks/create", body=body)
-        if answer.status == 409:
-            return None
-        if answer.status != 201:
+        if answer.status not in (201, 409):
             raise refused(f"create network {name}", answer)
-        return str(answer.body["Id"])
 
 
 async def block_metadata(*, engine_is_local: bool, root: bool | None = None) -> bool:

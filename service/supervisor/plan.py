@@ -119,7 +119,11 @@ def plan(
     lines = _lines(node, queued, found)
     tired = now - timedelta(seconds=patience_s)
     since = first_since or {}
-    _fill(room, lines, found, {job for job in since if since[job] <= tired})
+    for job in _fill(room, lines, found, {job for job in since if since[job] <= tired}):
+        # Said of what is left at the end, so that the next plan, which begins there, says the same.
+        lacking = Need.of(job).lacking(room.free)
+        if lacking is not None:
+            found.reasons[job.id] = _later(node, *lacking)
     for line in lines.values():
         found.first += [job.id for job in line][:1]
         for job in line:
@@ -143,23 +147,23 @@ def _lines(node: Node, queued: Iterable[Job], found: Plan) -> dict[str, deque[Jo
     return lines
 
 
-def _fill(room: _Room, lines: dict[str, deque[Job]], found: Plan, tired: Set[UUID]) -> None:
-    """Place what fits. `tired` are the jobs that have been first in line for too long."""
+def _fill(room: _Room, lines: dict[str, deque[Job]], found: Plan, tired: Set[UUID]) -> list[Job]:
+    """Place what fits; the jobs that came first and did not. `tired` have been first for too long."""
 
     def turn(project: str) -> tuple[bool, float, int]:
         first = lines[project][0]
         return first.id not in tired, room.share(project), first.queued_position
 
     open_projects = set(lines)
+    lacking: list[Job] = []
     while open_projects:
         project = min(open_projects, key=turn)
         job = lines[project][0]
         need = Need.of(job)
-        lacking = need.lacking(room.free)
-        if lacking is not None:
-            found.reasons[job.id] = _later(room.node, *lacking)
+        if need.lacking(room.free) is not None:
+            lacking.append(job)
             if job.id in tired:
-                return  # what becomes free is held for this job
+                break  # what becomes free is held for this job
             open_projects.remove(project)
             continue
         devices = tuple(room.gpus[: need.gpus])
@@ -168,6 +172,7 @@ def _fill(room: _Room, lines: dict[str, deque[Job]], found: Plan, tired: Set[UUI
         lines[project].popleft()
         if not lines[project]:
             open_projects.remove(project)
+    return lacking
 
 
 _NAMES = {"cpus": "CPU", "memory": "bytes of memory", "gpus": "GPU"}

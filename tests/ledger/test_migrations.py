@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -80,3 +82,20 @@ async def test_one_that_fails_leaves_nothing_of_itself(
 def test_a_statement_that_is_not_there_is_named() -> None:
     with pytest.raises(AttributeError, match=r"sql/queries/ledger\.sql has no statement 'nonsense'"):
         _ = sql.queries("ledger").nonsense
+
+
+async def test_a_role_that_may_not_grant_the_services_role_is_told_what_to_ask_for(database_url: str) -> None:
+    """Another deployment of the cluster made the role; this one's user is a stranger to it."""
+    name = f"stranger_{uuid4().hex[:8]}"
+    admin = await asyncpg.connect(database_url)
+    await admin.execute(f"CREATE ROLE {name} LOGIN CREATEDB CREATEROLE")
+    await admin.execute(f"CREATE DATABASE {name} OWNER {name}")
+    parts = urlsplit(database_url)
+    url = urlunsplit(parts._replace(netloc=f"{name}@", path=f"/{name}"))
+    try:
+        with pytest.raises(Misconfigured, match="GRANT jobyard_service TO"):
+            await migrate.migrate(url)
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.execute(f"DROP ROLE {name}")
+        await admin.close()

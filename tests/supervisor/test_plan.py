@@ -304,6 +304,15 @@ def test_no_room_is_left_that_the_head_of_a_line_could_use(case: Case) -> None:
     assert all(Need.of(by_id[each]).lacking(free) is not None for each in found.first)
 
 
+def test_the_reason_is_what_is_lacking_at_the_end() -> None:
+    """The CPUs were there when the second project had its turn, and gone when the plan was done."""
+    running = [job(1, "a", holds=()), job(2, "a", holds=())]
+    small, big = job(3, "a"), job(4, "b", cpus=7, memory=2)
+    found = plan(node(9, 3), running, [small, big], NOW, PATIENCE_S)
+    assert [placement.job.id for placement in found.placements] == [small.id]
+    assert found.reasons[big.id].code == "waiting-for-cpu"
+
+
 @given(cases())
 def test_planning_again_without_news_says_the_same(case: Case) -> None:
     """What was placed holds its place now; nobody else moves, and nobody is told anything new."""
