@@ -91,7 +91,9 @@ async def test_a_killed_push_is_completed_by_the_next(
     assert there.items() <= contents.items(), "an object is whole or not there"
     done = await pushed(store, source, volume)
     assert await held(store, source) == contents
-    assert (done.skipped, done.completed) == (len(there), 41 - len(there))
+    # The store may still finish what the killed process had sent whole: one upload for each of its two slots.
+    assert len(there) <= done.skipped <= len(there) + 2
+    assert done.skipped + done.completed == 41
 
 
 async def test_a_push_killed_while_deleting_is_completed_by_the_next(
