@@ -108,7 +108,9 @@ async def test_the_audit_trail_holds_and_says_so(service: Service) -> None:
 
 
 async def test_the_bill_of_a_job_under_every_policy(service: Service) -> None:
-    job = (await service.cli("job", "run", "-w", "-c", "2", "-o", "json", BUSYBOX, "--", "true")).json["id"]
+    # Long enough that the engine cannot say that it ended before it began, which `true` has been seen to do.
+    run = ("job", "run", "-w", "-c", "2", "-o", "json", BUSYBOX, "--", "sleep", "0.3")
+    job = (await service.cli(*run)).json["id"]
     for policy in ("2021-05", "2023-12", "2026-01"):
         bill = (await service.cli("billing", "--job", job, "--policy", policy, "-o", "json")).json
         assert [(line["minutes"], line["amount"], line["policy"]) for line in bill["items"]] == [
