@@ -129,7 +129,11 @@ class Ground:
 
         def is_ready() -> bool:
             assert process.returncode is None, self.said()[-3000:]
-            return file.exists() and json.loads(file.read_text())["pid"] == process.pid
+            try:  # the one before may have left a file, and this one takes it away before it makes its own
+                told = file.read_text()
+            except FileNotFoundError:
+                return False
+            return bool(json.loads(told)["pid"] == process.pid)
 
         try:
             await until(is_ready, START_DEADLINE_S, what="up.json")
