@@ -16,12 +16,12 @@ from service.api.ports import Store as StorePort
 from service.config import Settings
 from service.domain.directory import DataStore
 from service.ledger.ledger import Ledger
-from service.supervisor.containers import DockerEngine
 from service.supervisor.data.model import StoreAccess
 from service.supervisor.data.shelf import Shelf
-from service.supervisor.log_reader import LogReader
-from service.supervisor.log_writer import LogLimits
-from service.supervisor.logs import LogKeeper
+from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.logs.keeper import LogKeeper
+from service.supervisor.logs.reader import LogReader
+from service.supervisor.logs.writer import LogLimits
 from service.supervisor.supervisor import Supervisor
 
 BACKLOG = 1024

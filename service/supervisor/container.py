@@ -17,7 +17,8 @@ from service.errors import (
 )
 from service.supervisor import volumes
 from service.supervisor.effects import FatalForRun, Yard
-from service.supervisor.engine import Container, ContainerSpec, ImageInfo, spec_hash
+from service.supervisor.engine.create import spec_hash
+from service.supervisor.engine.protocol import Container, ContainerSpec, ImageInfo
 from service.supervisor.names import EPOCH, LEDGER, PROJECT, RunId, container_name, network_name, run_labels
 
 _ENDED = ("exited", "dead")

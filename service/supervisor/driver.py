@@ -20,7 +20,7 @@ from service.domain.states import State
 from service.errors import EngineError, JobyardError, NotFound, StaleEpoch, Unavailable, WrongState
 from service.supervisor import container, volumes
 from service.supervisor.effects import FatalForRun, Yard
-from service.supervisor.engine import Container
+from service.supervisor.engine.protocol import Container
 from service.supervisor.names import RunId
 
 T = TypeVar("T")

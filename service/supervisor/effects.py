@@ -20,8 +20,8 @@ from service.ledger.leases import Lease
 from service.ledger.writer import Receipt
 from service.supervisor.clock import LedgerClock
 from service.supervisor.data.shelf import Shelf
-from service.supervisor.engine import Engine
-from service.supervisor.logs import LogKeeper
+from service.supervisor.engine.protocol import Engine
+from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import RunId
 from service.supervisor.ports import SupervisorLedger
 from service.supervisor.watch import Watch

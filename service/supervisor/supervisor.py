@@ -34,9 +34,9 @@ from service.supervisor import volumes
 from service.supervisor.clock import LedgerClock
 from service.supervisor.driver import RunDriver
 from service.supervisor.effects import Yard
-from service.supervisor.engine import Engine, EngineInfo
+from service.supervisor.engine.protocol import Engine, EngineInfo
 from service.supervisor.guard import HostLock, holder_name, take_lease
-from service.supervisor.logs import LogKeeper
+from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import RunId, run_of
 from service.supervisor.plan import Node, plan
 from service.supervisor.ports import SupervisorLedger

@@ -25,7 +25,7 @@ from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
 from service.supervisor.data.remove import remove_tree
 from service.supervisor.effects import FatalForRun, Yard
-from service.supervisor.engine import Mount
+from service.supervisor.engine.protocol import Mount
 from service.supervisor.names import RunId
 
 _log = structlog.get_logger()

@@ -17,8 +17,8 @@ import asyncpg
 
 from service.cli.exits import Exit
 from service.local.demo import checks, image, python_image
-from service.supervisor.containers import DockerEngine
-from service.supervisor.engine import ContainerSpec, Mount
+from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.engine.protocol import ContainerSpec, Mount
 from tests.acceptance import running
 from tests.acceptance.running import Service, cli
 from tests.images import BUSYBOX

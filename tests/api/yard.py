@@ -26,9 +26,9 @@ from service.domain.events import Info
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.ledger.ledger import Ledger
 from service.supervisor.data.shelf import Shelf
-from service.supervisor.log_format import NO_TIME, Record, RunLog
-from service.supervisor.log_reader import LogReader
-from service.supervisor.log_writer import LogLimits, LogWriter
+from service.supervisor.logs.format import NO_TIME, Record, RunLog
+from service.supervisor.logs.reader import LogReader
+from service.supervisor.logs.writer import LogLimits, LogWriter
 from service.vault import MasterKey
 
 MASTER = MasterKey(b"m" * 32)

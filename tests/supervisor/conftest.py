@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service.supervisor.containers import DockerEngine
 from service.supervisor.data import StoreAccess
-from service.supervisor.engine import Engine
-from service.supervisor.fake_engine import FakeEngine
+from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.engine.fake import FakeEngine
+from service.supervisor.engine.protocol import Engine
 from tests.data.server import the_store
 from tests.images import BUSYBOX, import_busybox, make_network, remove_network
 from tests.supervisor.door import Door

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from service.supervisor.engine import Container, ContainerSpec, Engine, LogChunk
-from service.supervisor.fake_engine import FakeEngine, Script
+from service.supervisor.engine.fake import FakeEngine
+from service.supervisor.engine.protocol import Container, ContainerSpec, Engine, LogChunk
+from service.supervisor.engine.scripted import Script
 from tests.images import BUSYBOX
 
 LABEL = "jobyard-test"

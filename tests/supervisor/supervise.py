@@ -16,8 +16,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from service.ledger.ledger import Ledger
-from service.supervisor.containers import DockerEngine
-from service.supervisor.logs import LogKeeper
+from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.supervisor import Supervisor
 from service.telemetry import set_up_logging
 from tests.supervisor.world import DEADLINE_S, MASTER, World, settings_of

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from service.errors import EngineError
-from service.supervisor.engine import LABEL_SPEC, ContainerSpec, Mount, create_body, spec_hash
+from service.supervisor.engine.create import create_body, spec_hash
+from service.supervisor.engine.protocol import LABEL_SPEC, ContainerSpec, Mount
 
 SPEC = ContainerSpec(
     name="job-1",

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from service.errors import CommandUnusable, EngineError, GpuDriverMissing, Unavailable
-from service.supervisor.containers import DockerEngine
-from service.supervisor.engine import Mount, create_body
-from service.supervisor.fake_engine import Script
-from service.supervisor.network import CHAIN, METADATA_V4, block_metadata
+from service.supervisor.engine.create import create_body
+from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.engine.network import CHAIN, METADATA_V4, block_metadata
+from service.supervisor.engine.protocol import Mount
+from service.supervisor.engine.scripted import Script
 from tests.images import import_greeter, make_network, networks_named, remove_network
 from tests.supervisor.lab import DONE, RUNS_ON, Behaviour, Lab, shell
 from tests.supervisor.relay import Relay

@@ -17,7 +17,7 @@ from service.errors import (
     NoSuchContainer,
     Unavailable,
 )
-from service.supervisor.engine import spec_hash
+from service.supervisor.engine.create import spec_hash
 from tests.images import BUSYBOX, remove_network
 from tests.supervisor.lab import (
     DONE,

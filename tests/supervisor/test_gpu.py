@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.asked import ResourcesAsked
 from service.domain.states import State
-from service.supervisor.containers import DockerEngine
+from service.supervisor.engine.docker import DockerEngine
 from tests.supervisor.lab import RUNS_ON
 from tests.supervisor.relay import Relay
 from tests.supervisor.world import fake_engine, world

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import Misconfigured, NoSuchContainer, Unavailable
-from service.supervisor.engine import ContainerSpec, LogChunk
-from service.supervisor.fake_engine import FakeEngine
-from service.supervisor.log_format import Record, RunLog, decode, stamp
-from service.supervisor.log_reader import Cursor, LogReader
-from service.supervisor.log_writer import LogLimits, LogWriter
-from service.supervisor.logs import EARLY, GONE, LOST, Join, LogKeeper
+from service.supervisor.engine.fake import FakeEngine
+from service.supervisor.engine.protocol import ContainerSpec, LogChunk
+from service.supervisor.logs.format import Record, RunLog, decode, stamp
+from service.supervisor.logs.keeper import EARLY, GONE, LOST, Join, LogKeeper
+from service.supervisor.logs.reader import Cursor, LogReader
+from service.supervisor.logs.writer import LogLimits, LogWriter
 
 IMAGE = "jobyard-test/busybox:1"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

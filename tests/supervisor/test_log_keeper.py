@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from service.supervisor.engine import Mount
-from service.supervisor.fake_engine import Script
-from service.supervisor.log_reader import LogReader
-from service.supervisor.logs import EARLY, LOST, LogKeeper
+from service.supervisor.engine.protocol import Mount
+from service.supervisor.engine.scripted import Script
+from service.supervisor.logs.keeper import EARLY, LOST, LogKeeper
+from service.supervisor.logs.reader import LogReader
 from tests.supervisor.lab import Behaviour, Lab, shell
 
 STEPS = 20

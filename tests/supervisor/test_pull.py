@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 from service.errors import EngineError, ImageUnavailable
-from service.supervisor import image_ref
-from service.supervisor.containers import DockerEngine
-from service.supervisor.docker_pull import explained
-from service.supervisor.engine import PullProgress, RegistryAuth
+from service.supervisor.engine import image_ref
+from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.engine.protocol import PullProgress, RegistryAuth
+from service.supervisor.engine.pull import explained
 from tests.images import remove_image
 from tests.supervisor.registry import Registry
 

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from service.domain import commands as cmd
 from service.domain.states import State
 from service.errors import CommandUnusable
-from service.supervisor.fake_engine import Script
+from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import (
     DONE,

@@ -13,7 +13,8 @@ import pytest
 from service.domain.states import State
 from service.errors import EngineError
 from service.supervisor.data import Source, Store, StoreAccess
-from service.supervisor.fake_engine import Script, When
+from service.supervisor.engine.fake import When
+from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.data.sync import fill, held
 from tests.supervisor.bills import bill

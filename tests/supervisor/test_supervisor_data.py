@@ -12,7 +12,7 @@ from service.domain import commands as cmd
 from service.domain.job import Job
 from service.domain.states import State
 from service.supervisor.data import Source, Store, StoreAccess
-from service.supervisor.fake_engine import Script
+from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.data.sync import fill, held
 from tests.supervisor.door import Door

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 from service.domain.states import State
 from service.errors import EngineError
 from service.supervisor.data import prepare
-from service.supervisor.engine import ContainerSpec
-from service.supervisor.fake_engine import Script
+from service.supervisor.engine.protocol import ContainerSpec
+from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name, run_labels
 from tests.images import BUSYBOX
 from tests.supervisor.lab import DONE, IGNORES_SIGTERM, RUNS_ON, Behaviour

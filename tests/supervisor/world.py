@@ -37,10 +37,10 @@ from service.ledger.ledger import Ledger
 from service.local import first_run
 from service.local.objectstore import S3Access
 from service.supervisor.data import StoreAccess
-from service.supervisor.engine import Container, ContainerSpec, Engine, ImageInfo
-from service.supervisor.fake_engine import FakeEngine
-from service.supervisor.log_reader import LogReader
-from service.supervisor.logs import LogKeeper
+from service.supervisor.engine.fake import FakeEngine
+from service.supervisor.engine.protocol import Container, ContainerSpec, Engine, ImageInfo
+from service.supervisor.logs.keeper import LogKeeper
+from service.supervisor.logs.reader import LogReader
 from service.supervisor.names import JOB, LEDGER, RunId, container_name, network_name
 from service.supervisor.supervisor import Supervisor
 from service.vault import MasterKey

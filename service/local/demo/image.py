@@ -12,7 +12,7 @@ import aiohttp
 from service.errors import EngineError, Unavailable
 from service.local import docker
 from service.local.demo import python_image
-from service.supervisor.containers import DockerEngine
+from service.supervisor.engine.docker import DockerEngine
 
 PUBLIC = "python:3.12-slim"
 REGISTRY_TIMEOUT_S = 4.0

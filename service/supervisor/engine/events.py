@@ -15,8 +15,8 @@ from contextlib import suppress
 import aiohttp
 
 from service.errors import JobyardError, Unavailable
-from service.supervisor.engine import LABEL_SPEC
-from service.supervisor.wire import Wire, refusal, refused
+from service.supervisor.engine.protocol import LABEL_SPEC
+from service.supervisor.engine.wire import Wire, refusal, refused
 
 SUBSCRIBED = ""
 """The first item: the subscription stands, list now."""

@@ -6,11 +6,9 @@ Nothing here moves by itself. A test scripts what a container does, and lets it 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
@@ -23,9 +21,10 @@ from service.errors import (
     NoSuchContainer,
     Unavailable,
 )
-from service.supervisor import image_ref
-from service.supervisor.docker_events import SUBSCRIBED, DueIds
-from service.supervisor.engine import (
+from service.supervisor.engine import image_ref
+from service.supervisor.engine.create import create_body
+from service.supervisor.engine.events import SUBSCRIBED, DueIds
+from service.supervisor.engine.protocol import (
     Container,
     ContainerSpec,
     ContainerSummary,
@@ -34,48 +33,12 @@ from service.supervisor.engine import (
     LogChunk,
     PullProgress,
     RegistryAuth,
-    State,
-    create_body,
 )
-from service.supervisor.wire import safe_name
+from service.supervisor.engine.scripted import FakeContainer, Script, inspected
+from service.supervisor.engine.wire import safe_name
 
 When = Literal["before", "after"]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What a container does once started.
-
-    `ticks` None runs until stopped or told to `exit`; 0 ends within the start. `sigterm_code` is the
-    exit code a stop leads to, None for a program that ignores SIGTERM and is killed (137).
-    """
-
-    ticks: int | None = None
-    exit_code: int = 0
-    oom_killed: bool = False
-    output: tuple[tuple[Literal[1, 2], bytes], ...] = ()
-    sigterm_code: int | None = 143
-    start_error: JobyardError | None = None
-
-
-@dataclass(slots=True)
-class _Fake:
-    id: str
-    spec: ContainerSpec
-    labels: dict[str, str]
-    script: Script
-    image_id: str
-    ip: str
-    state: State = "created"
-    exit_code: int | None = None
-    oom_killed: bool = False
-    error: str = ""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    ticks_left: int | None = None
-    log: list[LogChunk] = field(default_factory=list)
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
 
 class FakeEngine:
@@ -101,7 +64,7 @@ class FakeEngine:
         """Every call: the method's name and what it was about."""
         self.drop_events = False
         self.repeat_events = False
-        self._containers: dict[str, _Fake] = {}
+        self._containers: dict[str, FakeContainer] = {}
         self._networks: dict[str, tuple[str, dict[str, str]]] = {}
         self._faults: list[tuple[str, When, JobyardError]] = []
         self._subscribers: list[DueIds] = []
@@ -199,14 +162,14 @@ class FakeEngine:
         self._made += 1
         container_id = hashlib.sha256(f"container {self._made}".encode()).hexdigest()
         ip = f"172.30.{self._made // 250}.{self._made % 250 + 2}"
-        self._containers[container_id] = _Fake(container_id, spec, labels, script, image.id, ip)
+        self._containers[container_id] = FakeContainer(container_id, spec, labels, script, image.id, ip)
         self._tell(container_id)
         return self._leave("create", container_id)
 
     async def find(self, name_or_id: str) -> Container | None:
         self._enter("find", name_or_id)
         fake = self._look_up(name_or_id)
-        return self._leave("find", None if fake is None else _inspected(fake))
+        return self._leave("find", None if fake is None else inspected(fake))
 
     async def list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
         self._enter("list", ",".join(labels))
@@ -314,7 +277,7 @@ class FakeEngine:
                 self._faults.remove(fault)
                 raise fault[2]
 
-    def _refuse_start(self, fake: _Fake) -> None:
+    def _refuse_start(self, fake: FakeContainer) -> None:
         error = fake.script.start_error
         if error is None and fake.spec.gpus and not self._info.gpu_driver:
             error = GpuDriverMissing("the engine has no GPU driver: install the NVIDIA Container Toolkit")
@@ -322,7 +285,7 @@ class FakeEngine:
             fake.error = error.message
             raise error
 
-    async def _end(self, fake: _Fake, code: int, oom_killed: bool) -> None:
+    async def _end(self, fake: FakeContainer, code: int, oom_killed: bool) -> None:
         fake.state, fake.exit_code, fake.oom_killed = "exited", code, oom_killed
         fake.finished_at = self._clock()
         self._tell(fake.id)
@@ -343,30 +306,13 @@ class FakeEngine:
         moment = self._clock() + timedelta(microseconds=self._stamped // 1000)
         return f"{moment:%Y-%m-%dT%H:%M:%S.%f}{self._stamped % 1000:03d}Z"
 
-    def _look_up(self, name_or_id: str) -> _Fake | None:
+    def _look_up(self, name_or_id: str) -> FakeContainer | None:
         safe_name(name_or_id)
         by_name = (fake for fake in self._containers.values() if fake.spec.name == name_or_id)
         return self._containers.get(name_or_id) or next(by_name, None)
 
-    def _must_find(self, name_or_id: str) -> _Fake:
+    def _must_find(self, name_or_id: str) -> FakeContainer:
         fake = self._look_up(name_or_id)
         if fake is None:
             raise NoSuchContainer(f"no container {name_or_id}")
         return fake
-
-
-def _inspected(fake: _Fake) -> Container:
-    running = fake.state == "running"
-    return Container(
-        id=fake.id,
-        name=fake.spec.name,
-        labels=dict(fake.labels),
-        state=fake.state,
-        exit_code=fake.exit_code,
-        oom_killed=fake.oom_killed,
-        error=fake.error,
-        started_at=fake.started_at,
-        finished_at=fake.finished_at,
-        image_id=fake.image_id,
-        ip=fake.ip if running else None,
-    )

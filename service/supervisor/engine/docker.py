@@ -19,11 +19,12 @@ from service.errors import (
     NameTaken,
     NoSuchContainer,
 )
-from service.supervisor import docker_inspect, image_ref
-from service.supervisor.docker_events import read_events
-from service.supervisor.docker_logs import read_logs
-from service.supervisor.docker_pull import Puller
-from service.supervisor.engine import (
+from service.supervisor.engine import image_ref, inspect
+from service.supervisor.engine.create import create_body
+from service.supervisor.engine.events import read_events
+from service.supervisor.engine.network import Networks, block_metadata
+from service.supervisor.engine.output import read_logs
+from service.supervisor.engine.protocol import (
     Container,
     ContainerSpec,
     ContainerSummary,
@@ -32,10 +33,9 @@ from service.supervisor.engine import (
     LogChunk,
     PullProgress,
     RegistryAuth,
-    create_body,
 )
-from service.supervisor.network import Networks, block_metadata
-from service.supervisor.wire import Answer, Wire, refused, safe_name
+from service.supervisor.engine.pull import Puller
+from service.supervisor.engine.wire import Answer, Wire, refused, safe_name
 
 CALL_TIMEOUT_S = 60.0
 """A create or a start on a busy disk takes seconds; beyond this the engine is not well."""
@@ -86,7 +86,7 @@ class DockerEngine:
             return None
         if answer.status != 200:
             raise refused(f"inspect image {ref}", answer)
-        return docker_inspect.image(answer.body)
+        return inspect.image(answer.body)
 
     async def pull(
         self,
@@ -130,7 +130,7 @@ class DockerEngine:
             return None
         if answer.status != 200:
             raise refused(f"inspect {name_or_id}", answer)
-        return docker_inspect.container(answer.body)
+        return inspect.container(answer.body)
 
     async def list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
         wanted = [f"{name}={value}" if value else name for name, value in labels.items()]
@@ -138,7 +138,7 @@ class DockerEngine:
         answer = await self._call("GET", "/containers/json", params=params)
         if answer.status != 200:
             raise refused("list containers", answer)
-        return [docker_inspect.summary(listed) for listed in answer.body]
+        return [inspect.summary(listed) for listed in answer.body]
 
     async def start(self, container_id: str) -> None:
         answer = await self._call("POST", f"/containers/{safe_name(container_id)}/start")

@@ -21,9 +21,9 @@ from uuid import UUID
 import structlog
 
 from service.errors import EngineError, NoSuchContainer, Unavailable
-from service.supervisor.engine import Engine
-from service.supervisor.log_format import NO_TIME, Record, RunLog, pieces
-from service.supervisor.log_writer import WINDOW, LogLimits, LogWriter
+from service.supervisor.engine.protocol import Engine
+from service.supervisor.logs.format import NO_TIME, Record, RunLog, pieces
+from service.supervisor.logs.writer import WINDOW, LogLimits, LogWriter
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import Misconfigured
-from service.supervisor.log_format import Record, RunLog, segment_head, whole_records
+from service.supervisor.logs.format import Record, RunLog, segment_head, whole_records
 
 _BUFFER_BYTES = 256 * 1024
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Literal
 
 from service.errors import EngineError, NoSuchContainer, Unavailable
-from service.supervisor.engine import LogChunk
-from service.supervisor.wire import Wire, refusal, refused, safe_name
+from service.supervisor.engine.protocol import LogChunk
+from service.supervisor.engine.wire import Wire, refusal, refused, safe_name
 
 MAX_FRAME_BYTES = 64 * 1024**2
 """Beyond this a length is taken for a broken stream; real frames hold 16 KiB."""

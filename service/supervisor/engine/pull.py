@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 
 from service.errors import EngineError, ImageUnavailable, Unavailable
-from service.supervisor.engine import PullProgress, RegistryAuth
-from service.supervisor.image_ref import ImageRef
-from service.supervisor.wire import Wire, refusal
+from service.supervisor.engine.image_ref import ImageRef
+from service.supervisor.engine.protocol import PullProgress, RegistryAuth
+from service.supervisor.engine.wire import Wire, refusal
 
 OnProgress = Callable[[PullProgress], None]
 

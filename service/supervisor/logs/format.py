@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from service.supervisor.engine import LogChunk
+from service.supervisor.engine.protocol import LogChunk
 
 Kind = Literal["1", "2", "m", "s", "e"]
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-from service.supervisor.log_format import NO_TIME, Kind, Record, RunLog, stamp, whole_records
+from service.supervisor.logs.format import NO_TIME, Kind, Record, RunLog, stamp, whole_records
 
 _READ_BYTES = 1024 * 1024
 _TAIL_BYTES = 256 * 1024

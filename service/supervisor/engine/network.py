@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import EngineError
-from service.supervisor.wire import Wire, refused, safe_name
+from service.supervisor.engine.wire import Wire, refused, safe_name
 
 METADATA_V4 = "169.254.0.0/16"
 METADATA_V6 = "fd00:ec2::254"

@@ -1,6 +1,6 @@
-"""What the supervisor needs of a container engine: a Protocol, its types, and the pure body of a create.
+"""What the supervisor needs of a container engine: a Protocol and its types.
 
-Implementations: `containers.DockerEngine` (one Docker Engine) and `fake_engine.FakeEngine` (simulation).
+Implementations: `docker.DockerEngine` (one Docker Engine) and `fake.FakeEngine` (simulation).
 Both pass tests/supervisor/test_engine_conformance.py. A Swarm engine would be a third.
 
 Every method may raise `Unavailable`: the engine did not answer (in time), and what was asked may or may
@@ -9,15 +9,10 @@ not have happened; look again before asking again. Sizes are bytes, times aware 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import posixpath
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
-
-from service.errors import EngineError
+from typing import Literal, Protocol
 
 State = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 
@@ -237,7 +232,7 @@ class Engine(Protocol):
 
         Without `follow` this is a faithful snapshot. With it, chunks keep coming until the container
         ends, but may be skipped, repeated and cut off at the end when output is faster than the reader:
-        for a human who watches, never for keeping (`logs.LogKeeper` reads snapshots).
+        for a human who watches, never for keeping (`logs.keeper.LogKeeper` reads snapshots).
         Raises `NoSuchContainer`, `Unavailable` when the connection breaks.
         """
         ...
@@ -261,132 +256,3 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Let go of all connections; streams in flight end."""
         ...
-
-
-def create_body(spec: ContainerSpec) -> dict[str, Any]:
-    """The exact JSON body of the create request (Docker Engine API 1.41).
-
-    Raises `EngineError` for a spec that must never reach an engine.
-    """
-    body = _body(spec)
-    body["Labels"] = {**spec.labels, LABEL_SPEC: _hash(body)}
-    return body
-
-
-def spec_hash(spec: ContainerSpec) -> str:
-    """SHA-256 (hex) of what will run: the body without name and labels, environment included.
-
-    Labels say who asked (the epoch changes with the supervisor), so they cannot count.
-    """
-    return _hash(_body(spec))
-
-
-def _hash(body: dict[str, Any]) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _body(spec: ContainerSpec) -> dict[str, Any]:
-    _check(spec)
-    body: dict[str, Any] = {
-        "Image": spec.image,
-        "User": spec.user,
-        "Env": [f"{name}={value}" for name, value in spec.env],
-        "StopSignal": "SIGTERM",
-        "StopTimeout": spec.stop_grace_s,
-        "HostConfig": _host_config(spec),
-    }
-    if spec.command is not None:
-        body["Entrypoint"] = [""]  # an empty word resets the image's entrypoint; [] would keep its default
-        body["Cmd"] = list(spec.command)
-    return body
-
-
-def _host_config(spec: ContainerSpec) -> dict[str, Any]:
-    return {
-        "NanoCpus": spec.nano_cpus,
-        "Memory": spec.memory_bytes,
-        "MemorySwap": spec.memory_bytes,  # equal to Memory: no swap at all
-        "PidsLimit": spec.pids_limit,
-        "ShmSize": spec.shm_bytes,
-        "Ulimits": [
-            {"Name": "nofile", "Soft": spec.nofile, "Hard": spec.nofile},
-            {"Name": "core", "Soft": 0, "Hard": 0},
-        ],
-        "DeviceRequests": _device_requests(spec.gpus),
-        "Mounts": [_mount(mount) for mount in spec.mounts],
-        "NetworkMode": spec.network,
-        "IpcMode": "private",
-        "CgroupnsMode": "private",
-        "Privileged": False,
-        "PublishAllPorts": False,
-        "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges:true"],  # and nothing about seccomp: the default profile stays
-        "Init": True,
-        "AutoRemove": False,  # the exit is recorded first
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-        "LogConfig": {
-            "Type": "local",
-            "Config": {
-                "max-size": str(spec.log_max_size_bytes),
-                "max-file": str(spec.log_max_file),
-                "compress": "false",  # every read of a compressed rotated file unpacks it first
-            },
-        },
-    }
-
-
-def _device_requests(gpus: tuple[str, ...]) -> list[dict[str, Any]]:
-    if not gpus:
-        return []
-    return [{"Driver": "nvidia", "DeviceIDs": list(gpus), "Capabilities": [["gpu"]]}]
-
-
-def _mount(mount: Mount) -> dict[str, Any]:
-    # The Mounts form, unlike Binds, refuses a source that does not exist instead of making it as root.
-    return {
-        "Type": "bind",
-        "Source": mount.source,
-        "Target": mount.target,
-        "ReadOnly": mount.read_only,
-        "BindOptions": {"Propagation": "rprivate"},
-    }
-
-
-_ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "podman.sock")
-_HOLD_ENGINE_SOCKETS = (
-    "/",
-    "/run",
-    "/var",
-    "/var/run",
-    "/run/docker",
-    "/run/containerd",
-    "/proc",
-    "/sys",
-    "/dev",
-)
-
-
-def _check(spec: ContainerSpec) -> None:
-    if spec.log_max_file < 3:
-        raise EngineError("log_max_file must be at least 3: following a log hangs on rotation below that")
-    if spec.network in ("host", "") or spec.network.startswith("container:"):
-        raise EngineError("a job needs a network of its own project, never the host's or a container's")
-    if spec.command is not None and not spec.command:
-        raise EngineError("an empty command cannot run; None means the image's own")
-    if any(not name or "=" in name or "\0" in name + value for name, value in spec.env):
-        raise EngineError("an environment variable's name is empty or holds '=', or NUL was found")
-    if LABEL_SPEC in spec.labels:
-        raise EngineError(f"the label {LABEL_SPEC} is computed, not given")
-    for mount in spec.mounts:
-        _check_mount(mount)
-
-
-def _check_mount(mount: Mount) -> None:
-    for path in (mount.source, mount.target):
-        if not path.startswith("/") or posixpath.normpath(path) != path or "\0" in path:
-            raise EngineError(f"mount path must be absolute and plain: {path!r}")
-        if posixpath.basename(path) in _ENGINE_SOCKETS:
-            raise EngineError("an engine's socket is never mounted into a job")
-    if mount.source in _HOLD_ENGINE_SOCKETS or mount.target == "/":
-        raise EngineError(f"{mount.source} is never mounted into a job")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.errors import EngineError
-from service.supervisor.engine import Container, ContainerSummary, ImageInfo, State
+from service.supervisor.engine.protocol import Container, ContainerSummary, ImageInfo, State
 
 _STATES: dict[str, State] = {
     "created": "created",
