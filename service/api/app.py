@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from service.api import edge
+from service.api import door, edge, errors
 from service.api.auth import Tokens
 from service.api.call import SERVICE, Service, endpoint
 from service.api.metrics import Metrics
@@ -35,17 +35,20 @@ def make_app(parts: ApiParts) -> web.Application:
     return app
 
 
-def runner(app: web.Application) -> web.AppRunner:
-    """How the application is to be served: bounds on what one connection may send and hold."""
-    return web.AppRunner(
+def runner(app: web.Application, *, keep_alive_s: float = KEEP_ALIVE_S) -> web.AppRunner:
+    """How the application is to be served: bounds on what one connection may send and hold.
+
+    `keep_alive_s` also bounds the time that a request's head may take.
+    """
+    return door.Runner(
         app,
+        shutdown_timeout_s=SHUTDOWN_S,
         access_log=None,
-        keepalive_timeout=KEEP_ALIVE_S,
-        shutdown_timeout=SHUTDOWN_S,
+        keepalive_timeout=keep_alive_s,
         auto_decompress=False,
-        max_line_size=8190,
-        max_field_size=8190,
-        max_headers=64,
+        max_line_size=errors.MOST_TARGET_BYTES,
+        max_field_size=errors.MOST_HEADER_BYTES,
+        max_headers=errors.MOST_HEADERS,
         lingering_time=2.0,
     )
 

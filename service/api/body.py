@@ -10,7 +10,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from service.api.explain import explain, refuse_duplicates
+from service.api.errors import Said
+from service.api.explain import explain, refuse_duplicates, words_for
 from service.errors import Invalid, TooLarge
 
 READ_TIMEOUT_S = 30.0
@@ -29,7 +30,8 @@ async def read(request: web.Request, most_bytes: int) -> bytes:
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"body: it did not arrive within {READ_TIMEOUT_S:.0f} s") from None
     except (HttpProcessingError, aiohttp.ClientPayloadError, web.RequestPayloadError) as error:
-        raise Invalid("body", "a broken transfer", type(error).__name__) from None
+        said = Said(f"its transfer is broken ({type(error).__name__})")
+        raise Invalid("body", said, "send all of it, as its Content-Length or its chunks say") from None
 
 
 def refuse_encoded(request: web.Request) -> None:
@@ -46,9 +48,10 @@ def _too_large(most_bytes: int) -> str:
 
 
 class BodyReader:
-    """Decodes bodies of one type."""
+    """Decodes bodies of one type. Raises `TypeError` for a type whose faults nobody could explain."""
 
     def __init__(self, kind: Any) -> None:
+        words_for(msgspec.inspect.type_info(kind))
         self.kind = kind
         self._decode = msgspec.json.Decoder(kind).decode
 
@@ -58,6 +61,6 @@ class BodyReader:
             value = self._decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             explain(body, self.kind)
-            raise Invalid("body", "a value that does not fit", str(error)) from None
+            raise Invalid("body", Said(f"it does not fit ({error})"), "/docs shows its shape") from None
         refuse_duplicates(body)
         return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from service.api.errors import Said
 from service.domain.asked import DataStoreAsked, JobSpecAsked, SourceAsked, VolumeAsked
 from service.domain.reading import OWN_PREFIX
 from service.domain.volumes import mount_path
@@ -27,10 +28,12 @@ def _refuse_unspeakable(asked: JobSpecAsked) -> None:
         ("shutdown", asked.shutdown),
     ):
         if value is not None:
-            raise Invalid(field, value, "the command line has no option for it; submit it through the API")
+            said = Said("the command line has no option for it")
+            raise Invalid(field, said, "submit it through the API")
     for name, value in (asked.labels or {}).items():
         if not value:
-            raise Invalid(f"labels.{name}", value, "the command line takes no label without a value")
+            said = Said("it has no value")
+            raise Invalid(f"labels.{name}", said, "the command line takes labels with a value")
 
 
 def _options(asked: JobSpecAsked) -> Iterator[str]:
@@ -65,7 +68,9 @@ def _volume(field: str, volume: VolumeAsked) -> str:
     """`container@alias/prefix:/path:rw:cache`."""
     if volume.target_data_store or volume.target_private_swift:
         raise Invalid(
-            f"{field}.targetDataStore", "a target", "the command line has no option for it; use the API"
+            f"{field}.targetDataStore",
+            Said("the command line has no option for it"),
+            "submit it through the API",
         )
     source: SourceAsked = volume.volume_source or volume
     store = source.data_store or (

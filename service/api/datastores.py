@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from service.api import wire
 from service.api.call import Call
+from service.api.errors import Said
 from service.api.query import Query
 from service.domain import commands as cmd
 from service.domain.directory import DataStore
@@ -69,11 +70,13 @@ def _keys(asked: wire.StoreAsked | wire.StoreReplaced) -> wire.S3KeysAsked:
     if asked.type != "s3":
         raise Invalid("type", asked.type, "this version offers s3")
     if asked.credentials.s3 is None or asked.credentials.git is not None:
-        raise Invalid("credentials", None, "a data store of type s3 has credentials.s3 and no others")
+        said = Said("they are not of the type s3")
+        raise Invalid("credentials", said, "a data store of type s3 has credentials.s3 and no others")
     keys = asked.credentials.s3
     for field, value in (("accessKey", keys.access_key), ("secretKey", keys.secret_key)):
         if not 1 <= len(value) <= _MOST_CHARS or not (value.isascii() and value.isprintable()):
-            raise Invalid(f"credentials.s3.{field}", "a value", f"1 to {_MOST_CHARS} printable letters")
+            said = Said("it is empty, too long or not printable")
+            raise Invalid(f"credentials.s3.{field}", said, f"1 to {_MOST_CHARS} printable letters")
     region = keys.region or ""
     if len(region) > 64 or not all(char.isascii() and (char.isalnum() or char == "-") for char in region):
         raise Invalid("credentials.s3.region", region, "letters, digits and '-', at most 64")
@@ -89,7 +92,7 @@ def _check_endpoint(endpoint: str) -> None:
     except ValueError:
         good = False
     if not good or " " in endpoint or "@" in endpoint or "?" in endpoint or "#" in endpoint:
-        shown = "a URL with a user" if "@" in endpoint else endpoint
+        shown = Said("a URL with a user was sent") if "@" in endpoint else endpoint
         raise Invalid("endpoint", shown, "a URL such as https://s3.example.org, without user and query")
 
 
@@ -113,8 +116,8 @@ async def _check(call: Call, command: cmd.SetDataStore) -> None:
     except StoreRefused as error:
         raise Invalid(
             "credentials.s3",
-            "the key pair",
-            f"the store refused it ({error.message}); ?check=false skips it",
+            Said(f"the store refused the key pair ({error.message})"),
+            "?check=false takes it without asking",
         ) from error
 
 

@@ -37,7 +37,7 @@ async def edge(request: web.Request, handler: Any) -> web.StreamResponse:
     """Every request, known route or not, ends here, whatever happens to it."""
     started = time.perf_counter()
     given = request.headers.get(REQUEST_ID, "")
-    request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(12)
+    request_id = given if _REQUEST_ID.match(given) else new_id()
     line: dict[str, Any] = {}
     request[EDGE] = Edge(request_id, line)
     try:
@@ -79,11 +79,21 @@ def _account(
 
 async def dress(request: web.Request, response: web.StreamResponse) -> None:
     """The headers of every answer, streams included."""
+    found = request.get(EDGE)
+    protect(response, None if found is None else found.request_id)
+
+
+def protect(response: web.StreamResponse, request_id: str | None) -> None:
+    """Give an answer the headers that all have; none tells what it was made with."""
     headers = response.headers
     headers.update(_HEADERS)
     for name, value in _DEFAULTS.items():
         headers.setdefault(name, value)
     headers["Server"] = "jobyard"
-    found = request.get(EDGE)
-    if found is not None:
-        headers[REQUEST_ID] = found.request_id
+    if request_id is not None:
+        headers[REQUEST_ID] = request_id
+
+
+def new_id() -> str:
+    """An id for a request that brought none."""
+    return secrets.token_hex(12)

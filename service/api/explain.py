@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 from msgspec import inspect as mi
 
+from service.api.errors import Said
 from service.errors import Invalid
 
 #: Below these, what was given is never shown: it may be a secret, or hold one.
 _SECRET = re.compile(r"\A(envVars|credentials)\b(?!.*\.name\Z)")
+_ONE_OBJECT = "send one JSON object"
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
@@ -27,7 +29,7 @@ def refuse_duplicates(body: bytes) -> None:
     try:
         json.loads(body, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise Invalid("body", "JSON that cannot be read", str(error)) from error
+        raise Invalid("body", Said(f"JSON that cannot be read ({error})"), _ONE_OBJECT) from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise Invalid(key, "two values", "each field may stand once")
+                raise Invalid(_join("", key), Said("it stands twice"), "each field may stand once")
             seen.add(key)
     return found
 
@@ -46,71 +48,128 @@ def explain(body: bytes, kind: Any) -> None:
     value = _parsed(body)
     refuse_duplicates(body)
     if not isinstance(value, dict):
-        raise Invalid("body", _kind_of(value), "send one JSON object")
+        raise Invalid("body", Said(f"{_kind_of(value)} was sent"), _ONE_OBJECT)
     walk(value, mi.type_info(kind), "")
 
 
 def _parsed(body: bytes) -> Any:
     if not body.strip():
-        raise Invalid("body", "nothing", "send one JSON object")
+        raise Invalid("body", None, _ONE_OBJECT)
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise Invalid(
-            "body", f"a byte that is not UTF-8 (byte {error.start})", "JSON is sent as UTF-8"
-        ) from None
+        said = Said(f"it is not UTF-8 (byte {error.start})")
+        raise Invalid("body", said, "JSON is sent as UTF-8") from None
     if lone := _LONE_SURROGATE.search(body):
-        raise Invalid("body", f"half a surrogate pair (byte {lone.start()})", "text of whole characters")
+        said = Said(f"it holds half a surrogate pair (byte {lone.start()})")
+        raise Invalid("body", said, "send text of whole characters")
     try:
         return msgspec.json.decode(body)
     except msgspec.ValidationError as error:
-        raise Invalid("body", "a number out of range", f"{error}") from None
+        said = Said(f"a number in it is out of range ({error})")
+        raise Invalid("body", said, "send numbers of a usual size") from None
     except msgspec.DecodeError as error:
         text = str(error).removeprefix("JSON is malformed: ")
         where = "" if "(byte" in text else f" (byte {len(body)})"
-        raise Invalid("body", f"malformed JSON: {text}{where}", "send one JSON object") from None
+        raise Invalid("body", Said(f"it is malformed JSON: {text}{where}"), _ONE_OBJECT) from None
     except RecursionError:
-        raise Invalid("body", "JSON that is nested too deeply", "send one JSON object") from None
+        raise Invalid("body", Said("it is nested too deeply"), _ONE_OBJECT) from None
 
 
 def walk(value: Any, info: mi.Type, path: str) -> None:
     """Compare a decoded value with a type, depth first, and raise for the first difference."""
+    if not _fits(value, info):
+        raise Invalid(path or "body", _shown(value, path), f"it must be {wanted(info)}")
     match info:
         case mi.UnionType():
-            options = [option for option in info.types if not isinstance(option, mi.NoneType)]
-            if value is not None or len(options) == len(info.types):
-                walk(value, options[0], path)
+            if value is not None:
+                walk(value, _option(info), path)
         case mi.StructType():
-            _object(value, info, path)
+            _fields(value, info, path)
         case mi.ListType():
-            _require(isinstance(value, list), value, path, "a list")
             for index, item in enumerate(value):
                 walk(item, info.item_type, f"{path}[{index}]")
         case mi.DictType():
-            _require(isinstance(value, dict), value, path, "an object")
             for key, item in value.items():
                 walk(item, info.value_type, f"{path}.{key}")
-        case mi.StrType():
-            _require(isinstance(value, str), value, path, "text")
+
+
+def wanted(info: mi.Type) -> str:
+    """What may stand there, in words. Raises `TypeError` for a type that a body cannot have: `words_for`
+    finds those when the table of routes is made."""
+    match info:
+        case mi.UnionType():
+            return wanted(_option(info))
+        case mi.StructType() | mi.DictType():
+            return "an object"
+        case mi.ListType():
+            return "a list"
+        case mi.StrType(min_length=None, max_length=None, pattern=None):
+            return "text"
         case mi.BoolType():
-            _require(isinstance(value, bool), value, path, "true or false")
-        case mi.IntType():
-            _require(isinstance(value, int) and not isinstance(value, bool), value, path, "a whole number")
+            return "true or false"
+        case mi.IntType(gt=None, ge=None, lt=None, le=None, multiple_of=None):
+            return "a whole number"
         case mi.LiteralType():
-            _require(value in info.values, value, path, " or ".join(map(str, info.values)))
+            return " or ".join(map(str, info.values))
+        case mi.AnyType():
+            return "any value"
+        case _:
+            raise TypeError(f"there are no words for {info}: add them to `wanted` and `_fits`")
 
 
-def _object(value: Any, info: mi.StructType, path: str) -> None:
-    _require(isinstance(value, dict), value, path, "an object")
+def words_for(info: mi.Type) -> None:
+    """Raise `TypeError` unless all that can be wrong with a value of this type can be said."""
+    wanted(info)
+    match info:
+        case mi.UnionType():
+            words_for(_option(info))
+        case mi.StructType():
+            for field in info.fields:
+                words_for(field.type)
+        case mi.ListType():
+            words_for(info.item_type)
+        case mi.DictType():
+            words_for(info.value_type)
+
+
+def _option(info: mi.UnionType) -> mi.Type:
+    """What it is, beside null."""
+    (option,) = (each for each in info.types if not isinstance(each, mi.NoneType))
+    return option
+
+
+def _fits(value: Any, info: mi.Type) -> bool:
+    """Whether the value is of the type, as far as can be told without looking into it."""
+    match info:
+        case mi.UnionType():
+            return value is None or _fits(value, _option(info))
+        case mi.StructType() | mi.DictType():
+            return isinstance(value, dict)
+        case mi.ListType():
+            return isinstance(value, list)
+        case mi.StrType():
+            return isinstance(value, str)
+        case mi.BoolType():
+            return isinstance(value, bool)
+        case mi.IntType():
+            return isinstance(value, int) and not isinstance(value, bool)
+        case mi.LiteralType():
+            return value in info.values
+        case _:
+            return True
+
+
+def _fields(value: dict[str, Any], info: mi.StructType, path: str) -> None:
     known = {field.encode_name: field for field in info.fields}
     for key in value:
         if key not in known and info.forbid_unknown_fields:
-            raise Invalid(_join(path, key), "an unknown field", _nearest(key, list(known)))
+            raise Invalid(_join(path, key), Said("unknown field"), _nearest(key, list(known)))
     for name, field in known.items():
         if name in value:
             walk(value[name], field.type, _join(path, name))
         elif field.required:
-            raise Invalid(_join(path, name), None, "it is needed")
+            raise Invalid(_join(path, name), None, f"it must be {wanted(field.type)}")
 
 
 def _nearest(key: str, known: list[str]) -> str:
@@ -120,16 +179,11 @@ def _nearest(key: str, known: list[str]) -> str:
     return f"the fields are {', '.join(known) or 'none'}"
 
 
-def _require(holds: bool, value: Any, path: str, wanted: str) -> None:
-    if not holds:
-        raise Invalid(path or "body", _shown(value, path), f"it must be {wanted}")
-
-
 def _shown(value: Any, path: str) -> Any:
     """What was given, or only its kind where it may be a secret or is long."""
-    if value is None or isinstance(value, dict | list | bool):
-        return _kind_of(value)
-    return _kind_of(value) if _SECRET.match(path) else value
+    if value is None or isinstance(value, dict | list | bool) or _SECRET.match(path):
+        return Said(f"{_kind_of(value)} was sent")
+    return value
 
 
 def _kind_of(value: Any) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 from aiohttp import web
@@ -15,17 +16,20 @@ from msgspec import UNSET, Meta
 from service.api import body, wire
 from service.api.call import Call
 from service.api.datastores import known_store
+from service.api.errors import Said
 from service.api.ports import Store
 from service.api.query import Query
 from service.api.stream import pump
 from service.domain.volumes import check_container
-from service.errors import Invalid, NotFound, StoreRefused
+from service.errors import Invalid, NotFound, StoreRefused, UnsafeKey
 
 MOST_ROWS = 1000
 MOST_KEY_BYTES = 1024
 #: A client that sends nothing for so long is gone.
 RECEIVE_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 256 * 1024
+#: So many slashes stand before the key: /v1/datastore/{alias}/container/{container}/object/{key}.
+_KEY_AFTER = 7
 
 
 class ObjectsAsked(Query, frozen=True):
@@ -85,7 +89,10 @@ async def upload(call: Call) -> wire.StoredObject:
     async with AsyncExitStack() as stack:
         store, container = await _opened(call, stack)
         await store.ensure_container(container)
-        made = await store.upload(container, key, _received(call.request))
+        try:
+            made = await store.upload(container, key, _received(call.request))
+        except UnsafeKey as error:
+            raise Invalid("key", key, f"a key that a job could pull ({error.message})") from error
     return wire.StoredObject(key=made.key, size=made.size, modified=made.modified)
 
 
@@ -101,13 +108,13 @@ async def _received(request: web.Request) -> AsyncIterator[bytes]:
             received += len(chunk)
             yield chunk
     except TimeoutError:
-        raise Invalid("body", "a stalled transfer", f"something every {RECEIVE_TIMEOUT_S:.0f} s") from None
+        said = Said("its transfer stalled")
+        raise Invalid("body", said, f"send something every {RECEIVE_TIMEOUT_S:.0f} s") from None
     except (HttpProcessingError, aiohttp.ClientPayloadError, web.RequestPayloadError, ConnectionError):
-        raise Invalid(
-            "body", f"a transfer that broke off after {received} bytes", "the whole object"
-        ) from None
+        said = Said(f"its transfer broke off after {received} bytes")
+        raise Invalid("body", said, "send the whole object") from None
     if expected is not None and received != expected:
-        raise Invalid("body", f"{received} bytes", f"Content-Length says {expected}")
+        raise Invalid("body", Said(f"{received} bytes came"), f"Content-Length says {expected}")
 
 
 async def delete(call: Call) -> None:
@@ -126,11 +133,14 @@ async def _opened(call: Call, stack: AsyncExitStack) -> tuple[Store, str]:
 
 
 def _key(call: Call) -> str:
-    key = call.path("key")
+    """The key in the path, from the very bytes that were sent: what is no UTF-8 has no key. Raises
+    `Invalid`, whatever is wrong with it."""
+    sent = call.request.rel_url.raw_path.split("/", _KEY_AFTER)[_KEY_AFTER]
     try:
-        size = len(key.encode())
-    except UnicodeEncodeError:
-        raise Invalid("key", "a name that is not UTF-8", "UTF-8, percent-encoded") from None
+        key = unquote_to_bytes(sent).decode()
+    except UnicodeDecodeError:
+        raise Invalid("key", sent, "UTF-8, percent-encoded") from None
+    size = len(key.encode())
     if not 1 <= size <= MOST_KEY_BYTES or any(ord(char) < 32 or ord(char) == 127 for char in key):
         raise Invalid("key", key, f"1 to {MOST_KEY_BYTES} bytes without control characters")
     if any(part in (".", "..") for part in key.split("/")):

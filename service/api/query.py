@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import EnumType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from aiohttp import web
@@ -16,26 +16,38 @@ class Query(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Base of every set of parameters. A field of a list type may stand more than once."""
 
 
+class _Field(NamedTuple):
+    """A parameter: its name here and on the wire, its type twice, and in words what may stand there."""
+
+    name: str
+    wire: str
+    kind: Any
+    info: mi.Type
+    wanted: str
+
+
 class QueryReader:
-    """Reads the parameters of one `Query` type."""
+    """Reads the parameters of one `Query` type. Raises `TypeError` for one that has a type without words."""
 
     def __init__(self, kind: type[Query]) -> None:
         self._kind = kind
         fields = zip(msgspec.structs.fields(kind), mi.type_info(kind).fields, strict=True)  # type: ignore[attr-defined]
-        self._fields = [(field.name, field.encode_name, field.type, info.type) for field, info in fields]
+        self._fields = [
+            _Field(field.name, field.encode_name, field.type, info.type, _wanted(info.type))
+            for field, info in fields
+        ]
 
     def read(self, request: web.Request) -> Any:
         given = request.query
         if not given:
             return self._default()
         found: dict[str, Any] = {}
-        for name, wire, kind, info in self._fields:
-            texts = given.getall(wire, [])
+        for field in self._fields:
+            texts = given.getall(field.wire, [])
             if not texts:
                 continue
-            many = isinstance(info, mi.ListType | mi.VarTupleType)
-            value = texts if many else texts[-1]
-            found[name] = _converted(wire, value, kind, info)
+            many = isinstance(field.info, mi.ListType | mi.VarTupleType)
+            found[field.name] = _converted(field, texts if many else texts[-1])
         return self._kind(**found) if len(found) == len(self._fields) else self._with_defaults(found)
 
     def _default(self) -> Any:
@@ -44,20 +56,20 @@ class QueryReader:
     def _with_defaults(self, found: dict[str, Any]) -> Any:
         for field in msgspec.structs.fields(self._kind):
             if field.required and field.name not in found:
-                raise Invalid(field.encode_name, None, "it is needed in the query")
+                raise Invalid(field.encode_name, None, "it must stand in the query")
         return self._kind(**found)
 
 
-def _converted(wire: str, value: Any, kind: Any, info: mi.Type) -> Any:
-    if value == "" and _is(info, mi.BoolType):
+def _converted(field: _Field, value: Any) -> Any:
+    if value == "" and _is(field.info, mi.BoolType):
         return True
     if isinstance(value, str) and "\0" in value:
-        raise Invalid(wire, value, "text without NUL")
+        raise Invalid(field.wire, value, "text without NUL")
     try:
-        return msgspec.convert(value, kind, strict=False)
+        return msgspec.convert(value, field.kind, strict=False)
     except (msgspec.ValidationError, ValueError):
-        shown = value if isinstance(value, str) else next(iter(_unfit(value, kind)), "")
-        raise Invalid(wire, shown, _wanted(info, kind)) from None
+        shown = value if isinstance(value, str) else next(iter(_unfit(value, field.kind)), "")
+        raise Invalid(field.wire, shown, field.wanted) from None
 
 
 def _unfit(values: list[str], kind: Any) -> list[str]:
@@ -78,13 +90,13 @@ def _is(info: mi.Type, kind: type[mi.Type]) -> bool:
     )
 
 
-def _wanted(info: mi.Type, kind: Any) -> str:
+def _wanted(info: mi.Type) -> str:
     """What may stand there, in words."""
     match info:
         case mi.UnionType():
-            return _wanted(next(o for o in info.types if not isinstance(o, mi.NoneType)), kind)
+            return _wanted(next(option for option in info.types if not isinstance(option, mi.NoneType)))
         case mi.ListType() | mi.VarTupleType():
-            return _wanted(info.item_type, kind)
+            return _wanted(info.item_type)
         case mi.IntType():
             low = "" if info.ge is None else f" from {info.ge}"
             high = "" if info.le is None else f" to {info.le}"
@@ -93,11 +105,15 @@ def _wanted(info: mi.Type, kind: Any) -> str:
             return "it must be true or false"
         case mi.DateTimeType():
             return "it must be a time such as 2026-01-31T12:00:00Z"
+        case mi.UUIDType():
+            return "it must be a UUID such as 6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
         case mi.LiteralType():
             return f"it must be one of {', '.join(map(str, info.values))}"
         case mi.EnumType() if isinstance(info.cls, EnumType):
             return f"it must be one of {', '.join(str(member.value) for member in info.cls)}"
+        case mi.StrType(max_length=None):
+            return "it must be text"
         case mi.StrType():
             return f"it must be text of at most {info.max_length} characters"
         case _:
-            return "it must be another value"
+            raise TypeError(f"there are no words for {info}: add them")

@@ -14,7 +14,8 @@ _P, _R, _O, _A, _Y = Level.PUBLIC, Level.READ, Level.OPERATE, Level.ADMINISTER, 
 _BIN, _TEXT, _HTML = "application/octet-stream", "text/plain", "text/html"
 _JOB, _STORE = "/v1/job/{id}", "/v1/datastore/{alias}"
 _OBJECTS = _STORE + "/container/{container}/object"
-_OBJECT = _OBJECTS + "/{key:.*}"
+#: A key is whatever follows, a line's end included: it is for the handler to refuse.
+_OBJECT = _OBJECTS + "/{key:(?s:.*)}"
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/job", jobs.submit, _O, "Submit a job", JobSpecAsked, wire.Job),

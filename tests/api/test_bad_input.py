@@ -5,29 +5,33 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 
+from service.api.body import BodyReader
+from service.api.query import Query, QueryReader
 from tests.api.yard import ADMIN, MOST_BODY_BYTES, SPEC, Yard
 
 #: What is changed in a good specification, the field that the answer names, and what its message says.
 BAD_FIELDS: list[tuple[Any, str, str]] = [
-    ({"image": None}, "image", "text"),
+    ({"image": None}, "image", "image: null was sent; it must be text"),
     ({"image": 3}, "image", "3 is not allowed; it must be text"),
     ({"image": ""}, "image", "image reference"),
     ({"image": "UPPER/case"}, "image", "'UPPER/case'"),
     ({"image": "a" * 1000}, "image", "..."),
     ({"image": "a." * 1000}, "image", "at most 1024 characters"),
     ({"image": "busybox\0"}, "image", "image reference"),
-    ({"commnad": ["x"]}, "commnad", "did you mean command?"),
+    ({"commnad": ["x"]}, "commnad", "commnad: unknown field; did you mean command?"),
     ({"entirelyOther": 1}, "entirelyOther", "the fields are image, command"),
-    ({"command": "sh -c x"}, "command", "it must be a list"),
+    ({"command": "sh -c x"}, "command", "'sh -c x' is not allowed; it must be a list"),
     ({"command": ["sh", 1]}, "command[1]", "1 is not allowed; it must be text"),
     ({"command": ["a\0b"]}, "command[0]", "NUL"),
     ({"command": [""]}, "command[0]", "program"),
     ({"command": ["x"] * 2000}, "command", "at most 1024"),
-    ({"envVars": [{"name": "A"}]}, "envVars[0].value", "needed"),
+    ({"envVars": [{"name": "A"}]}, "envVars[0].value", "value: it is missing; it must be text"),
     ({"envVars": [{"name": "1A", "value": ""}]}, "envVars[0].name", "1A"),
     ({"envVars": [{"name": "A", "value": "a"}, {"name": "A", "value": "b"}]}, "envVars[1].name", "once"),
     ({"envVars": [{"name": "A", "value": "x\0"}]}, "envVars[0].value", "NUL"),
@@ -49,16 +53,17 @@ BAD_FIELDS: list[tuple[Any, str, str]] = [
         "'none'",
     ),
     ({"volumes": [{"mountPath": "/a", "dataStroe": {}}]}, "volumes[0].dataStroe", "did you mean dataStore?"),
+    ({"resources": {"cpus": 1}}, "resources.cpus", "resources.cpus: unknown field; did you mean cpu?"),
     ({"resources": {"cpu": 0}}, "resources.cpu", "at least 1 CPU"),
     ({"resources": {"cpu": -1}}, "resources.cpu", "-1"),
     ({"resources": {"cpu": 1.5}}, "resources.cpu", "1.5 is not allowed; it must be a whole number"),
     ({"resources": {"cpu": "1"}}, "resources.cpu", "'1' is not allowed; it must be a whole number"),
-    ({"resources": {"cpu": True}}, "resources.cpu", "whole number"),
+    ({"resources": {"cpu": True}}, "resources.cpu", "cpu: true was sent; it must be a whole number"),
     ({"resources": {"cpu": 10**30}}, "resources.cpu", "1 to 12"),
     ({"resources": {"gpu": 5}}, "resources.gpu", "1 to 4"),
     ({"resources": {"cpu": 1, "memory": 7}}, "resources.memory", "7"),
     ({"resources": {"flavor": "huge"}}, "resources.flavor", "ai1-1-cpu, ai1-1-gpu"),
-    ({"resources": [1]}, "resources", "it must be an object"),
+    ({"resources": [1]}, "resources", "resources: a list was sent; it must be an object"),
     ({"labels": {"a b": "c"}}, "labels.a b", "label"),
     ({"labels": {"ovh/mine": "c"}}, "labels.ovh/mine", "ovh/"),
     ({"labels": {"a": 1}}, "labels.a", "text"),
@@ -77,10 +82,10 @@ BAD_FIELDS: list[tuple[Any, str, str]] = [
 
 #: A whole body, the field that the answer names, and what its message says.
 BAD_BODIES: list[tuple[bytes, str, str]] = [
-    (b"", "body", "nothing"),
-    (b"   ", "body", "nothing"),
+    (b"", "body", "body: it is missing; send one JSON object"),
+    (b"   ", "body", "body: it is missing"),
     (b"null", "body", "null"),
-    (b"[]", "body", "a list"),
+    (b"[]", "body", "body: a list was sent; send one JSON object"),
     (b'"text"', "body", "text"),
     (b"17", "body", "a number"),
     (b"{", "body", "(byte 1)"),
@@ -118,6 +123,8 @@ def _refused(answer: Any, status: int, field: str, says: str) -> None:
     assert found["field"] == field, found
     assert says in found["message"], found
     assert field == "body" or found["message"].startswith(field)
+    assert "nothing" not in found["message"], found
+    assert "another value" not in found["message"], found
     assert found["requestId"] == answer.headers["X-Request-Id"]
 
 
@@ -261,12 +268,32 @@ async def test_bad_administration_is_named(yard: Yard, still: None) -> None:
         _refused(answer, 400, field, "")
 
 
-BAD_BILL_QUERIES: list[str] = ["job=x", "policy=2020-01", "from=now", "to=2026-01-01"]  # fmt: skip
+#: A parameter, and what the message says may stand there.
+BAD_BILL_QUERIES: list[tuple[str, str]] = [
+    ("job=x", "job: 'x' is not allowed; it must be a UUID such as"),
+    ("job=", "job: '' is not allowed; it must be a UUID such as"),
+    ("policy=2020-01", "'2020-01' is not allowed; it must be one of 2021-05, 2023-12, 2026-01"),
+    ("from=now", "'now' is not allowed; it must be a time such as"),
+    ("to=2026-01-01", "'2026-01-01' is not allowed; it must be a time such as"),
+]
 
 
 async def test_bad_queries_of_a_bill_are_named(yard: Yard) -> None:
-    for query in BAD_BILL_QUERIES:
-        _refused(await yard.call("GET", f"/v1/billing?{query}"), 400, query.partition("=")[0], "not allowed")
+    for query, says in BAD_BILL_QUERIES:
+        _refused(await yard.call("GET", f"/v1/billing?{query}"), 400, query.partition("=")[0], says)
+
+
+def test_a_parameter_or_a_field_that_nobody_could_explain_is_no_part_of_the_api() -> None:
+    class Asked(Query, frozen=True):
+        share: Decimal = Decimal(1)
+
+    class Body(msgspec.Struct):
+        inner: list[Annotated[int, msgspec.Meta(ge=1)]]
+
+    with pytest.raises(TypeError, match="no words for DecimalType"):
+        QueryReader(Asked)
+    with pytest.raises(TypeError, match="no words for IntType"):
+        BodyReader(Body)
 
 
 async def test_a_transfer_that_breaks_off_records_nothing(yard: Yard, still: None) -> None:

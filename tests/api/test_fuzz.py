@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.yard import OPERATOR, SPEC, Yard, furnish, opened
+from tests.api.yard import SPEC, Loop
 
 _LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["RO", "busybox"])
@@ -57,32 +55,6 @@ _BODIES = st.one_of(
     st.dictionaries(_FIELDS, _JSON, max_size=4).map(lambda changed: SPEC | changed),
     st.binary(max_size=200),
 )
-
-
-class Loop:
-    """Hypothesis is synchronous; the yard lives in one loop of its own meanwhile."""
-
-    def __init__(self, database: str, state: Path) -> None:
-        self._runner = asyncio.Runner()
-        self._life = self._open(database, state)
-        self.yard: Yard = self.run(anext(self._life))
-
-    @staticmethod
-    async def _open(database: str, state: Path) -> AsyncIterator[Yard]:
-        async with opened(database, state, {}) as yard:
-            await furnish(yard.ledger)
-            await yard.token(OPERATOR, OPERATOR)
-            yield yard
-
-    def run(self, work: Any) -> Any:
-        async def awaited() -> Any:
-            return await work
-
-        return self._runner.run(awaited())
-
-    def close(self) -> None:
-        self.run(anext(self._life, None))
-        self._runner.close()
 
 
 def test_no_body_breaks_the_service(database: str, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +15,9 @@ from uuid import UUID, uuid4
 import aiohttp
 import asyncpg
 from aiohttp import web
+from multidict import CIMultiDict
 
-from service.api.app import make_app, runner
+from service.api.app import KEEP_ALIVE_S, make_app, runner
 from service.api.auth import new_value, sha256_of
 from service.api.ports import ApiParts
 from service.app import OpenStores
@@ -52,6 +53,11 @@ async def emptied(database: str) -> None:
         await connection.close()
 
 
+#: How long a connection may say nothing before the client ends its side.
+SILENCE_S = 0.1
+DEADLINE_S = 20.0
+
+
 @dataclass
 class Answer:
     status: int
@@ -61,6 +67,25 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.raw)
+
+
+def answers(received: bytes) -> list[Answer]:
+    """Every whole answer in what a connection received, `100 Continue` left out. None may be to a HEAD."""
+    found = []
+    while received:
+        head, end, rest = received.partition(b"\r\n\r\n")
+        assert end, received[:200]
+        first, *lines = head.decode("latin-1").split("\r\n")
+        assert first.startswith("HTTP/1."), first
+        pairs = (line.partition(": ") for line in lines)
+        headers = CIMultiDict((name, value) for name, _, value in pairs)
+        size = int(headers.get("Content-Length", "0"))
+        assert len(rest) >= size, "an answer that was cut"
+        answer = Answer(int(first.split(" ")[1]), headers, rest[:size])
+        received = rest[size:]
+        if answer.status != 100:
+            found.append(answer)
+    return found
 
 
 @dataclass
@@ -86,6 +111,36 @@ class Yard:
             more["json"] = body
         async with self.http.request(method, f"{self.url}{path}", headers=headers, **more) as response:
             return Answer(response.status, response.headers.copy(), await response.read())
+
+    async def talk(
+        self, *parts: bytes, until: bytes = b"", last: bytes = b"", says_the_end: bool = True
+    ) -> list[Answer]:
+        """Send bytes on a connection of their own, and read until the service closes it.
+
+        Before each further part, `until` is waited for; `last` is sent when the service has begun to
+        answer. With `says_the_end`, a service that says nothing for a while is told that nothing more
+        comes. That it keeps the connection all the same is a failure.
+        """
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        received = b""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                with suppress(OSError):  # it was closed while we spoke: what came before that counts
+                    for index, part in enumerate(parts):
+                        if index:
+                            received += await reader.readuntil(until)
+                        writer.write(part)
+                    if says_the_end:
+                        received += await _heard(reader)
+                        writer.write(last)
+                        received += await _heard(reader)
+                        if not reader.at_eof():
+                            writer.write_eof()
+                    received += await reader.read()
+        finally:
+            writer.transport.abort()
+        return answers(received)
 
     async def submit(self, **changed: Any) -> Any:
         """A job that was taken; its JSON."""
@@ -116,6 +171,15 @@ class Yard:
         return token_id
 
 
+async def _heard(reader: asyncio.StreamReader) -> bytes:
+    """What comes first, or nothing when the other side is silent."""
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            return await reader.read(65536)
+    except TimeoutError:
+        return b""
+
+
 async def furnish(ledger: Ledger) -> None:
     """The project `default`, another one, and prices."""
     prices = {flavor.id: flavor.hourly_price for flavor in DEFAULT_CATALOGUE.flavors}
@@ -128,8 +192,18 @@ async def furnish(ledger: Ledger) -> None:
 
 
 @asynccontextmanager
-async def opened(database: str, state: Path, tokens: dict[str, str]) -> AsyncIterator[Yard]:
-    """One API process on a database: its own ledger, its own port, its own client."""
+async def opened(
+    database: str,
+    state: Path,
+    tokens: dict[str, str],
+    *,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    furnished: Callable[[web.Application], None] | None = None,
+) -> AsyncIterator[Yard]:
+    """One API process on a database: its own ledger, its own port, its own client.
+
+    `furnished` may add to the application before it is served.
+    """
     settings = Settings(state_dir=state, max_body_bytes=MOST_BODY_BYTES, public_url="http://yard.test")
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(Ledger.open(database, MASTER))
@@ -137,7 +211,9 @@ async def opened(database: str, state: Path, tokens: dict[str, str]) -> AsyncIte
         stack.push_async_callback(shelf.close)
         logs = LogReader(settings.logs_dir, poll_s=0.05)
         app = make_app(ApiParts(ledger, settings, logs, OpenStores(ledger, shelf)))
-        serving = runner(app)
+        if furnished is not None:
+            furnished(app)
+        serving = runner(app, keep_alive_s=keep_alive_s)
         await serving.setup()
         stack.push_async_callback(serving.cleanup)
         site = web.TCPSite(serving, "127.0.0.1", 0)
@@ -202,3 +278,29 @@ class Printer:
 async def gathered(count: int, make: Any) -> list[Any]:
     """`count` of them at once."""
     return list(await asyncio.gather(*(make(index) for index in range(count))))
+
+
+class Loop:
+    """Hypothesis is synchronous; the yard lives in one loop of its own meanwhile."""
+
+    def __init__(self, database: str, state: Path) -> None:
+        self._runner = asyncio.Runner()
+        self._life = self._open(database, state)
+        self.yard: Yard = self.run(anext(self._life))
+
+    @staticmethod
+    async def _open(database: str, state: Path) -> AsyncIterator[Yard]:
+        async with opened(database, state, {}) as yard:
+            await furnish(yard.ledger)
+            await yard.token(OPERATOR, OPERATOR)
+            yield yard
+
+    def run(self, work: Any) -> Any:
+        async def awaited() -> Any:
+            return await work
+
+        return self._runner.run(awaited())
+
+    def close(self) -> None:
+        self.run(anext(self._life, None))
+        self._runner.close()

@@ -1,0 +1,134 @@
+"""Below the router: what is no HTTP is answered in our shape, and no answer tells what it is made with."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog
+from aiohttp import web
+
+from service.api.errors import MOST_HEADER_BYTES, MOST_HEADERS, MOST_TARGET_BYTES
+from tests.api.yard import ADMIN, DEADLINE_S, Answer, Yard, opened
+
+HOST = b"Host: x\r\n"
+END = b"\r\n\r\n"
+SECRET = b"hunter2hunter2"
+POST = b"POST /v1/job HTTP/1.1\r\n" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked"
+
+#: What is sent, the status and the code it gets, and what the message says.
+BROKEN: list[tuple[bytes, int, str, str]] = [
+    (b"G@T / HTTP/1.1\r\n" + HOST + END, 400, "bad-request", "HTTP method"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "bad-request", "plain HTTP"),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad-request", "cannot be read"),
+    (b"GET / HTTP/9.9\r\n" + HOST + END, 400, "bad-request", "first line"),
+    (b"CONNECT x:80" + END, 400, "bad-request", "first line"),
+    (b"GET / HTTP/2.0\r\n" + HOST + END, 400, "bad-request", "first line"),
+    (b"GET  HTTP/1.1\r\n" + HOST + END, 400, "bad-request", "path"),
+    (b"GET /\xff HTTP/1.1\r\n" + HOST + END, 400, "bad-request", "path"),
+    (b"GET http://[::1/ HTTP/1.1\r\n" + HOST + END, 400, "bad-request", "path"),
+    (b"GET / HTTP/1.1" + END, 400, "bad-request", "Host"),
+    (b"GET / HTTP/1.1\r\nA\x00: b\r\n" + HOST + END, 400, "bad-request", "header"),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y" + END, 400, "bad-request", "Host"),
+    (b"GET / HTTP/1.1\r\nSec-WebSocket-Key1: " + SECRET + END, 400, "bad-request", "cannot be read"),
+    (b"GET /" + b"a" * MOST_TARGET_BYTES + b" HTTP/1.1\r\n" + HOST + END, 414, "target-too-long", "8190"),
+    (b"GET / HTTP/1.1\r\nA: " + b"b" * MOST_HEADER_BYTES + END, 431, "headers-too-large", "8191"),
+    (b"GET / HTTP/1.1\r\n" + b"b" * (MOST_HEADER_BYTES + 1) + b": a" + END, 431, "headers-too-large", "8191"),
+    (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * (MOST_HEADERS + 1) + END, 431, "headers-too-large", "64"),
+    (POST + b"Content-Length: abc" + END, 400, "bad-request", "Content-Length"),
+    (POST + b"Content-Length: -1" + END, 400, "bad-request", "Content-Length"),
+    (CHUNKED + b"\r\nContent-Length: 3" + END, 400, "bad-request", "Content-Length"),
+    (CHUNKED.replace(b"chunked", b"rot13") + END + b"0" + END, 400, "bad-request", "Transfer-Encoding"),
+    (CHUNKED + END + b"zz\r\n", 400, "bad-request", "chunk size"),
+    (POST + b"Expect: magic" + END, 417, "expectation-failed", "100-continue"),
+    (POST.replace(b"/job", b"/no") + b"Expect: magic" + END, 417, "expectation-failed", "100-continue"),
+]  # fmt: skip
+
+
+def _ours(answer: Answer, status: int, code: str, says: str) -> None:
+    """The one shape of an error, with the headers that every answer has."""
+    assert (answer.status, answer.json["code"]) == (status, code), answer.raw
+    assert says in answer.json["message"]
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert answer.headers["X-Request-Id"] == answer.json["requestId"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Server"] == "jobyard"
+    assert SECRET not in answer.raw
+
+
+async def test_what_cannot_be_read_is_answered_in_our_shape(
+    yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    for sent, status, code, says in BROKEN:
+        with structlog.testing.capture_logs() as lines:
+            (answer,) = await yard.talk(sent)
+        _ours(answer, status, code, says)
+        (line,) = lines
+        assert (line["event"], line["log_level"], line["status"]) == ("request", "info", status)
+        assert line["request_id"] == answer.json["requestId"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    text = (await yard.call("GET", "/metrics")).raw.decode()
+    assert 'jobyard_api_requests_total{method="OTHER",route="broken",status="414"} 1.0' in text
+
+
+async def test_what_just_fits_is_taken(yard: Yard) -> None:
+    target = b"/healthz?" + b"a" * (MOST_TARGET_BYTES - 9)
+    header = b"A: " + b"b" * (MOST_HEADER_BYTES - 1) + b"\r\n"
+    more = b"A: b\r\n" * (MOST_HEADERS - 3)
+    sent = b"GET " + target + b" HTTP/1.1\r\nConnection: close\r\n" + HOST + header + more + b"\r\n"
+    (answer,) = await yard.talk(sent)
+    assert answer.status == 200, answer.raw
+
+
+async def test_a_broken_request_ends_the_connection_after_the_answers_before_it(yard: Yard) -> None:
+    good = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
+    first, second = await yard.talk(good, b"G@T /\r\n\r\n" + good, until=b'{"status":"alive"}')
+    assert (second.status, first.headers["Server"]) == (400, "jobyard")
+    assert second.headers["Server"] == "jobyard"
+
+
+async def test_a_body_that_breaks_on_its_way_is_refused_at_once(yard: Yard) -> None:
+    token = yard.tokens[ADMIN].encode()
+    head = CHUNKED + b"\r\nExpect: 100-continue\r\nAuthorization: Bearer " + token + END
+    for rest in (b"zz\r\n", b'2\r\n{"XX\r\n', b"5;" + b"x" * 20 + b"\n"):
+        (answer,) = await yard.talk(head, rest, until=b"100 Continue\r\n\r\n")
+        assert (answer.status, answer.json["field"]) == (400, "body"), answer.raw
+        assert "broken" in answer.json["message"]
+
+
+async def test_a_client_that_stops_in_the_middle_of_a_head_is_let_go(database: str, tmp_path: Path) -> None:
+    """The time to keep an idle connection bounds the head too, on a new connection and on a used one."""
+    good = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
+    async with opened(database, tmp_path, {}, keep_alive_s=0.05) as yard:
+        assert await yard.talk(b"GET /healthz HTTP/1.1\r\nHost", says_the_end=False) == []
+        answer, *more = await yard.talk(good + b"GET /healthz HTT", says_the_end=False)
+        assert (answer.status, more) == (200, [])
+
+
+async def test_nothing_tells_what_the_service_is_made_with(database: str, tmp_path: Path) -> None:
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        made = web.WebSocketResponse()
+        await made.prepare(request)
+        await made.close()
+        return made
+
+    def furnished(app: web.Application) -> None:
+        app.router.add_get("/socket", socket)
+
+    seen: dict[str, Any] = {}
+    async with opened(database, tmp_path, {}, furnished=furnished) as yard:
+        for method, path in (("GET", "/healthz"), ("GET", "/v1/me"), ("GET", "/nowhere"), ("GET", "/docs"),
+                             ("PUT", "/docs"), ("OPTIONS", "/docs"), ("HEAD", "/healthz")):  # fmt: skip
+            seen[f"{method} {path}"] = (await yard.call(method, path, token=None)).headers
+        timeout = aiohttp.ClientWSTimeout(ws_close=DEADLINE_S)
+        async with yard.http.ws_connect(f"{yard.url}/socket", timeout=timeout) as opened_socket:
+            seen["websocket"] = opened_socket._response.headers
+        for sent, *_ in BROKEN:
+            seen[repr(sent[:40])] = (await yard.talk(sent))[0].headers
+    for what, headers in seen.items():
+        assert headers.getall("Server") == ["jobyard"], what
+        assert "aiohttp" not in str(headers).lower(), what
