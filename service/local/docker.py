@@ -28,6 +28,8 @@ class DockerEngine:
     dockerd of its own it keeps it, as that one holds its jobs.
     """
 
+    name = "the Docker Engine"
+
     def __init__(self, state: Path, *, configured: str | None, say: apt.Say, own: bool = False) -> None:
         self.folder = state / "docker"
         self.configured = configured
@@ -50,6 +52,14 @@ class DockerEngine:
             await self._start_ours()
         else:
             self.host = found
+
+    def has_died(self) -> bool:
+        """Whether a dockerd of ours was started and is gone without having been stopped."""
+        return self._process is not None and not self._process.is_alive()
+
+    async def restart(self) -> None:
+        """Starts a dockerd of ours that died, and never another engine, whatever answers by now."""
+        await self._start_ours()
 
     async def stop(self) -> None:
         """Stops a dockerd of ours. Containers live on (live-restore), and their bridge with them."""

@@ -43,6 +43,8 @@ class _Kept(msgspec.Struct):
 class ObjectStore:
     """One S3 server of one state directory; `access` is valid after start()."""
 
+    name = "the object store"
+
     def __init__(self, state: Path, *, say: Say) -> None:
         self.state = state
         self.say = say
@@ -73,6 +75,18 @@ class ObjectStore:
             )
             self._save()
         if self._process is None:
+            self._process = self._launch()
+        await self._until_ready(self._process)
+
+    def has_died(self) -> bool:
+        """Whether it was started and is gone without having been stopped."""
+        return self._process is not None and not self._process.is_alive()
+
+    async def restart(self) -> None:
+        """Starts the server that died, on the same port only, as by now others know that one."""
+        if self._process is None or not self._process.is_alive():
+            if not await _becomes_free(self._kept.port):
+                raise Unavailable(f"port {self._kept.port} of the object store is taken by another program")
             self._process = self._launch()
         await self._until_ready(self._process)
 
@@ -172,7 +186,9 @@ async def _answers(port: int) -> bool:
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
-        line = await asyncio.wait_for(reader.readline(), 5)
+        # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the answer.
+        async with asyncio.timeout(5):
+            line = await reader.readline()
         writer.close()
         await writer.wait_closed()
     except (OSError, TimeoutError):

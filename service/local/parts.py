@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from service.errors import Misconfigured
 from service.local.apt import Say
 from service.local.docker import DockerEngine
 from service.local.objectstore import ObjectStore, S3Access
 from service.local.postgres import EmbeddedPostgres
+from service.local.watch import Part, kept_running
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,6 @@ class Parts:
     docker_host: str
     engine_is_ours: bool
     s3: S3Access | None
-
-
-class _Part(Protocol):
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 @asynccontextmanager
@@ -51,6 +45,7 @@ async def local_parts(
 
     `database_url`, `docker_host`: configured ones, used instead of starting any. `store`: also an S3
     server. `own_engine`: a dockerd of ours even if the machine has one. `say` gets lines for people.
+    A part of ours that dies meanwhile is started again, at the same address.
     Containers of a dockerd of ours live on after the end; the next run takes them over, as it does with
     parts that a killed run left. Ctrl-C and SIGTERM cancel the current task; all parts are stopped then.
     Raises Misconfigured or Unavailable, in one line.
@@ -59,13 +54,14 @@ async def local_parts(
     engine = DockerEngine(state, configured=docker_host, say=say, own=own_engine)
     postgres = EmbeddedPostgres(state, say=say)
     objects = ObjectStore(state, say=say)
-    parts: list[_Part] = [engine, *([] if database_url else [postgres]), *([objects] if store else [])]
+    parts: list[Part] = [engine, *([] if database_url else [postgres]), *([objects] if store else [])]
     async with AsyncExitStack() as stack:
         stack.enter_context(_only_one(state))
         stack.enter_context(_cancelled_by_sigterm())
         for part in parts:
             stack.push_async_callback(part.stop)  # does nothing for one that never started
         await _all(*(part.start() for part in parts))
+        await stack.enter_async_context(kept_running(parts, say))
         url = database_url or postgres.url("jobyard")
         yield Parts(url, engine.host, engine.is_ours, objects.access if store else None)
 

@@ -36,6 +36,8 @@ _USER = "jobyard"
 class EmbeddedPostgres:
     """One Postgres server of one state directory, on a Unix socket that only its user and root can reach."""
 
+    name = "Postgres"
+
     def __init__(self, state: Path, *, say: Say) -> None:
         self.state = state
         self.say = say
@@ -61,6 +63,14 @@ class EmbeddedPostgres:
             self.say(f"Taking over the Postgres of an earlier run (process {self._process.pid})")
         await self._until_ready(programs, data, user)
         await self._create_database("jobyard")
+
+    def has_died(self) -> bool:
+        """Whether it was started and is gone without having been stopped."""
+        return self._process is not None and not self._process.is_alive()
+
+    async def restart(self) -> None:
+        """Starts the server that died, on the same socket; it recovers what was committed."""
+        await self.start()
 
     async def stop(self) -> None:
         """Ends all sessions and the server ("fast"); does nothing if it was not started."""

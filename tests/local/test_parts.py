@@ -15,6 +15,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from service.errors import Misconfigured, Unavailable
 from service.local import docker, places, processes, throwaway
@@ -41,6 +42,14 @@ async def _kill_all(state: Path) -> None:
         assert process is not None
         assert process.send(signal.SIGKILL)
         assert await process.ended(10)
+
+
+async def _crash(state: Path) -> None:
+    """Kills a run and then its parts, so that nobody is there to start them again."""
+    async with helpers.another_run(state) as run:
+        run.kill()
+        await run.wait()
+    await _kill_all(state)
 
 
 async def _write(parts: Parts, value: str) -> None:
@@ -101,8 +110,7 @@ async def test_what_a_killed_run_left_is_taken_over_and_what_was_killed_itself_c
         before = await helpers.inspect(parts.docker_host, "job")
 
     assert _running(state) == {}
-    async with _parts(state) as parts:
-        await _kill_all(state)
+    await _crash(state)
 
     async with _parts(state) as parts:
         assert await _read(parts) == ("kept", "kept")
@@ -110,6 +118,28 @@ async def test_what_a_killed_run_left_is_taken_over_and_what_was_killed_itself_c
         after = await helpers.inspect(parts.docker_host, "job")
         assert after["Running"] and after["Pid"] == before["Pid"], "the container lived through all of it"
         await docker.remove_all(parts.docker_host)
+
+
+async def test_a_part_that_is_killed_is_started_again(state: Path) -> None:
+    said: list[str] = []
+    async with _parts(state, said.append) as parts:
+        before = _running(state)
+        await _write(parts, "kept")
+        await _kill_all(state)
+
+        async def answers_again() -> bool:
+            now = _running(state)
+            if now.keys() != before.keys() or not await docker.answers(parts.docker_host):
+                return False
+            try:
+                return await _read(parts) == ("kept", "kept")
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, BotoCoreError, ClientError):
+                return False
+
+        await until(answers_again, 60)
+        assert all(_running(state)[name] != pid for name, pid in before.items())
+    assert sum("ended by itself" in line for line in said) == 3
+    assert _running(state) == {}
 
 
 async def test_sigterm_stops_everything_in_order(state: Path) -> None:
@@ -191,13 +221,12 @@ async def test_postgres_is_durable_and_private_also_where_its_user_cannot_reach_
 
 
 async def test_a_stale_postmaster_pidfile_that_names_a_stranger_is_no_obstacle(state: Path) -> None:
-    async with _parts(state):
-        await _kill_all(state)
-        own_record = state / "postgres" / "data" / "postmaster.pid"
-        # Of the same user: Postgres takes such a one for itself.
-        stranger = await asyncio.create_subprocess_exec("sleep", "1000", user=own_record.stat().st_uid)
-        lines = own_record.read_text().splitlines()
-        own_record.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+    await _crash(state)
+    own_record = state / "postgres" / "data" / "postmaster.pid"
+    # Of the same user: Postgres takes such a one for itself.
+    stranger = await asyncio.create_subprocess_exec("sleep", "1000", user=own_record.stat().st_uid)
+    lines = own_record.read_text().splitlines()
+    own_record.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
     try:
         async with _parts(state) as parts:
             connection = await asyncpg.connect(parts.database_url)
