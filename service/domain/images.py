@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import NamedTuple
 
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -37,7 +38,10 @@ def parse_image(text: str) -> ImageRef | None:
     if match is None:
         return None
     host, path = match["domain"], match["path"]
-    if host and not _is_host(host):
+    if host and _is_host(host):
+        if not _can_be_reached(host):
+            return None
+    elif host:
         if host != host.lower():
             return None
         host, path = None, f"{host}/{path}"
@@ -48,4 +52,16 @@ def parse_image(text: str) -> ImageRef | None:
 
 def _is_host(text: str) -> bool:
     """`library/x` names a folder, `localhost/x`, `host.tld/x` and `host:5000/x` a registry."""
-    return text == "localhost" or "." in text or ":" in text
+    return text == "localhost" or text.startswith("[") or "." in text or ":" in text
+
+
+def _can_be_reached(host: str) -> bool:
+    """The grammar takes any hexadecimal digits and colons in brackets, and any five digits for a port."""
+    literal = re.match(r"\[(.*)\]", host)
+    if literal:
+        try:
+            IPv6Address(literal[1])
+        except ValueError:
+            return False
+    port = re.search(r":([0-9]+)\Z", host)
+    return port is None or 0 < int(port[1]) < 65_536

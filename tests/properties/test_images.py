@@ -21,7 +21,7 @@ PIECES = st.sampled_from(
 #: What the grammar allows, so that enough is accepted.
 NAME = st.from_regex(r"[a-z0-9]{1,4}((\.|_|__|-{1,3})[a-z0-9]{1,3}){0,2}", fullmatch=True)
 HOST = st.from_regex(
-    r"(localhost|\[::[0-9a-f]\]|[a-zA-Z0-9]{1,4}(-[a-z0-9])?\.tld)(:[0-9]{1,5})?", fullmatch=True
+    r"(localhost|\[::[0-9a-f]\]|[a-zA-Z0-9]{1,4}(-[a-z0-9])?\.tld)(:[1-9][0-9]{0,3})?", fullmatch=True
 )
 TAG = st.from_regex(r":[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,4}", fullmatch=True) | st.just("")
 DIGEST = st.sampled_from(["", "", "@sha256:" + "0a" * 32])
@@ -37,6 +37,9 @@ REFERENCES = VALID | BENT | st.lists(PIECES, min_size=1, max_size=9).map("".join
 @example("a/../b")
 @example("user@host.tld/a")
 @example("host.tld/a?b")
+@example("[0]/0")
+@example("[:]/0")
+@example("host.tld:99999/a")
 def test_no_reference_alters_a_url(text: str) -> None:
     found = parse_image(text)
     if found is None:
@@ -45,6 +48,7 @@ def test_no_reference_alters_a_url(text: str) -> None:
     url = f"https://{host}/v2/{found.path}/manifests/{found.digest or found.tag or 'latest'}"
     parts = urlsplit(url)
     assert parts.netloc == host
+    assert parts.port is None or parts.port > 0
     assert parts.path == f"/v2/{found.path}/manifests/{found.digest or found.tag or 'latest'}"
     assert (parts.query, parts.fragment, parts.username, parts.password) == ("", "", None, None)
     assert quote(found.path, safe="/") == found.path
