@@ -43,5 +43,5 @@ async def command_id(request: web.Request, body: bytes, token: Token, ledger: Le
         raise Invalid(HEADER, key.encode("ascii", "replace").decode(), f"1 to {MOST_CHARS} printable letters")
     sealing = await ledger.keys.of(token.project)
     scope = token.label_selector or ""
-    digest = sealing.digest(request.method.encode(), request.path.encode(), scope.encode(), body)
+    digest = sealing.digest(request.method.encode(), request.path_qs.encode(), scope.encode(), body)
     return CommandId(uuid5(_NAMESPACE, f"{token.project}\0{key}"), digest)

@@ -34,6 +34,16 @@ async def test_the_same_key_with_another_request_is_refused(yard: Yard) -> None:
     assert await yard.head() == before
 
 
+async def test_the_same_key_with_another_query_is_refused(yard: Yard) -> None:
+    """`force` and `discardVolumes` are in the query, and change what is done."""
+    job = (await yard.call("POST", "/v1/job", SPEC)).json["id"]
+    await yard.call("PUT", f"/v1/job/{job}/kill")
+    assert (await yard.call("PUT", f"/v1/job/{job}/start", headers=KEY)).status == 204
+    assert (await yard.call("PUT", f"/v1/job/{job}/start", headers=KEY)).status == 204
+    other = await yard.call("PUT", f"/v1/job/{job}/start?discardVolumes=true", headers=KEY)
+    assert (other.status, other.json["code"]) == (409, "conflict")
+
+
 async def test_a_key_belongs_to_its_project_and_its_scope(yard: Yard) -> None:
     first = await yard.call("POST", "/v1/job", SPEC, headers=KEY)
     theirs = await yard.call("POST", "/v1/job", SPEC, headers=KEY, token="other")
