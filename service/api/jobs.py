@@ -42,6 +42,12 @@ class JobsAsked(Query, frozen=True):
     label_selector: Annotated[str, Meta(max_length=1024)] | None = None
 
 
+class StartAsked(Query, frozen=True):
+    """`discardVolumes` gives up volumes that were kept because their push failed."""
+
+    discard_volumes: bool = False
+
+
 class DeleteAsked(Query, frozen=True):
     """`force` stops a live job first."""
 
@@ -117,7 +123,9 @@ async def kill(call: Call) -> None:
 
 
 async def start(call: Call) -> None:
-    await call.submit(cmd.StartJob(project=call.project, job=await _known(call)))
+    await call.submit(
+        cmd.StartJob(project=call.project, job=await _known(call), discard_volumes=call.query.discard_volumes)
+    )
 
 
 async def delete(call: Call) -> None:

@@ -24,7 +24,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _JOB, jobs.get, _R, "Get a job", None, wire.Job),
     Route("DELETE", _JOB, jobs.delete, _O, "Delete a job", None, None, jobs.DeleteAsked),
     Route("PUT", _JOB + "/kill", jobs.kill, _O, "Interrupt a job"),
-    Route("PUT", _JOB + "/start", jobs.start, _O, "Start an ended job again"),
+    Route("PUT", _JOB + "/start", jobs.start, _O, "Start an ended job again", None, None, jobs.StartAsked),
     Route("GET", _JOB + "/log", logs.read, _R, "Read or follow the log", None, None, logs.LogAsked, _TEXT),
     Route("POST", _JOB + "/datasync", jobs.sync, _O, "Push volumes again", wire.DataSyncAsked, wire.DataSync),
     Route("GET", "/v1/me", account.me, _R, "Who the token stands for", None, wire.Me),

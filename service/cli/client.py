@@ -92,8 +92,10 @@ class Client:
         headers = {"Idempotency-Key": key or str(uuid4())}
         return await self._repeated("POST", path, body=body, headers=headers)
 
-    async def put(self, path: str, body: Any = None) -> Any:
-        return await self._repeated("PUT", path, body=body)
+    async def put(self, path: str, body: Any = None, **params: str | int | list[str] | None) -> Any:
+        """As `post`: what is done when the answer is lost is not done again by the repeat."""
+        headers = {"Idempotency-Key": str(uuid4())}
+        return await self._repeated("PUT", path, body=body, params=_query(params), headers=headers)
 
     async def delete(self, path: str, **params: str | int | list[str] | None) -> None:
         """Not repeated: after a lost answer the thing may be gone, and a repeat would say "not found"."""

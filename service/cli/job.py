@@ -106,10 +106,13 @@ async def start(
     output: Output,
     job_id: JobId,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
+    discard_volumes: Annotated[
+        bool, typer.Option("--discard-volumes", help="Give up what the last run could not push.")
+    ] = False,
 ) -> None:
     """Starts an ended job again, as a new run."""
     before = await client.get(path(job_id))
-    await client.put(path(job_id, "start"))
+    await client.put(path(job_id, "start"), discardVolumes="true" if discard_volumes else None)
     output.done(f"queued {job_id}")
     if watch:
         seen = len(before["status"]["history"])

@@ -83,7 +83,9 @@ class KillJob(JobCommand, frozen=True):
 
 
 class StartJob(JobCommand, frozen=True):
-    pass
+    """A new run. `discard_volumes` gives up what the last one could not push and was kept."""
+
+    discard_volumes: bool = False
 
 
 class DeleteJob(JobCommand, frozen=True):
@@ -168,9 +170,13 @@ class FailRun(RunCommand, frozen=True):
 
 
 class FinalizeRun(RunCommand, frozen=True):
-    """Everything is put away. `problem` says what could not be: a push that failed makes the job FAILED."""
+    """Everything is put away. `problem` says what could not be: a push that failed makes the job FAILED.
+
+    `remark` is added to what the run's end says: what its user should know of it although it is no failure.
+    """
 
     problem: Info | None = None
+    remark: Info | None = None
     volumes_kept: bool = False
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from service.domain import events as ev
 from service.domain.directory import PriceBook, Project, Token
@@ -52,6 +53,19 @@ def move(job: Job, target: State) -> dict[str, Any]:
     """The fields every move carries."""
     resources = job.spec.resources
     return {"source": job.state, "target": target, "kind": resources.kind, "units": resources.units}
+
+
+def past_timeout(job: Job, at: datetime, now: datetime) -> tuple[Job, list[Decision]]:
+    """What must be said first of something that happened to a run `at` a time after its timeout.
+
+    The timeout is a fact of the clock: it was reached then, whether or not anybody was there to see it, and
+    the run is billed and judged as if somebody had been. Answers the job as it is after that.
+    """
+    if job.state is not State.RUNNING or job.timeout_at is None or at <= job.timeout_at:
+        return job, []
+    reached_at = observed(job.timeout_at, job, now)
+    decided = for_job(job, reached_at, ev.TimeoutReached(**move(job, State.TIMEOUT)))
+    return replace(job, state=State.TIMEOUT, last_transition_at=reached_at, timed_out=True), decided
 
 
 def observed(at: datetime, job: Job, now: datetime) -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.domain import commands as cmd
 from service.domain import events as ev
-from service.domain.context import Context, Decision, for_job, move
+from service.domain.context import Context, Decision, for_job, move, past_timeout
 from service.domain.decide_project import project_of
 from service.domain.job import Job
 from service.domain.quota import Quota
@@ -23,7 +23,7 @@ def decide(command: cmd.JobCommand, context: Context) -> list[Decision]:
         case cmd.KillJob():
             return _kill(job, context)
         case cmd.StartJob():
-            return _start(job, context)
+            return _start(job, command, context)
         case cmd.DeleteJob():
             return _delete(job, command, context)
         case cmd.PushAgain():
@@ -83,6 +83,7 @@ def _kill(job: Job, context: Context) -> list[Decision]:
 
 def interrupt(job: Job, context: Context, *, then_delete: bool = False) -> list[Decision]:
     """An interrupt order, in any live state. One that is under way already needs no second."""
+    job, decided = past_timeout(job, context.now, context.now)
     match job.state:
         case State.QUEUED:
             target, info = State.INTERRUPTED, INTERRUPTED_BEFORE
@@ -95,13 +96,20 @@ def interrupt(job: Job, context: Context, *, then_delete: bool = False) -> list[
     body = ev.InterruptOrdered(
         **move(job, target), info=info, then_delete=then_delete or job.delete_when_ended
     )
-    return for_job(job, context.now, body)
+    return decided + for_job(job, context.now, body)
 
 
-def _start(job: Job, context: Context) -> list[Decision]:
+def _start(job: Job, command: cmd.StartJob, context: Context) -> list[Decision]:
     if job.state not in STARTABLE:
         allowed = ", ".join(sorted(STARTABLE))
         raise WrongState(f"job {job.id} is {job.state}: only a job that is {allowed} can be started again")
+    if job.push_ordered is not None:
+        raise WrongState(f"job {job.id}: its volumes are being pushed now (sync {job.push_ordered})")
+    if job.volumes_kept and not command.discard_volumes:
+        raise WrongState(
+            f"job {job.id}: what run {job.run} made could not be pushed and was kept: push it again first,"
+            " or start with discardVolumes=true to remove it"
+        )
     resources = job.spec.resources
     quota_of(context, job.project).require(resources.kind, resources.units)
     info = ev.Info("queued", "The job was started again and is about to be processed.")

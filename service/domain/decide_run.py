@@ -6,11 +6,14 @@ from datetime import timedelta
 
 from service.domain import commands as cmd
 from service.domain import events as ev
-from service.domain.context import Context, Decision, for_job, move, observed
+from service.domain.context import Context, Decision, for_job, move, observed, past_timeout
 from service.domain.decide_job import job_of, quota_of
 from service.domain.job import Job
 from service.domain.states import ENDED, PLACED, STOPPING, State
 from service.errors import WrongState
+
+#: The shortest time a process can have run: the resolution of our times.
+_LEAST = timedelta(microseconds=1)
 
 
 def decide(command: cmd.RunCommand, context: Context) -> list[Decision]:
@@ -107,6 +110,11 @@ def _timeout(job: Job, context: Context) -> list[Decision]:
 
 def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decision]:
     _require(job, "has exited", State.RUNNING, *STOPPING)
+    at = observed(command.finished_at, job, context.now)
+    if job.state is State.RUNNING and at == job.last_transition_at:
+        # Docker can date the end of a process a millisecond before its start. It did run: not for no time.
+        at = min(at + _LEAST, context.now)
+    job, decided = past_timeout(job, at, context.now)
     outcome, info = _verdict(job, command)
     body = ev.RunExited(
         **move(job, State.FINALIZING),
@@ -115,7 +123,7 @@ def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decis
         outcome=outcome,
         info=info,
     )
-    return for_job(job, observed(command.finished_at, job, context.now), body)
+    return decided + for_job(job, at, body)
 
 
 def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
@@ -169,8 +177,14 @@ def _finalized(job: Job, command: cmd.FinalizeRun, context: Context) -> list[Dec
         )
     if command.problem is not None:
         outcome = State.FAILED
+    if command.remark is not None:
+        info = _with_remark(info, command.remark)
     body_done = ev.RunFinalized(**move(job, outcome), info=info, volumes_kept=command.volumes_kept)
     return _ending(job, context, body_done)
+
+
+def _with_remark(info: ev.Info, remark: ev.Info) -> ev.Info:
+    return ev.Info(info.code, f"{info.message} {remark.message}", info.arguments | remark.arguments)
 
 
 def _ending(job: Job, context: Context, body: ev.Move) -> list[Decision]:

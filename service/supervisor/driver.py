@@ -190,14 +190,17 @@ class RunDriver:
         found = await container.find(self._yard, self._run)
         if found is not None:
             await self._yard.keeper.finish(self._run.job, self._run.run, found.id)
-        problem = await volumes.push_all(self._yard, job) if job.exit_code is not None else None
-        if problem is not None:
+        pushed = await volumes.push_all(self._yard, job) if job.exit_code is not None else volumes.Pushed()
+        problem, kept = pushed.problem, pushed.problem is not None
+        if kept:
             volumes.keep(self._yard, self._run)
         if found is not None:
             await container.put_away(self._yard, self._run, found)
         self._yard.keeper.seal(self._run.job, self._run.run)
-        await self._yard.report(cmd.FinalizeRun, job, problem=problem, volumes_kept=problem is not None)
-        if problem is None:
+        await self._yard.report(
+            cmd.FinalizeRun, job, problem=problem, remark=pushed.remark, volumes_kept=kept
+        )
+        if not kept:
             await volumes.remove(self._yard, self._run)
 
     async def _report_exit(self, job: Job, found: Container) -> None:

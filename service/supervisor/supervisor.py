@@ -244,8 +244,8 @@ class Shift:
         and nothing is left behind."""
         pause_s = self._yard.settings.retry_s
         try:
-            problem = await volumes.push_all(self._yard, job, sync_id=job.push_ordered)
-            if problem is None:
+            pushed = await volumes.push_all(self._yard, job, sync_id=job.push_ordered)
+            if pushed.problem is None:
                 await volumes.remove(self._yard, RunId(job.id, job.run))
             return False
         except StaleEpoch:

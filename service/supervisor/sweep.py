@@ -45,7 +45,7 @@ async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
     for run in volumes.runs_on_disk(yard):
         if run in busy or not await _is_over(yard, run):
             continue
-        if volumes.is_kept(yard, run) and not await _is_deleted(yard, run):
+        if volumes.is_kept(yard, run) and await _may_be_pushed_again(yard, run):
             continue
         try:
             await volumes.remove(yard, run)
@@ -62,6 +62,7 @@ async def _is_over(yard: Yard, run: RunId) -> bool:
     return job is None or job.ended or job.deleted or job.run > run.run
 
 
-async def _is_deleted(yard: Yard, run: RunId) -> bool:
+async def _may_be_pushed_again(yard: Yard, run: RunId) -> bool:
+    """Not once the job was deleted, or was started again with the order to discard what was kept."""
     job = await yard.ledger.find_job(run.job)
-    return job is None or job.deleted
+    return job is not None and not job.deleted and job.run == run.run

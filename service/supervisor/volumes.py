@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -31,6 +32,7 @@ from service.supervisor.names import RunId
 _log = structlog.get_logger()
 _KEPT = "kept"
 MAX_DEPTH = 64
+NOTES_SAID = 3
 
 
 def run_dir(yard: Yard, run: RunId) -> Path:
@@ -65,21 +67,36 @@ async def pull_all(yard: Yard, job: Job) -> None:
         await _Sync(yard, job, "pull", _sync_id(run, "pull")).run(wanted)
 
 
-async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Info | None:
-    """Push what the run may push. The problem, when something could not be pushed; None when all is well.
+@dataclass(frozen=True)
+class Pushed:
+    """What became of a push. `problem`: it failed. `remark`: it left out what no store can hold."""
 
-    `sync_id` is that of a push which a user ordered again.
-    """
+    problem: Info | None = None
+    remark: Info | None = None
+
+
+async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushed:
+    """Push what the run may push. `sync_id` is that of a push which a user ordered again."""
     run = RunId(job.id, job.run)
     wanted = [(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
     if not wanted:
-        return None
+        return Pushed()
     manual = sync_id is not None
+    sync = _Sync(yard, job, "push", sync_id or _sync_id(run, "push"), manual=manual)
     try:
-        await _Sync(yard, job, "push", sync_id or _sync_id(run, "push"), manual=manual).run(wanted)
+        await sync.run(wanted)
     except FatalForRun as fatal:
-        return fatal.info
-    return None
+        return Pushed(problem=fatal.info)
+    return Pushed(remark=_left_out(sync.notes))
+
+
+def _left_out(notes: list[str]) -> Info | None:
+    """One sentence for `status.info`; the rest is in `status.dataSync`."""
+    if not notes:
+        return None
+    more = f" and {len(notes) - NOTES_SAID} more" if len(notes) > NOTES_SAID else ""
+    message = f"Not everything was pushed: {'; '.join(notes[:NOTES_SAID])}{more}."
+    return Info("not-all-pushed", message, {"notPushed": len(notes)})
 
 
 def has_pushes(job: Job) -> bool:
@@ -152,6 +169,11 @@ class _Sync:
         self._manual = manual
         self._progress: dict[int, VolumeProgress] = {}
         self._news = asyncio.Event()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was worth telling, of all volumes."""
+        return [note for progress in self._progress.values() for note in progress.notes]
 
     async def run(self, wanted: list[tuple[int, Volume, Place]]) -> None:
         for index, _, _ in wanted:

@@ -70,12 +70,17 @@ class Model:
         if not allowed:
             return REFUSED
         if job.state != before:
-            job.since = max(job.since or now, min(self._at(command, job, before), now))
+            since = max(job.since or now, min(self._at(command, job, before), now))
+            if isinstance(command, cmd.ReportExited) and before == "RUNNING" and since == job.since:
+                since = min(since + timedelta(microseconds=1), now)
+            job.since = since
         return job.state
 
     def _at(self, command: Any, job: ModelJob, before: str) -> datetime:
         """When a move happened, as far as anybody said so."""
         far = datetime.max.replace(tzinfo=job.since.tzinfo if job.since else None)
+        if isinstance(command, cmd.KillJob | cmd.DeleteJob) and job.state == "TIMEOUT":
+            return job.due or far
         if isinstance(command, cmd.ReportTimeout):
             return job.due or far
         said: datetime = getattr(command, "started_at", None) or getattr(command, "finished_at", None) or far
@@ -95,12 +100,14 @@ class Model:
 
     # -- users --------------------------------------------------------------------------------------
 
-    def _KillJob(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+    def _KillJob(self, job: ModelJob, _command: Any, now: datetime) -> bool:
         if job.state in OVER:
             return False
         job.stopped = True
         if job.state == "QUEUED":
             job.state = "INTERRUPTED"
+        elif job.state == "RUNNING" and job.due is not None and now > job.due:
+            job.state, job.overtime = "TIMEOUT", True
         elif job.state in ("INITIALIZING", "PENDING", "RUNNING"):
             job.state = "INTERRUPTING"
         return True
@@ -116,7 +123,9 @@ class Model:
         job.deleted = job.state in OVER
         return True
 
-    def _StartJob(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+    def _StartJob(self, job: ModelJob, command: cmd.StartJob, _now: datetime) -> bool:
+        if job.pushing is not None or (job.kept and not command.discard_volumes):
+            return False
         if job.state not in ("DONE", "FAILED", "INTERRUPTED"):
             return False
         if not self.fits(job.project, job.kind, job.units):
@@ -156,7 +165,9 @@ class Model:
         job.overtime = True
         return self._step(job, "TIMEOUT", "RUNNING")
 
-    def _ReportExited(self, job: ModelJob, command: cmd.ReportExited, _now: datetime) -> bool:
+    def _ReportExited(self, job: ModelJob, command: cmd.ReportExited, now: datetime) -> bool:
+        if job.state == "RUNNING" and job.due is not None and min(command.finished_at, now) > job.due:
+            job.overtime = True
         if not self._step(job, "FINALIZING", "RUNNING", "INTERRUPTING", "TIMEOUT"):
             return False
         stopped_by_us = job.stopped or job.overtime

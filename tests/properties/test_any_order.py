@@ -108,7 +108,7 @@ class AnyOrder(RuleBasedStateMachine):
         wishes: dict[str, cmd.Command] = {
             "submit": jobs.submit(job, **spec),
             "kill": jobs.kill(**of),
-            "start": jobs.start(**of),
+            "start": jobs.start(discard_volumes=force, **of),
             "delete": jobs.delete(force=force, **of),
             "push again": jobs.push_again(**of),
         }

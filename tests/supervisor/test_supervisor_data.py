@@ -91,6 +91,10 @@ async def test_what_a_hostile_job_leaves_is_skipped_and_noted(
     (pushed,) = ended.data_syncs[-1].volumes
     assert (pushed.completed, pushed.skipped) == (1, 3)
     assert sorted(note.partition(":")[0].strip("'") for note in pushed.notes) == ["etc", "passwd", "pipe"]
+    assert ended.info.code == "done"
+    assert ended.info.message.startswith("The job ended normally. Not everything was pushed: ")
+    assert all(name in ended.info.message for name in ("etc", "passwd", "pipe"))
+    assert ended.info.arguments == {"exitCode": 0, "notPushed": 3}
 
 
 async def _ran(world: World, job: UUID, code: int = 0) -> None:

@@ -148,3 +148,17 @@ async def test_kept_volumes_go_with_their_job(on_fake: World) -> None:
     await world.delete(job)
     async with world.supervised():
         await until(lambda: not world.volume(job).exists(), what="the volume is removed")
+
+
+async def test_kept_volumes_go_when_their_job_is_started_again_without_them(on_fake: World) -> None:
+    world = on_fake
+    async with world.supervised():
+        job = await world.submit(DONE)
+        await world.end(job)
+        kept = world.volume(job)
+        await prepare(kept)
+        (kept.parent / "kept").touch()
+        await world.start(job)
+        await world.when(job, lambda known, _: known.run == 2, "its second run")
+    async with world.supervised():
+        await until(lambda: not kept.exists(), what="the volume is removed")

@@ -194,6 +194,17 @@ def test_a_push_that_failed_again_keeps_the_volumes() -> None:
     failed.after.when(jobs.push_again(sync_id="s3")).then(ev.PushOrdered(sync_id="s3"))
 
 
+def test_what_was_kept_is_not_given_up_unasked() -> None:
+    kept = given(*KEPT)
+    kept.when(jobs.start()).refused(WrongState, "push it again first, or start with discardVolumes=true")
+    pushing = kept.when(jobs.push_again()).after
+    pushing.when(jobs.start(discard_volumes=True)).refused(WrongState, "being pushed now (sync s2)")
+    started = kept.when(jobs.start(discard_volumes=True))
+    assert (started.job.state, started.job.run, started.job.volumes_kept) == (S.QUEUED, 2, False)
+    pushed = pushing.when(jobs.sync("DONE", sync_id="s2")).after
+    assert pushed.when(jobs.start()).job.run == 2
+
+
 def test_another_synchronisation_does_not_end_the_push() -> None:
     ordered = given(*KEPT).when(jobs.push_again()).after
     other = ordered.when(jobs.sync("DONE", sync_id="another"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from service.domain import commands as cmd
 from service.domain import events as ev
+from service.domain.pricing import POLICIES, Marks, billed_minutes
 from service.domain.states import State
 from service.errors import NotFound, StaleEpoch, WrongState
 from tests.support import jobs
@@ -91,8 +93,46 @@ def test_what_an_exit_means(
 def test_exit_in_time_of_the_engine() -> None:
     spec = in_state(S.RUNNING)
     spec.when(jobs.exited(minutes(4.5))).occurred(minutes(4.5))
-    spec.when(jobs.exited(minutes(1))).occurred(minutes(4))  # an engine's clock that lags: not before RUNNING
-    spec.when(jobs.exited(minutes(900)), at=minutes(6)).occurred(minutes(6))  # that leads: not after now
+    spec.when(jobs.exited(minutes(900)), at=minutes(4.9)).occurred(minutes(4.9))  # one that leads
+
+
+def test_a_process_that_ran_did_not_run_for_no_time() -> None:
+    """Docker can date an end before its start: even so every policy finds a begun minute to bill."""
+    began, ended = minutes(4), minutes(4) + timedelta(microseconds=1)
+    for said in (minutes(1), began):
+        exited = in_state(S.RUNNING).when(jobs.exited(said))
+        exited.occurred(ended)
+        assert (exited.job.started_at, exited.job.stopped_at) == (began, ended)
+    for policy in POLICIES:
+        marks = Marks(
+            initializing_at=minutes(2),
+            pending_at=minutes(3),
+            running_at=began,
+            left_running_at=ended,
+            finalizing_at=ended,
+        )
+        assert billed_minutes(marks, (), policy) > 0
+
+
+def test_an_end_after_the_timeout_is_a_timeout_first() -> None:
+    """Nobody was there to report it: judged and billed as if somebody had been."""
+    spec = in_state(S.RUNNING)
+    spec.when(jobs.exited(minutes(5)), at=minutes(30)).then(B.exited(S.RUNNING, S.DONE, DONE))
+    late = spec.when(jobs.exited(minutes(20)), at=minutes(30))
+    late.occurred(minutes(5), minutes(20))
+    assert [type(decision.body) for decision in late.decisions] == [ev.TimeoutReached, ev.RunExited]
+    assert [visit.state for visit in late.job.history][-3:] == [S.RUNNING, S.TIMEOUT, S.FINALIZING]
+    assert (late.job.outcome, late.job.info.code) == (S.INTERRUPTED, "timeout")
+    assert late.job.stopped_at == minutes(5), "what is billed as RUNNING ends with the timeout"
+
+
+@pytest.mark.parametrize("order", [jobs.kill(), jobs.delete(force=True)])
+def test_an_interrupt_order_after_the_timeout_finds_it_reached(order: cmd.JobCommand) -> None:
+    late = in_state(S.RUNNING).when(order, at=minutes(30))
+    late.occurred(minutes(5), minutes(30))
+    assert [type(decision.body) for decision in late.decisions] == [ev.TimeoutReached, ev.InterruptOrdered]
+    assert (late.job.state, late.job.stopped_at) == (S.TIMEOUT, minutes(5))
+    assert late.job.timed_out and late.job.interrupt_ordered
 
 
 def test_a_start_of_another_clock_is_clamped_too() -> None:
@@ -130,6 +170,14 @@ def test_a_push_that_failed_makes_the_job_failed(outcome: State) -> None:
     before = given(*RUNNING, B.exited(S.RUNNING, outcome, DONE))
     ended = before.when(jobs.finalize(problem=problem, volumes_kept=True))
     ended.then(B.finalized(S.FAILED, problem, kept=True))
+
+
+def test_a_remark_is_added_to_what_the_end_says() -> None:
+    remark = ev.Info("not-all-pushed", "Not everything was pushed: a link.", {"notPushed": 1})
+    ended = given(*FINALIZING).when(jobs.finalize(remark=remark)).job
+    assert (ended.state, ended.info.code) == (S.DONE, DONE.code)
+    assert ended.info.message == f"{DONE.message} Not everything was pushed: a link."
+    assert ended.info.arguments == DONE.arguments | {"notPushed": 1}
 
 
 def test_an_error_is_said_and_ends_the_run() -> None:
