@@ -164,7 +164,7 @@ class AnyOrder(RuleBasedStateMachine):
             case "PENDING":
                 return jobs.started(at, **of)
             case "FINALIZING":
-                return jobs.finalize(**of)
+                return jobs.finalize(volumes_kept=code == 1, **of)
             case _:
                 return jobs.exited(at, code, **of)
 
