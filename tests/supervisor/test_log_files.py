@@ -18,7 +18,7 @@ from service.errors import Misconfigured, NoSuchContainer, Unavailable
 from service.supervisor.engine.fake import FakeEngine
 from service.supervisor.engine.protocol import ContainerSpec, LogChunk
 from service.supervisor.logs.format import Record, RunLog, decode, stamp
-from service.supervisor.logs.keeper import EARLY, GONE, LOST, Join, LogKeeper
+from service.supervisor.logs.keeper import AWAY, EARLY, GONE, LOST, Join, LogKeeper
 from service.supervisor.logs.reader import Cursor, LogReader
 from service.supervisor.logs.writer import LogLimits, LogWriter
 
@@ -290,6 +290,7 @@ async def test_watching_goes_on_through_faults_until_finished(tmp_path: Path) ->
 
     world = await World.make(tmp_path, pause=pause)
     world.engine.fail_next("logs")
+    noted = b"[jobyard] " + AWAY + b"\n"
     await world.print(b"a\n")
     async with asyncio.timeout(20):
         world.keeper.watch(world.job, 1, world.container)
@@ -299,12 +300,25 @@ async def test_watching_goes_on_through_faults_until_finished(tmp_path: Path) ->
         looked.clear()
         go.release()
         await looked.wait()
-        assert await world.read() == b"a\n"
+        assert await world.read() == noted + b"a\n"
         await world.print(b"b\n")
         await world.finish()
     world.keeper.watch(world.job, 1, world.container)
     await world.keeper.close()
-    assert await world.read() == b"a\nb\n"
+    assert await world.read() == noted + b"a\nb\n"
+
+
+async def test_an_engine_that_was_away_is_noted_once_where_lines_may_be_missing(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    await world.print(b"a\n")
+    await world.catch_up()
+    for call in ("logs", "find"):  # still away at the second look
+        world.engine.fail_next(call)
+        with pytest.raises(Unavailable):
+            await world.catch_up()
+    await world.print(b"b\n")
+    await world.finish()
+    assert await world.read() == b"a\n[jobyard] " + AWAY + b"\nb\n"
 
 
 async def test_a_full_disk_is_not_the_end(tmp_path: Path) -> None:

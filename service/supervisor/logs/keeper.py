@@ -31,6 +31,7 @@ _ENGINE_OVERHEAD_BYTES = 28  # of a record in the engine's own files, measured
 _TAIL_MIN, _TAIL_MAX = 256, 65_536
 LOST = b"output was lost here: it came faster than it could be read"
 EARLY = b"output from before the first line may be lost: the engine's log was full when first read"
+AWAY = b"the engine did not answer for a while: if it was restarted, lines printed then may be missing here"
 GONE = b"the container was gone before the end of its output was read"
 
 
@@ -69,6 +70,8 @@ class _Run:
     window: deque[Record]
     tail: int = _TAIL_MIN
     read_bytes: int = 0
+    away: bool = False
+    """The engine was asked and did not answer. One that is restarted loses what it had not written yet."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
 
@@ -203,6 +206,23 @@ class LogKeeper:
         A short end of the log first; if that does not hold our last record, a longer one, then all there
         is. If even that does not, the engine has dropped our last record and all it holds is new.
         """
+        try:
+            await self._note_absence(kept)
+            return await self._join(kept)
+        except Unavailable:
+            kept.away = True
+            raise
+
+    async def _note_absence(self, kept: _Run) -> None:
+        """Say that lines may be missing, before those that were printed after the engine came back."""
+        if not kept.away:
+            return
+        await self._engine.find(kept.container_id)  # raises while the engine is still away
+        kept.away = False
+        self._note(kept, AWAY)
+        kept.writer.flush()
+
+    async def _join(self, kept: _Run) -> int:
         first_look = not kept.window
         kept.read_bytes = 0
         tails = (kept.tail, _TAIL_MAX, None) if Join(kept.window).twins == 1 else (None,)
