@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import structlog
 import uvloop
 
-from tests.bench import ledger, submit
+from tests.bench import data, ledger, submit
 from tests.bench.measure import Measure
 
 BENCHES: dict[str, Callable[[], Awaitable[list[Measure]]]] = {
     "ledger": ledger.bench,
     "submit": submit.bench,
+    "data": data.bench,
 }
 
 
@@ -33,6 +36,11 @@ def main() -> None:
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         sys.exit(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    # The figures alone go to the standard output.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     uvloop.run(_run(names, as_json="--json" in arguments))
 
 

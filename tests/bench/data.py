@@ -1,8 +1,8 @@
-"""How fast volumes move, against `rclone copy`, on the same store in the same run.
+"""How fast volumes move, against `rclone copy` between the same folder and the same store.
 
-    python -m tests.bench.data [concurrency …]
-
-The store is JOBYARD_TEST_S3 or a server of our own. A ratio above 1 means faster than rclone.
+Bare: the rclone of this environment as it comes, a process each time. Ours: `pull` and `push` at the
+concurrency that is the service's default, the store opened anew each time. Every push is into a container
+without objects, every pull into a folder without files; emptying them is not measured.
 """
 
 from __future__ import annotations
@@ -10,106 +10,118 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-import uvloop
-
-from service.supervisor.data import DEFAULT_LIMITS, Source, Store, StoreAccess, prepare, pull, push
+from service.config import Settings
+from service.supervisor.data import Source, Store, StoreAccess, prepare, remove_tree
+from service.supervisor.data.layout import manifest_path
+from tests.bench.measure import Measure, compare
 from tests.data.server import rclone_binary, the_store
+from tests.data.sync import pulled, pushed
 
-SHAPES = {"2000 x 16 KiB": (2000, 16 * 1024), "1 x 256 MiB": (1, 256 * 1024 * 1024)}
-
-
-def _fill(folder: Path, count: int, size: int) -> None:
-    folder.mkdir()
-    for number in range(count):
-        (folder / f"{number:05}").write_bytes(os.urandom(size))
+_MIB = 1024 * 1024
+_CONCURRENCY = Settings().data_concurrency
 
 
-def _rclone(access: StoreAccess, source: str, target: str) -> float:
-    settings = {
-        "RCLONE_CONFIG": os.devnull,
-        "RCLONE_CONFIG_S_TYPE": "s3",
-        "RCLONE_CONFIG_S_PROVIDER": "Rclone",
-        "RCLONE_CONFIG_S_ENDPOINT": access.endpoint,
-        "RCLONE_CONFIG_S_ACCESS_KEY_ID": access.access_key,
-        "RCLONE_CONFIG_S_SECRET_ACCESS_KEY": access.secret_key,
-    }
-    begun = time.perf_counter()
-    subprocess.run([rclone_binary(), "copy", "-q", source, target], env=os.environ | settings, check=True)
-    return time.perf_counter() - begun
+@dataclass(frozen=True)
+class Shape:
+    """So many files of so many bytes; `amount` of them in `unit`s, which the rates count."""
+
+    name: str
+    count: int
+    size: int
+    unit: str
+    amount: int
 
 
-async def _timed(work: Callable[[], Awaitable[object]]) -> float:
-    begun = time.perf_counter()
-    await work()
-    return time.perf_counter() - begun
+SHAPES = (
+    Shape("2,000 x 16 KiB", 2000, 16 * 1024, "files", 2000),
+    Shape("1 x 256 MiB", 1, 256 * _MIB, "MiB", 256),
+)
 
 
-async def _ours(access: StoreAccess, work: Path, files: Path, concurrency: int) -> tuple[float, float]:
-    """Seconds of a push and of a pull into an empty directory."""
-    source = Source(f"bench-{uuid4().hex[:12]}")
-    there, back = work / uuid4().hex, work / uuid4().hex
-    await prepare(there)
-    shutil.copytree(files, there, dirs_exist_ok=True)
-    await prepare(back)
-
-    async def pushed() -> None:
-        async with Store.open(access) as store:
-            await push(
-                store,
-                source,
-                there,
-                permission="RW",
-                limits=DEFAULT_LIMITS,
-                on_progress=lambda _: None,
-                concurrency=concurrency,
-            )
-
-    async def pulled() -> None:
-        async with Store.open(access) as store:
-            await pull(
-                store,
-                source,
-                back,
-                limits=DEFAULT_LIMITS,
-                on_progress=lambda _: None,
-                concurrency=concurrency,
-            )
-
-    return await _timed(pushed), await _timed(pulled)
+async def bench() -> list[Measure]:
+    found = []
+    with the_store() as access, TemporaryDirectory(prefix="jobyard-bench-") as folder:
+        for shape in SHAPES:
+            work = Path(folder) / uuid4().hex
+            found += await _Transfer(access, shape, work).measures()
+            shutil.rmtree(work)
+    return found
 
 
-async def _run(access: StoreAccess, levels: list[int]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        for name, (count, size) in SHAPES.items():
-            files = work / name.replace(" ", "")
-            _fill(files, count, size)
-            for level in levels:
-                remote = f"s:bench-{uuid4().hex[:12]}/"
-                theirs_push = await asyncio.to_thread(_rclone, access, str(files), remote)
-                push_s, pull_s = await _ours(access, work, files, level)
-                theirs_pull = await asyncio.to_thread(_rclone, access, remote, str(work / uuid4().hex))
-                print(
-                    f"{name}, concurrency {level}: push {push_s:.2f} s (rclone {theirs_push:.2f} s, "
-                    f"ratio {theirs_push / push_s:.2f}), pull {pull_s:.2f} s (rclone {theirs_pull:.2f} s, "
-                    f"ratio {theirs_pull / pull_s:.2f})",
-                    flush=True,
-                )
+class _Transfer:
+    """One shape, pushed and pulled by both sides."""
 
+    def __init__(self, access: StoreAccess, shape: Shape, work: Path) -> None:
+        self._access = access
+        self._shape = shape
+        self._volume = work / "volume"
+        self._back = work / "back"
+        self._container = f"bench-{uuid4().hex[:12]}"
 
-def main() -> None:
-    levels = [int(level) for level in sys.argv[1:]] or [16]
-    with the_store() as access:
-        uvloop.run(_run(access, levels))
+    async def measures(self) -> list[Measure]:
+        """The push, then the pull of what was pushed last."""
+        await prepare(self._volume)
+        for number in range(self._shape.count):
+            (self._volume / f"{number:05}").write_bytes(os.urandom(self._shape.size))
+        remote, root = f"s:{self._container}/", str(self._volume)
+        name, unit = self._shape.name, self._shape.unit
+        there = await compare(
+            f"push {name}, against rclone copy",
+            unit,
+            lambda: self._into_empty_container(lambda: self._rclone(root, remote)),
+            lambda: self._into_empty_container(self._push),
+        )
+        back = await compare(
+            f"pull {name}, against rclone copy",
+            unit,
+            lambda: self._into_empty_folder(lambda: self._rclone(remote, str(self._back))),
+            lambda: self._into_empty_folder(self._pull),
+        )
+        return [there, back]
 
+    async def _into_empty_container(self, work: Callable[[], Awaitable[object]]) -> float:
+        async with Store.open(self._access) as store:
+            await store.ensure_container(self._container)
+            for info in [info async for info in store.list(self._container)]:
+                await store.delete_object(self._container, info.key)
+        manifest_path(self._volume).unlink(missing_ok=True)  # or there would be nothing new to push
+        return await self._rate(work)
 
-if __name__ == "__main__":
-    main()
+    async def _into_empty_folder(self, work: Callable[[], Awaitable[object]]) -> float:
+        await remove_tree(self._back)
+        await prepare(self._back)
+        return await self._rate(work)
+
+    async def _rate(self, work: Callable[[], Awaitable[object]]) -> float:
+        began = time.perf_counter()
+        await work()
+        return self._shape.amount / (time.perf_counter() - began)
+
+    async def _push(self) -> None:
+        async with Store.open(self._access) as store:
+            await pushed(store, Source(self._container), self._volume, concurrency=_CONCURRENCY)
+
+    async def _pull(self) -> None:
+        async with Store.open(self._access) as store:
+            await pulled(store, Source(self._container), self._back, concurrency=_CONCURRENCY)
+
+    async def _rclone(self, source: str, target: str) -> None:
+        settings = {
+            "RCLONE_CONFIG": os.devnull,
+            "RCLONE_CONFIG_S_TYPE": "s3",
+            "RCLONE_CONFIG_S_PROVIDER": "Rclone",
+            "RCLONE_CONFIG_S_ENDPOINT": self._access.endpoint,
+            "RCLONE_CONFIG_S_ACCESS_KEY_ID": self._access.access_key,
+            "RCLONE_CONFIG_S_SECRET_ACCESS_KEY": self._access.secret_key,
+        }
+        command = [rclone_binary(), "copy", "-q", source, target]
+        process = await asyncio.create_subprocess_exec(*command, env=os.environ | settings)
+        if await process.wait():
+            raise RuntimeError(f"rclone copy ended with {process.returncode}")

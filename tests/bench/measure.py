@@ -24,7 +24,7 @@ class Measure(msgspec.Struct, rename="camel"):
 
     def line(self) -> str:
         return (
-            f"{self.name:<44} bare {self.bare:>10,.0f} {self.unit}/s   ours {self.ours:>10,.0f} {self.unit}/s"
+            f"{self.name:<46} bare {self.bare:>10,.0f} {self.unit}/s   ours {self.ours:>10,.0f} {self.unit}/s"
             f"   ratio {self.ratio:.2f} ({self.ratio_min:.2f} to {self.ratio_max:.2f}, {self.rounds} rounds)"
         )
 

@@ -18,8 +18,10 @@ from service.supervisor.data import (
 )
 
 
-async def pulled(store: Store, source: Source, root: Path, limits: Limits = DEFAULT_LIMITS) -> Progress:
-    return await pull(store, source, root, limits=limits, on_progress=lambda _: None, concurrency=8)
+async def pulled(
+    store: Store, source: Source, root: Path, limits: Limits = DEFAULT_LIMITS, *, concurrency: int = 8
+) -> Progress:
+    return await pull(store, source, root, limits=limits, on_progress=lambda _: None, concurrency=concurrency)
 
 
 async def pushed(

@@ -1,7 +1,7 @@
 """Requests with bodies: GET, PUT and UploadPart straight over aiohttp.
 
 The S3 client proper spends over a millisecond of CPU on each call and stalls on "Expect: 100-continue";
-these three carry all the bytes, so they are signed and sent here. Everything else goes through aioboto3.
+these three carry all the bytes, so they are sent from here. Everything else goes through aioboto3.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
 from service.errors import StoreRefused, Unavailable
 from service.supervisor.data import sigv4
@@ -74,28 +72,10 @@ class Bodies:
     """Body transfers with one store. Single attempts: the caller translates errors and retries."""
 
     def __init__(self, access: StoreAccess, timing: Timing, session: aiohttp.ClientSession) -> None:
-        parts = urlsplit(access.endpoint)
-        self.secure = parts.scheme == "https"
-        self._access = access
+        self._requests = sigv4.Requests(access)
+        self.secure = self._requests.secure
         self._timing = timing
         self._session = session
-        self._origin = f"{parts.scheme}://{parts.netloc}"
-        self._base = parts.path.rstrip("/")
-        default_port = 443 if self.secure else 80
-        self._host = parts.netloc.removesuffix(f":{default_port}").rpartition("@")[2]
-
-    def _request(
-        self, method: str, path: str, query: Mapping[str, str], body: Body | None, extra: Mapping[str, str]
-    ) -> tuple[URL, dict[str, str]]:
-        now = datetime.now(UTC)
-        payload = body.sha256 if body else sigv4.EMPTY_SHA256
-        headers = {"host": self._host, "x-amz-content-sha256": payload, "x-amz-date": f"{now:%Y%m%dT%H%M%SZ}"}
-        headers.update(extra)
-        path, encoded = sigv4.encoded_path(self._base + path), sigv4.encoded_query(query)
-        headers["authorization"] = sigv4.authorization(
-            self._access, method, path, encoded, headers, payload, now
-        )
-        return URL(self._origin + path + (f"?{encoded}" if encoded else ""), encoded=True), headers
 
     @asynccontextmanager
     async def get(
@@ -103,7 +83,7 @@ class Bodies:
     ) -> AsyncIterator[tuple[ObjectInfo, AsyncIterator[bytes]]]:
         """An object, or `length` bytes of it from `offset`, as its info and a stream of its bytes."""
         extra = {} if length is None else {"range": f"bytes={offset}-{offset + length - 1}"}
-        url, headers = self._request("GET", f"/{container}/{key}", {}, None, extra)
+        url, headers = self._requests.signed("GET", f"/{container}/{key}", {}, extra, sigv4.EMPTY_SHA256)
         headers["accept-encoding"] = "identity"
         limit_s = self._timing.progress_s
         async with asyncio.timeout(limit_s):
@@ -118,7 +98,7 @@ class Bodies:
     async def put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
         """Send one object or, by `query`, one part of one. Returns the ETag."""
         extra = {"content-md5": base64.b64encode(body.md5).decode()}
-        url, headers = self._request("PUT", f"/{container}/{key}", query, body, extra)
+        url, headers = self._requests.signed("PUT", f"/{container}/{key}", query, extra, body.sha256)
         headers["content-length"] = str(len(body.data))
         headers["content-type"] = "application/octet-stream"
         async with Pulse(self._timing.progress_s) as pulse:

@@ -24,6 +24,11 @@ class StoreAccess:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
 
+    @property
+    def signing_region(self) -> str:
+        """The region that requests are signed for; stores that have none take S3's first."""
+        return self.region or "us-east-1"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

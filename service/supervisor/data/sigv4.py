@@ -1,62 +1,56 @@
-"""AWS Signature Version 4 for the few requests that carry bodies. Pure.
+"""Signed requests for the calls that carry bodies: botocore's signature, told what a body hashes to.
 
-Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+It costs some 40 µs a request, against 12 µs for the twenty lines that could replace it and 1.3 ms for all
+of a small file's transfer over loopback. That is not worth a signature of our own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping
-from datetime import datetime
-from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import urlsplit
+
+from botocore.auth import EMPTY_SHA256_HASH, UNSIGNED_PAYLOAD, S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.utils import percent_encode, percent_encode_sequence
+from yarl import URL
 
 from service.supervisor.data.model import StoreAccess
 
-UNSIGNED = "UNSIGNED-PAYLOAD"
-EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+EMPTY_SHA256: str = EMPTY_SHA256_HASH
+UNSIGNED: str = UNSIGNED_PAYLOAD
 
 
-def encoded_path(path: str) -> str:
-    """A path as S3 wants it, in the URL and in the signature: all but a few characters quoted."""
-    return quote(path, safe="/-_.~")
+class Requests:
+    """Requests to one store, ready to be sent."""
+
+    def __init__(self, access: StoreAccess) -> None:
+        parts = urlsplit(access.endpoint)
+        self.secure = parts.scheme == "https"
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._base = parts.path.rstrip("/")
+        self._host = parts.netloc.removesuffix(":443" if self.secure else ":80")
+        keys = Credentials(access.access_key, access.secret_key)
+        self._signer = _Signer(keys, "s3", access.signing_region)
+
+    def signed(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], sha256: str
+    ) -> tuple[URL, dict[str, str]]:
+        """The URL for `path`, and `headers` with those of the signature. `sha256` is the payload's, in hex.
+
+        S3 wants all but a few characters quoted, the same in the URL and in the signature.
+        """
+        quoted = percent_encode(self._base + path, safe="/-._~")
+        url = self._origin + quoted + (f"?{percent_encode_sequence(query)}" if query else "")
+        request = AWSRequest(method=method, url=url, headers={"host": self._host, **headers})
+        request.context["sha256"] = sha256
+        self._signer.add_auth(request)
+        return URL(url, encoded=True), dict(request.headers.items())
 
 
-def encoded_query(query: Mapping[str, str]) -> str:
-    """A query in the order that the signature wants: of the quoted names, not of the names."""
-    pairs = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query.items())
-    return "&".join(f"{name}={value}" for name, value in pairs)
+class _Signer(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
+    """The payload's hash is given: bodies are hashed in a thread, before their turn comes."""
 
-
-def authorization(
-    access: StoreAccess,
-    method: str,
-    path: str,
-    query: str,
-    headers: Mapping[str, str],
-    payload_sha256: str,
-    at: datetime,
-) -> str:
-    """The Authorization header. `path` and `query` are encoded; `headers` (lower case) are all signed."""
-    names = sorted(headers)
-    signed = ";".join(names)
-    lines = "".join(f"{name}:{headers[name].strip()}\n" for name in names)
-    canonical = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{payload_sha256}"
-    day, stamp = f"{at:%Y%m%d}", f"{at:%Y%m%dT%H%M%SZ}"
-    scope = f"{day}/{access.region}/s3/aws4_request"
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    keyed = _signing_key(access.secret_key, day, access.region).copy()
-    keyed.update(f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode())
-    signature = keyed.hexdigest()
-    credential = f"{access.access_key}/{scope}"
-    return f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={signed}, Signature={signature}"
-
-
-@lru_cache(maxsize=64)
-def _signing_key(secret: str, day: str, region: str) -> hmac.HMAC:
-    """The day's key as an HMAC to copy: making one anew costs more than all the rest of a signature."""
-    key = f"AWS4{secret}".encode()
-    for text in (day, region, "s3", "aws4_request"):
-        key = hmac.digest(key, text.encode(), "sha256")
-    return hmac.new(key, digestmod="sha256")
+    def payload(self, request: AWSRequest) -> str:
+        """What botocore asks instead of reading the body."""
+        return str(request.context["sha256"])

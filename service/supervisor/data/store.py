@@ -76,7 +76,7 @@ class Store:
             _session().client(
                 "s3",
                 endpoint_url=access.endpoint,
-                region_name=access.region or "us-east-1",
+                region_name=access.signing_region,
                 aws_access_key_id=access.access_key,
                 aws_secret_access_key=access.secret_key,
                 config=_config(timing),
