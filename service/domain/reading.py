@@ -12,6 +12,7 @@ from service.domain.spec import (
     DEFAULT_HTTP_PORT,
     DEFAULT_TIMEOUT_S,
     MAX_TIMEOUT_S,
+    MIN_RESTART_TIMEOUT_S,
     EnvVar,
     JobSpec,
     Resources,
@@ -67,7 +68,7 @@ def read_spec(asked: JobSpecAsked, *, job_id: str, catalogue: Catalogue, seal: S
         volumes=read_volumes(asked.volumes or []),
         resources=read_resources(asked.resources or ResourcesAsked(), catalogue),
         labels=_labels(asked.labels or {}, job_id),
-        timeout=_within("timeout", asked.timeout, 1, MAX_TIMEOUT_S, "seconds") or DEFAULT_TIMEOUT_S,
+        timeout=_timeout(asked),
         timeout_auto_restart=bool(asked.timeout_auto_restart),
         default_http_port=_within("defaultHttpPort", asked.default_http_port, 1, 65535) or DEFAULT_HTTP_PORT,
         unsecure_http=bool(asked.unsecure_http),
@@ -230,6 +231,15 @@ def _name(name: str | None, job_id: str) -> str:
     if not _NAME.match(name):
         raise Invalid("name", name, "letters, digits, '-', '_' and '.', at most 63, not at either end")
     return name
+
+
+def _timeout(asked: JobSpecAsked) -> int:
+    """Seconds of RUNNING. Each run bills a begun minute whole, so shorter restarts would multiply the bill."""
+    given = _within("timeout", asked.timeout, 1, MAX_TIMEOUT_S, "seconds") or DEFAULT_TIMEOUT_S
+    if asked.timeout_auto_restart and given < MIN_RESTART_TIMEOUT_S:
+        allowed = f"with timeoutAutoRestart it must be {MIN_RESTART_TIMEOUT_S} to {MAX_TIMEOUT_S} seconds"
+        raise Invalid("timeout", given, f"{allowed}, as each run is billed at least a minute")
+    return given
 
 
 def _within(field: str, value: int | None, low: int, high: int, unit: str = "") -> int | None:

@@ -11,6 +11,7 @@ from service.domain.flavors import Kind
 #: The default of the seed: a week.
 DEFAULT_TIMEOUT_S = 604_800
 MAX_TIMEOUT_S = 31_536_000
+MIN_RESTART_TIMEOUT_S = 60
 DEFAULT_HTTP_PORT = 8080
 
 

@@ -210,6 +210,7 @@ def test_an_image_that_is_no_text_or_far_too_long_is_shown_shortened() -> None:
         ({"timeout": -1}, ["timeout: -1", "1 to 31536000 seconds"]),
         ({"timeout": 0}, ["timeout: 0"]),
         ({"timeout": 31_536_001}, ["timeout: 31536001"]),
+        ({"timeout": 59, "timeoutAutoRestart": True}, ["timeout: 59", "60 to 31536000", "at least a minute"]),
         ({"defaultHttpPort": 0}, ["defaultHttpPort: 0", "1 to 65535"]),
         ({"defaultHttpPort": 65_536}, ["defaultHttpPort: 65536"]),
         ({"grpcPort": -1}, ["grpcPort: -1"]),
