@@ -234,7 +234,7 @@ def _name(name: str | None, job_id: str) -> str:
 
 
 def _timeout(asked: JobSpecAsked) -> int:
-    """Seconds of RUNNING. Each run bills a begun minute whole, so shorter restarts would multiply the bill."""
+    """Seconds of RUNNING. Each run bills a begun minute whole: shorter restarts would multiply the bill."""
     given = _within("timeout", asked.timeout, 1, MAX_TIMEOUT_S, "seconds") or DEFAULT_TIMEOUT_S
     if asked.timeout_auto_restart and given < MIN_RESTART_TIMEOUT_S:
         allowed = f"with timeoutAutoRestart it must be {MIN_RESTART_TIMEOUT_S} to {MAX_TIMEOUT_S} seconds"
