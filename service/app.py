@@ -7,6 +7,8 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -19,12 +21,36 @@ from service.ledger.ledger import Ledger
 from service.supervisor.data.model import StoreAccess
 from service.supervisor.data.shelf import Shelf
 from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.engine.protocol import Engine
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.logs.reader import LogReader
 from service.supervisor.logs.writer import LogLimits
 from service.supervisor.supervisor import Supervisor
 
 BACKLOG = 1024
+
+#: Who supervises in this process, by ledger: the API of the same ledger tells at /readyz how that one is.
+_ON_DUTY: WeakKeyDictionary[Ledger, OnDuty] = WeakKeyDictionary()
+
+
+class OnDuty:
+    """A supervisor and its engine, as the API asks after them."""
+
+    def __init__(self, supervisor: Supervisor, engine: Engine) -> None:
+        self._supervisor = supervisor
+        self._engine = engine
+
+    @property
+    def at_work(self) -> bool:
+        return self._supervisor.ready.is_set()
+
+    async def engine(self) -> str:
+        return (await self._engine.info()).id
+
+
+def on_duty(ledger: Ledger) -> OnDuty | None:
+    """Who supervises for this ledger in this process, if anybody does."""
+    return _ON_DUTY.get(ledger)
 
 
 class OpenStores:
@@ -66,7 +92,13 @@ def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
 async def api(settings: Settings, ledger: Ledger, listening: socket.socket) -> AsyncIterator[None]:
     """Serve the API on a socket while the context lasts."""
     shelf = Shelf()
-    parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), OpenStores(ledger, shelf))
+    parts = ApiParts(
+        ledger,
+        settings,
+        LogReader(settings.logs_dir),
+        OpenStores(ledger, shelf),
+        partial(on_duty, ledger),
+    )
     runner = serving.runner(serving.make_app(parts))
     await runner.setup()
     try:
@@ -84,9 +116,11 @@ async def supervision(settings: Settings, ledger: Ledger, docker_host: str) -> A
     keeper = LogKeeper(engine, settings.logs_dir, limits=LogLimits(settings.log_cap_bytes))
     supervisor = Supervisor(ledger, engine, keeper, settings)
     task = asyncio.create_task(supervisor.run(), name="supervisor")
+    _ON_DUTY[ledger] = OnDuty(supervisor, engine)
     try:
         yield supervisor
     finally:
+        _ON_DUTY.pop(ledger, None)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

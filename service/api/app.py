@@ -13,6 +13,7 @@ from service.api.call import SERVICE, Service, endpoint
 from service.api.metrics import Metrics
 from service.api.openapi import DOCUMENT, document
 from service.api.ports import ApiParts
+from service.api.readiness import Readiness
 from service.api.routes import ROUTES
 from service.api.watch import Watch
 
@@ -26,7 +27,7 @@ def make_app(parts: ApiParts) -> web.Application:
     app = web.Application(middlewares=[edge.edge], client_max_size=parts.settings.max_body_bytes)
     tokens = Tokens(parts.ledger)
     watch = Watch(parts.ledger, tokens)
-    app[SERVICE] = Service(parts, tokens, watch, Metrics())
+    app[SERVICE] = Service(parts, tokens, watch, Metrics(), Readiness(parts))
     app[DOCUMENT] = document(ROUTES)
     _add_routes(app)
     app.on_response_prepare.append(edge.dress)

@@ -17,6 +17,7 @@ from service.api.idempotency import CommandId, command_id
 from service.api.metrics import Metrics
 from service.api.ports import ApiParts
 from service.api.query import Query, QueryReader
+from service.api.readiness import Readiness
 from service.api.scope import Level
 from service.api.watch import Watch
 from service.domain.commands import Command
@@ -36,6 +37,7 @@ class Service:
     tokens: Tokens
     watch: Watch
     metrics: Metrics
+    readiness: Readiness
 
 
 class Edge(NamedTuple):

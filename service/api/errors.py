@@ -41,7 +41,7 @@ _STATUSES: tuple[tuple[type[errors.JobyardError], int], ...] = (
 
 #: Why aiohttp's parser gave a request up. Its own words may repeat what was sent; these never do.
 _BROKEN: tuple[tuple[type[broken.HttpProcessingError], str], ...] = (
-    (broken.BadHttpMethod, "it does not begin with an HTTP method; is it plain HTTP?"),
+    (broken.BadHttpMethod, "it does not begin with an HTTP method (TLS, or no HTTP at all)"),
     (broken.BadStatusLine, "its first line must be METHOD /path HTTP/1.1"),
     (broken.InvalidURLError, "the path in its first line is none"),
     (broken.InvalidHeader, "a header holds what no header may"),

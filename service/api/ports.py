@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,11 +87,27 @@ class Stores(Protocol):
         """Open a project's data store; its keys are unsealed here and nowhere in the API."""
 
 
+class OnDuty(Protocol):
+    """The supervisor of this very process."""
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it holds its engine's lease and looks after the engine."""
+
+    async def engine(self) -> str:
+        """The id of its engine, when that answers. Raises `Unavailable` or `EngineError`."""
+
+
+def _nobody() -> None:
+    """There is no supervisor in this process."""
+
+
 @dataclass(frozen=True)
 class ApiParts:
-    """Everything the API is made of."""
+    """Everything the API is made of. `on_duty` tells who supervises in this process, if anybody does."""
 
     ledger: Ledger
     settings: Settings
     logs: Logs
     stores: Stores
+    on_duty: Callable[[], OnDuty | None] = _nobody

@@ -50,8 +50,9 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", _OBJECT, objects.upload, _O, "Upload an object", None, wire.StoredObject),
     Route("DELETE", _OBJECT, objects.delete, _O, "Delete an object"),
     Route("GET", "/v1/openapi.json", openapi, _P, "This document"),
+    Route("GET", "/", system.home, _P, "Where to begin: leads to /docs", None, wire.Home),
     Route("GET", "/docs", system.docs, _P, "These pages", media=_HTML),
     Route("GET", "/healthz", system.alive, _P, "Is the process alive", None, wire.Alive),
-    Route("GET", "/readyz", system.ready, _P, "Does the ledger answer", None, wire.Ready),
+    Route("GET", "/readyz", system.ready, _P, "Can the service do its work", None, wire.Ready),
     Route("GET", "/metrics", system.metrics, _R, "Metrics for Prometheus", media=_TEXT),
 )

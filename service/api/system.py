@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import time
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from service.api import wire
-from service.api.call import Call
+from service.api.call import EDGE, JSON, Call, answered
+from service.api.errors import RETRY_AFTER_S
 from service.errors import Unavailable
 
 _PAGE = (Path(__file__).parent / "docs.html").read_text()
@@ -35,11 +37,31 @@ async def alive(_call: Call) -> wire.Alive:
     return wire.Alive()
 
 
-async def ready(call: Call) -> wire.Ready:
-    """Raises `Unavailable` when the ledger does not answer."""
-    started = time.perf_counter()
-    head = await call.ledger.head()
-    return wire.Ready(position=head.position, seconds=round(time.perf_counter() - started, 6))
+async def home(call: Call) -> web.StreamResponse:
+    """People are sent to the pages; programs that ask for JSON are told where things are."""
+    vary = {"Vary": "Accept"}
+    accepted = call.request.headers.get("Accept", "").lower()
+    if JSON in accepted and "text/html" not in accepted:
+        found = answered(wire.Home())
+        found.headers.update(vary)
+        return found
+    return web.Response(status=302, headers={"Location": wire.Home().docs} | vary)
+
+
+async def ready(call: Call) -> web.StreamResponse:
+    """503 when a part that is needed is down."""
+    found = await call.service.readiness.now()
+    if found.status == "ready":
+        return answered(found)
+    edge = call.request[EDGE]
+    down = [name for name, part in msgspec.structs.asdict(found.parts).items() if part.status == "down"]
+    edge.line["down"] = down
+    message = f"The service is not ready: {', '.join(down)}."
+    told = replace(found, message=message, code="unavailable", request_id=edge.request_id)
+    response = answered(told)
+    response.set_status(503)
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
 
 
 async def metrics(call: Call) -> web.Response:

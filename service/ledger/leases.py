@@ -24,6 +24,20 @@ class Lease(NamedTuple):
     absent_since: datetime | None
 
 
+class Held(NamedTuple):
+    """An engine's lease as anybody may see it: whether it stands, and when its holder was last seen."""
+
+    engine: str
+    held: bool
+    seen_s: float
+
+
+async def held(source: Any) -> list[Held]:
+    """Every lease that ever was taken, one an engine. Only reads."""
+    with translated():
+        return [Held(*record) for record in await source.fetch(_SQL.all)]
+
+
 async def take(source: Any, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
     """Take the lease when it is free or over; None otherwise.
 

@@ -25,7 +25,8 @@ from service.ledger import database, leases, read
 from service.ledger.database import translated
 from service.ledger.follow import Listener, follow
 from service.ledger.keys import Keys
-from service.ledger.leases import Lease
+from service.ledger.leases import Held, Lease
+from service.ledger.migrate import is_current
 from service.ledger.writer import Receipt, Writer
 from service.vault import MasterKey
 from sql import queries
@@ -178,6 +179,14 @@ class Ledger:
 
     async def release_lease(self, lease: Lease) -> None:
         await leases.release(self.pool, lease)
+
+    async def leases(self) -> list[Held]:
+        """Every engine's lease: whether somebody holds it, and who was last seen when."""
+        return await leases.held(self.pool)
+
+    async def migrated(self) -> bool:
+        """Whether the schema is the one of this version."""
+        return await is_current(self.pool)
 
     async def events(
         self, after: int = 0, *, limit: int = read.PAGE, job: UUID | None = None, project: str | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import asyncpg
 import structlog
 
 from service.errors import Misconfigured
@@ -48,3 +51,14 @@ async def migrate(url: str) -> list[int]:
     if applied:
         _log.info("migrated", versions=applied)
     return applied
+
+
+async def is_current(source: Any) -> bool:
+    """Whether the schema has exactly the migrations of this version. Only reads."""
+    try:
+        with translated():
+            records = await source.fetch(_SQL.applied)
+    except asyncpg.UndefinedTableError:
+        return False
+    applied = [(record["version"], record["sha256"]) for record in records]
+    return applied == [(migration.version, migration.sha256) for migration in migrations()]

@@ -21,3 +21,8 @@ RETURNING epoch
 -- name: release
 UPDATE leases SET expires_at = clock_timestamp(), renewed_at = clock_timestamp()
 WHERE engine = $1 AND holder = $2 AND epoch = $3
+
+-- name: all
+SELECT engine, expires_at > clock_timestamp() AS held,
+       greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS seen_s
+FROM leases ORDER BY engine

@@ -31,7 +31,7 @@ OPERATES = {
 }  # fmt: skip
 ADMINISTERS = {"GET /v1/token", "POST /v1/token", "GET /v1/token/{id}", "DELETE /v1/token/{id}"}
 OVERSEES = {"GET /v1/project", "POST /v1/project", "GET /v1/project/{id}", "PUT /v1/project/{id}/quota"}
-PUBLIC = {"GET /v1/openapi.json", "GET /docs", "GET /healthz", "GET /readyz"}
+PUBLIC = {"GET /v1/openapi.json", "GET /", "GET /docs", "GET /healthz", "GET /readyz"}
 
 
 def _needed(name: str) -> Level:
@@ -49,11 +49,12 @@ async def test_each_role_reaches_its_routes_and_no_others(yard: Yard, who: str |
     before = await yard.head()
     for route in ROUTES:
         path = route.path.replace("{key:(?s:.*)}", "k").format(id=uuid4(), alias="none", container="abc")
-        answer = await yard.call(route.method, path, {} if route.takes else None, token=who)
+        body: dict[str, str] | None = {} if route.takes else None
+        answer = await yard.call(route.method, path, body, token=who, allow_redirects=False)
         needed = _needed(f"{route.method} {route.path}")
         barred = 401 if who is None else 403
         assert (answer.status == barred) == (needed > level), (route, answer.raw)
-        assert answer.status < 500
+        assert answer.status < 500 or path == "/readyz"
         if answer.status == 401:
             assert answer.headers["WWW-Authenticate"] == 'Bearer realm="jobyard"'
     assert await yard.head() == before

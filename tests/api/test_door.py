@@ -23,7 +23,7 @@ CHUNKED = POST + b"Transfer-Encoding: chunked"
 #: What is sent, the status and the code it gets, and what the message says.
 BROKEN: list[tuple[bytes, int, str, str]] = [
     (b"G@T / HTTP/1.1\r\n" + HOST + END, 400, "bad-request", "HTTP method"),
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "bad-request", "plain HTTP"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "bad-request", "TLS"),
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad-request", "cannot be read"),
     (b"GET / HTTP/9.9\r\n" + HOST + END, 400, "bad-request", "first line"),
     (b"CONNECT x:80" + END, 400, "bad-request", "first line"),

@@ -48,8 +48,25 @@ async def test_the_page_needs_nothing_from_elsewhere(yard: Yard) -> None:
 
 async def test_health_is_told_without_a_token(yard: Yard) -> None:
     assert (await yard.call("GET", "/healthz", token=None)).json == {"status": "alive"}
-    ready = await yard.call("GET", "/readyz", token=None)
-    assert (ready.status, ready.json["position"]) == (200, await yard.head())
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html,application/json;q=0.5", ""])
+async def test_the_root_leads_people_to_the_pages(yard: Yard, accept: str) -> None:
+    headers = {"Accept": accept}
+    answer = await yard.call("GET", "/", token=None, headers=headers, allow_redirects=False)
+    assert (answer.status, answer.headers["Location"], answer.raw) == (302, "/docs", b"")
+    followed = await yard.call("GET", "/", token=None, headers=headers)
+    assert (followed.status, followed.raw[:15]) == (200, b"<!doctype html>")
+
+
+async def test_the_root_tells_programs_where_things_are(yard: Yard) -> None:
+    answer = await yard.call("GET", "/", token=None, headers={"Accept": "application/json"})
+    assert (answer.status, answer.headers["Vary"]) == (200, "Accept")
+    links = answer.json
+    assert links.pop("api") == "/v1"
+    assert set(links) == {"docs", "openapi", "health", "readiness"}
+    for path in links.values():
+        assert (await yard.call("GET", path, token=None)).status in (200, 503)
 
 
 async def test_metrics_count_what_was_done(yard: Yard) -> None:
@@ -64,7 +81,7 @@ async def test_metrics_count_what_was_done(yard: Yard) -> None:
     assert f"jobyard_ledger_head_position {float(await yard.head())}" in text
 
 
-UNKNOWN_ROUTES = ("/", "/v1", "/v1/jobs", "/v1/job/a/b/c", "/v2/job", "/docs/", "/v1/notebook")
+UNKNOWN_ROUTES = ("//", "/v1", "/v1/jobs", "/v1/job/a/b/c", "/v2/job", "/docs/", "/v1/notebook")
 
 
 async def test_an_unknown_route_is_not_there(yard: Yard) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from service.api.app import KEEP_ALIVE_S, make_app, runner
 from service.api.auth import new_value, sha256_of
 from service.api.ports import ApiParts
-from service.app import OpenStores
+from service.app import OnDuty, OpenStores
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
@@ -90,7 +90,8 @@ def answers(received: bytes) -> list[Answer]:
 
 @dataclass
 class Yard:
-    """One API process and its client. `tokens` holds values by name; `url` ends without a slash."""
+    """One API process and its client. `tokens` holds values by name; `url` ends without a slash; `duty` is
+    where a test puts the supervisor of this process, if it has one."""
 
     ledger: Ledger
     settings: Settings
@@ -99,6 +100,7 @@ class Yard:
     http: aiohttp.ClientSession
     tokens: dict[str, str]
     database: str
+    duty: list[OnDuty] = field(default_factory=list)
 
     async def call(
         self, method: str, path: str, body: Any = None, *, token: str | None = OPERATOR, **more: Any
@@ -210,7 +212,9 @@ async def opened(
         shelf = Shelf()
         stack.push_async_callback(shelf.close)
         logs = LogReader(settings.logs_dir, poll_s=0.05)
-        app = make_app(ApiParts(ledger, settings, logs, OpenStores(ledger, shelf)))
+        duty: list[OnDuty] = []
+        stores = OpenStores(ledger, shelf)
+        app = make_app(ApiParts(ledger, settings, logs, stores, lambda: duty[-1] if duty else None))
         if furnished is not None:
             furnished(app)
         serving = runner(app, keep_alive_s=keep_alive_s)
@@ -221,7 +225,7 @@ async def opened(
         port = serving.addresses[0][1]
         connector = aiohttp.TCPConnector(limit=0)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        yield Yard(ledger, settings, app, f"http://127.0.0.1:{port}", http, tokens, database)
+        yield Yard(ledger, settings, app, f"http://127.0.0.1:{port}", http, tokens, database, duty)
 
 
 class Supervision:

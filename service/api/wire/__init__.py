@@ -25,8 +25,11 @@ from service.api.wire.account import (
 )
 from service.api.wire.base import (
     Alive,
+    Home,
     Links,
     Metadata,
+    Part,
+    Parts,
     Ready,
     Wire,
     whole,
@@ -78,6 +81,7 @@ __all__ = [
     "DataSyncSpec",
     "DataSyncStatus",
     "EnvVar",
+    "Home",
     "Info",
     "Job",
     "JobList",
@@ -88,6 +92,8 @@ __all__ = [
     "MeQuotas",
     "Metadata",
     "ObjectList",
+    "Part",
+    "Parts",
     "Place",
     "Progress",
     "Project",

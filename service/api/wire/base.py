@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -34,9 +34,37 @@ class Alive(Wire, frozen=True):
     status: Literal["alive"] = "alive"
 
 
-class Ready(Wire, frozen=True):
-    """The ledger answered within `seconds`; `position` is its last event."""
+class Part(Wire, frozen=True):
+    """One part of the service. `down`: `why` says what is wrong; `not-asked`: `why` says why not."""
 
-    position: int
-    seconds: Annotated[float, msgspec.Meta(ge=0)]
-    status: Literal["ready"] = "ready"
+    status: Literal["ok", "down", "not-asked"]
+    why: str | UnsetType = UNSET
+
+
+class Parts(Wire, frozen=True):
+    """What the service is made of. Each is needed, where it was asked."""
+
+    database: Part
+    supervisor: Part
+    engine: Part
+    store: Part
+
+
+class Ready(Wire, frozen=True):
+    """`not-ready` comes with status 503, and is then an error's body as well."""
+
+    status: Literal["ready", "not-ready"]
+    parts: Parts
+    message: str | UnsetType = UNSET
+    code: Literal["unavailable"] | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
+
+
+class Home(Wire, frozen=True):
+    """Where to go on from here."""
+
+    docs: str = "/docs"
+    openapi: str = "/v1/openapi.json"
+    health: str = "/healthz"
+    readiness: str = "/readyz"
+    api: str = "/v1"
