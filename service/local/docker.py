@@ -11,13 +11,27 @@ from pathlib import Path
 import aiohttp
 
 from service.errors import Misconfigured, Unavailable
-from service.local import apt, bridge, places, processes
+from service.local import apt, bridge, locks, places, processes
 from service.local.processes import Process
 
 SYSTEM_HOST = "unix:///var/run/docker.sock"
 _START_TIMEOUT_S = 90
 _DEEPEST_SOCKET = "exec/containerd/containerd.sock.ttrpc"
 _PACKAGES = {"dockerd": "docker.io", "iptables": "iptables", "ip": "iproute2"}
+
+#: What iptables says when somebody else is at it, and what it says when the kernel cannot do it at all.
+_BUSY = re.compile(
+    r"Chain already exists|xtables lock|Resource temporarily unavailable"
+    r"|No chain/target/match by that name|Directory not empty|Device or resource busy|File exists"
+)
+_NO_TABLES = re.compile(
+    r"can't initialize iptables table|Failed to initialize nft|Protocol not supported"
+    r"|Operation not supported|Table does not exist|modprobe|missing kernel module|rule set generation id"
+)
+
+
+class _TablesBusy(Unavailable):
+    """Another program changed iptables while dockerd did; a second start may do."""
 
 
 class DockerEngine:
@@ -40,6 +54,7 @@ class DockerEngine:
         self._run = places.for_sockets(self.folder, _DEEPEST_SOCKET)
         self._bridge_name = f"jy-{places.digest(state)}"
         self._network_record = self.folder / "network.json"
+        self._log = self.folder / "dockerd.log"
         self._process: Process | None = None
 
     async def start(self) -> None:
@@ -109,18 +124,36 @@ class DockerEngine:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.host = f"unix://{self._run / 'docker.sock'}"
         link = await processes.in_thread(bridge.ensure, self._bridge_name, self._network_record)
-        pidfile, log = self.folder / "dockerd.pid", self.folder / "dockerd.log"
-        said_before = log.stat().st_size if log.exists() else 0
-        self._process = processes.adopt("dockerd", pidfile)
+        self._process = processes.adopt("dockerd", self.folder / "dockerd.pid")
         if self._process is not None:
             self.say(f"Taking over the dockerd of an earlier run (process {self._process.pid})")
-        else:
-            await self._clear_remains()
-            environ = {**os.environ, "PATH": processes.search_path()}
-            self._process = processes.start(
-                "dockerd", self._command(link), pidfile=pidfile, log=log, environ=environ, cwd=self.folder
-            )
-        await self._until_ready(self._process, log, from_byte=said_before)
+            await self._until_ready(self._process, from_byte=self._log_size())
+            return
+        # A dockerd takes the chains of iptables away and makes them anew as it starts: two at once trip
+        # over each other. Our own take turns; other programs do not know of our lock, hence a second try.
+        async with locks.taken("dockerd", patience_s=_START_TIMEOUT_S):
+            try:
+                await self._launch(link)
+            except _TablesBusy as error:
+                self.say(f"{error.message}; trying once more")
+                await self._launch(link)
+
+    async def _launch(self, link: bridge.Bridge) -> None:
+        """Starts dockerd and waits until it answers."""
+        await self._clear_remains()
+        said_before = self._log_size()
+        self._process = processes.start(
+            "dockerd",
+            self._command(link),
+            pidfile=self.folder / "dockerd.pid",
+            log=self._log,
+            environ={**os.environ, "PATH": processes.search_path()},
+            cwd=self.folder,
+        )
+        await self._until_ready(self._process, from_byte=said_before)
+
+    def _log_size(self) -> int:
+        return self._log.stat().st_size if self._log.exists() else 0
 
     def _command(self, link: bridge.Bridge) -> list[str]:
         # Its own configuration file: the machine's /etc/docker/daemon.json must not leak in.
@@ -154,7 +187,7 @@ class DockerEngine:
             await containerd.stop()
         record.unlink(missing_ok=True)
 
-    async def _until_ready(self, process: Process, log: Path, from_byte: int) -> None:
+    async def _until_ready(self, process: Process, from_byte: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not await answers(self.host):
             alive = process.is_alive()
@@ -162,7 +195,7 @@ class DockerEngine:
                 await asyncio.sleep(0.05)
                 continue
             how = f"does not answer after {_START_TIMEOUT_S} s" if alive else "ended at its start"
-            raise Unavailable(f"dockerd {how}: {_last_error(log, from_byte)} (all of it: {log})")
+            raise _explained(how, self._log.read_bytes()[from_byte:].decode(errors="replace"), self._log)
 
 
 async def answers(host: str) -> bool:
@@ -206,12 +239,16 @@ def session(host: str, *, timeout_s: float = 5) -> aiohttp.ClientSession:
     raise Misconfigured(f"a Docker host is unix:///path or tcp://name:port, not {host!r}")
 
 
-def _last_error(log: Path, from_byte: int) -> str:
-    """What dockerd said last that sounds like an error, in one line, with a hint where we have one."""
-    text = log.read_bytes()[from_byte:].decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+def _explained(how: str, said: str, log: Path) -> Unavailable:
+    """Why dockerd does not run, in one line: what it said last that sounds like an error, and a hint."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     bad = [line for line in lines if re.search(r"level=(error|fatal)|^failed|[Ee]rror", line)]
-    error = (bad or lines or ["it wrote nothing"])[-1]
-    if "iptables" in error or "nf_tables" in error:
-        error += " - this kernel lacks what iptables needs; set DOCKER_HOST to an engine that runs elsewhere"
-    return error
+    message = f"dockerd {how}: {(bad or lines or ['it wrote nothing'])[-1]}"
+    about_tables = "iptables" in message or "nf_tables" in message
+    if about_tables and _BUSY.search(message):
+        return _TablesBusy(f"{message} - another program may be changing iptables (all of it: {log})")
+    if about_tables and _NO_TABLES.search(message):
+        message += (
+            " - this kernel lacks what iptables needs; set DOCKER_HOST to an engine that runs elsewhere"
+        )
+    return Unavailable(f"{message} (all of it: {log})")

@@ -1,0 +1,125 @@
+"""Engines of our own that start in the same moment, and what is said of one that does not start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from service.errors import Unavailable
+from service.local import docker, locks, processes, throwaway
+from service.local.docker import DockerEngine
+
+SAID = 'time="2026-01-01T00:00:00Z" level=info msg="Starting up"\nfailed to start daemon: {}\n'
+CONTENDED = [
+    "unable to add jump rule: iptables failed: iptables -t nat -N DOCKER: iptables: Chain already exists.",
+    "iptables failed: Another app is currently holding the xtables lock.",
+    "iptables failed: iptables v1.8.9 (nf_tables): CHAIN_ADD failed (Resource temporarily unavailable)",
+]
+KERNEL = [
+    "iptables v1.8.9 (legacy): can't initialize iptables table `nat': Table does not exist",
+    "iptables/1.8.9 Failed to initialize nft: Protocol not supported",
+]
+
+
+async def test_engines_that_start_at_once_all_answer(state: Path) -> None:
+    folders = [state / name for name in ("one", "two", "three", "four")]
+    engines = [DockerEngine(folder, configured=None, say=print, own=True) for folder in folders]
+    try:
+        await asyncio.gather(*(engine.start() for engine in engines))
+        assert await asyncio.gather(*(docker.answers(engine.host) for engine in engines)) == [True] * 4
+        assert len({engine.host for engine in engines}) == 4
+    finally:
+        await asyncio.gather(*(engine.stop() for engine in engines))
+        for folder in folders:
+            throwaway.remove(folder)
+
+
+@pytest.fixture
+def first_dockerd(state: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """The first dockerd that is started is a program that says this and ends; those after it are real."""
+    real = processes.which("dockerd") or ""
+
+    def says(text: str) -> None:
+        program, marker = state / "dockerd", state / "was-here"
+        program.write_text(
+            f'#!/bin/sh\n[ -e {marker} ] && exec {real} "$@"\n'
+            f": > {marker}\ncat <<'END'\n{text}END\nexit 1\n"
+        )
+        program.chmod(0o755)
+        which = processes.which
+        monkeypatch.setattr(
+            processes, "which", lambda name: str(program) if name == "dockerd" else which(name)
+        )
+
+    return says
+
+
+@asynccontextmanager
+async def started(state: Path, say: Callable[[str], None]) -> AsyncIterator[DockerEngine]:
+    engine = DockerEngine(state, configured=None, say=say, own=True)
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.stop()
+
+
+@pytest.mark.parametrize("line", CONTENDED)
+async def test_who_meets_another_program_at_iptables_tries_once_more(
+    state: Path, first_dockerd: Callable[[str], None], line: str
+) -> None:
+    first_dockerd(SAID.format(line))
+    said: list[str] = []
+    async with started(state, said.append) as engine:
+        assert await docker.answers(engine.host)
+    (told,) = [each for each in said if "trying once more" in each]
+    assert line in told and "kernel" not in told
+
+
+@pytest.mark.parametrize(
+    ("line", "hinted"), [*((line, True) for line in KERNEL), ("error: disk full", False)]
+)
+async def test_the_kernel_is_blamed_only_for_what_it_lacks(
+    state: Path, first_dockerd: Callable[[str], None], line: str, hinted: bool
+) -> None:
+    first_dockerd(SAID.format(line))
+    with pytest.raises(Unavailable) as raised:
+        async with started(state, print):
+            pytest.fail("it said that it cannot")
+    assert line in raised.value.message and str(state / "docker" / "dockerd.log") in raised.value.message
+    assert ("this kernel lacks" in raised.value.message) is hinted
+
+
+async def test_a_lock_is_held_by_one_and_had_after_the_patience_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_FOLDER", tmp_path)
+    second = asyncio.Event()
+
+    async def take(patience_s: float) -> None:
+        async with locks.taken("it", patience_s=patience_s):
+            second.set()
+
+    async with locks.taken("it", patience_s=60):
+        await take(patience_s=0.1)  # the holder hangs: it goes on
+        second.clear()
+        waiting = asyncio.create_task(take(patience_s=60))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(second.wait(), 0.3)
+    await asyncio.wait_for(waiting, 10)
+    assert second.is_set()
+
+
+async def test_a_link_in_the_place_of_a_lock_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_FOLDER", tmp_path)
+    (tmp_path / "jobyard-it.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        async with locks.taken("it", patience_s=1):
+            pytest.fail("it is a link")
+    assert not (tmp_path / "elsewhere").exists()
