@@ -18,6 +18,34 @@ from service.errors import Misconfigured
 PREFIX = "JOBYARD_"
 
 
+_DAY_S = 86_400
+_MIB = 1024**2
+
+#: The least and the most of every number that can be set.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "port": (0, 65_535),
+    "api_workers": (1, 64),
+    "default_quota_cpu": (0, 1_000_000),
+    "default_quota_gpu": (0, 1_000_000),
+    "node_cpus": (1, 4096),
+    "node_memory": (64 * _MIB, 1024**5),
+    "patience_s": (0, 365 * _DAY_S),
+    "stop_grace_s": (1, _DAY_S),
+    "lease_ttl_s": (0.5, _DAY_S),
+    "poll_s": (0.01, 3600),
+    "pull_stall_s": (1, _DAY_S),
+    "pull_attempts": (1, 1000),
+    "store_attempts": (1, 1000),
+    "retry_s": (0.01, 3600),
+    "data_concurrency": (1, 1024),
+    "progress_s": (0.01, 3600),
+    "volume_max_objects": (1, 100_000_000),
+    "log_cap_bytes": (_MIB, 1024**4),
+    "max_body_bytes": (1024, 1024**3),
+    "pids_limit": (16, 4_194_304),
+}
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set. Secrets are in `secret`, which has no repr."""
 
@@ -112,12 +140,10 @@ def _catalogue(path: Path) -> Catalogue:
 
 def _problems(settings: Settings) -> list[str]:
     found = []
-    if not 0 <= settings.port <= 65535:
-        found.append(f"{PREFIX}PORT: {settings.port} is not a port")
-    if not 1 <= settings.api_workers <= 64:
-        found.append(f"{PREFIX}API_WORKERS: {settings.api_workers} is not 1 to 64")
+    for name, (low, high) in BOUNDS.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:  # so that nan is refused too
+            found.append(f"{PREFIX}{name.upper()}: {value} is not {low} to {high}")
     if len(set(settings.node_gpus)) != len(settings.node_gpus):
         found.append(f"{PREFIX}NODE_GPUS: each GPU may stand once")
-    if min(settings.lease_ttl_s, settings.poll_s, settings.stop_grace_s, settings.retry_s) <= 0:
-        found.append(f"{PREFIX}LEASE_TTL_S, POLL_S, STOP_GRACE_S and RETRY_S must be positive")
     return found

@@ -85,6 +85,8 @@ def _token(command: cmd.CreateToken, context: Context) -> ev.Body:
         raise Invalid("name", command.name, "1 to 255 characters of plain text")
     if context.token is not None and context.token.project != command.project:
         raise Conflict(f"token {command.token_id} exists already")
+    if context.token is not None and context.token.revoked:
+        raise Conflict(f"token {command.token_id} was revoked; a new one needs another id")
     return ev.TokenCreated(
         token_id=command.token_id,
         name=command.name,

@@ -131,6 +131,8 @@ class Supervisor:
             _log.warning(
                 "metadata addresses are not blocked", why="not root on the engine's host, or no iptables"
             )
+        if self._settings.node_gpus and not info.gpu_driver:
+            _log.warning("GPUs are configured, but no NVIDIA driver is seen", gpus=self._settings.node_gpus)
         _log.info("supervisor started", engine=info.id, epoch=lease.epoch, jobs=len(watch.jobs))
         return shift
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from service.config import Settings, read_settings
+from service.config import BOUNDS, Settings, read_settings
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.errors import Misconfigured
 
@@ -52,12 +53,29 @@ def test_the_command_line_wins_where_it_says_something() -> None:
         ("NODE_GPUS", "0,0"),
         ("POLL_S", "0"),
         ("LEASE_TTL_S", "-1"),
+        ("LEASE_TTL_S", "nan"),
+        ("RETRY_S", "inf"),
+        ("STOP_GRACE_S", "0"),
+        ("NODE_CPUS", "0"),
+        ("NODE_MEMORY", "-1"),
+        ("LOG_CAP_BYTES", "0"),
+        ("MAX_BODY_BYTES", "-5"),
+        ("DEFAULT_QUOTA_GPU", "-1"),
         ("CATALOGUE", "/nowhere/at/all.yaml"),
     ],
 )
 def test_errors_name_the_variable(name: str, value: str) -> None:
     with pytest.raises(Misconfigured, match=f"JOBYARD_{name}|{name}"):
         read_settings({f"JOBYARD_{name}": value})
+
+
+def test_every_number_has_bounds_and_a_default_within_them() -> None:
+    numbers = {
+        field.name
+        for field in msgspec.structs.fields(Settings)
+        if field.type in (int, float, int | None, float | None)
+    }
+    assert numbers == BOUNDS.keys()
 
 
 CATALOGUE = """

@@ -81,7 +81,9 @@ def test_a_token_is_made_renewed_and_revoked_once() -> None:
     assert renewed.decisions[0].body != CREATED
     revoke = cmd.RevokeToken(project=PROJECT, token_id="t1")
     revoked = made.when(revoke)
-    revoked.then(ev.TokenRevoked(token_id="t1")).when(revoke).then()
+    over = revoked.then(ev.TokenRevoked(token_id="t1"))
+    over.when(revoke).then()
+    over.when(token(sha256="0b" * 32)).refused(Conflict, "token t1 was revoked")
 
 
 def test_tokens_that_are_refused() -> None:
