@@ -91,13 +91,18 @@ async def test_a_broken_request_ends_the_connection_after_the_answers_before_it(
     assert second.headers["Server"] == "jobyard"
 
 
-async def test_a_body_that_breaks_on_its_way_is_refused_at_once(yard: Yard) -> None:
+async def test_a_body_that_breaks_on_its_way_is_refused_at_once(
+    yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
     token = yard.tokens[ADMIN].encode()
     head = CHUNKED + b"\r\nExpect: 100-continue\r\nAuthorization: Bearer " + token + END
     for rest in (b"zz\r\n", b'2\r\n{"XX\r\n', b"5;" + b"x" * 20 + b"\n"):
-        (answer,) = await yard.talk(head, rest, until=b"100 Continue\r\n\r\n")
+        with structlog.testing.capture_logs() as lines:
+            (answer,) = await yard.talk(head, rest, until=b"100 Continue\r\n\r\n")
         assert (answer.status, answer.json["field"]) == (400, "body"), answer.raw
         assert "broken" in answer.json["message"]
+        assert [line for line in lines if line["log_level"] not in ("debug", "info")] == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_client_that_stops_in_the_middle_of_a_head_is_let_go(database: str, tmp_path: Path) -> None:
