@@ -19,7 +19,9 @@
     │   ├── GpuDriverMissing      GPUs were asked of an engine that has no GPU driver (our fault)
     │   └── NoSuchContainer
     ├── DataError                 a data store or a volume refused
-    │   ├── StoreRefused          wrong credentials, forbidden container (the job's fault)
+    │   ├── StoreRefused          what was asked of the store cannot be (the job's fault)
+    │   │   ├── StoreDenied       wrong keys, or keys without the right
+    │   │   └── StoreMissing      no such container or object
     │   └── UnsafeKey             an object key that must not become a path
     ├── LedgerCorrupt             the hash chain does not hold
     └── Misconfigured             the configuration cannot work
@@ -136,6 +138,14 @@ class DataError(JobyardError):
 
 class StoreRefused(DataError):
     code = "store-refused"
+
+
+class StoreDenied(StoreRefused):
+    code = "store-denied"
+
+
+class StoreMissing(StoreRefused):
+    code = "store-missing"
 
 
 class UnsafeKey(DataError):

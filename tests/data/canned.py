@@ -14,7 +14,10 @@ _ETAG = "5d41402abc4b2a76b9719d911017c592"
 
 
 class Canned:
-    """Every object holds `body`, whatever ETag is claimed for it."""
+    """Every object holds `body`, whatever ETag is claimed for it.
+
+    `failures` answers are 503 first; with `refusal`, a status and a code of S3, all are that.
+    """
 
     def __init__(self, keys: Sequence[str], body: bytes = b"hello", etag: str = _ETAG) -> None:
         self.keys = keys
@@ -23,6 +26,7 @@ class Canned:
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.failures = 0
+        self.refusal: tuple[int, str] | None = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
@@ -30,6 +34,9 @@ class Canned:
         if self.failures:
             self.failures -= 1
             return web.Response(status=503, text="<Error><Code>SlowDown</Code></Error>")
+        if self.refusal:
+            status, code = self.refusal
+            return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>" if code else "")
         if "list-type" in request.query:
             return web.Response(text=self._listing(), content_type="application/xml")
         return web.Response(body=self.body, headers={"ETag": f'"{self.etag}"'})

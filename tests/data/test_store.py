@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StoreRefused, Unavailable, UnsafeKey
+from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable, UnsafeKey
 from service.supervisor.data import Source, Store, StoreAccess, Timing
 from service.supervisor.data.bodies import Pulse, hashed
+from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
 from tests.data.server import free_port
 from tests.data.sync import fill, held, pulled, pushed, write
@@ -57,7 +58,7 @@ async def test_wrong_keys_are_refused_and_never_shown(access: StoreAccess, wrong
     bad = replace(access, **{wrong: secret})
     async with Store.open(bad, QUICK) as store:
         for call in await _calls(store):
-            with pytest.raises(StoreRefused) as refused:
+            with pytest.raises(StoreDenied) as refused:
                 await call()
             text = "".join(traceback.format_exception(refused.value))
             assert secret not in text
@@ -133,9 +134,29 @@ async def test_an_upload_that_breaks_off_leaves_nothing(store: Store, source: So
 
     with pytest.raises(ConnectionResetError):
         await store.upload(source.container, "x", broken())
+    await _nothing_left(store, source)
+
+
+async def _nothing_left(store: Store, source: Source) -> None:
     assert await held(store, source) == {}
     left = await store._client.list_multipart_uploads(Bucket=source.container)
     assert left.get("Uploads", []) == []
+
+
+async def test_an_upload_that_is_cancelled_leaves_nothing(store: Store, source: Source) -> None:
+    waiting = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x" * (9 * 1024 * 1024)
+        waiting.set()
+        await asyncio.Event().wait()
+
+    upload = asyncio.create_task(store.upload(source.container, "x", endless()))
+    await waiting.wait()
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    await _nothing_left(store, source)
 
 
 @pytest.mark.parametrize("key", ["../x", "", "/x", "a//b", "a/", "x\x00"])
@@ -159,11 +180,47 @@ async def test_endpoints_are_checked(access: StoreAccess, endpoint: str) -> None
             pass
 
 
-async def test_what_does_not_exist_is_refused_or_gone(store: Store, source: Source) -> None:
-    with pytest.raises(StoreRefused, match=r"object nothing in .*: no such"):
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (404, "NoSuchKey", StoreMissing),
+        (404, "NoSuchBucket", StoreMissing),
+        (404, "", StoreMissing),
+        (403, "AccessDenied", StoreDenied),
+        (403, "SignatureDoesNotMatch", StoreDenied),
+        (403, "", StoreDenied),
+        (400, "MetadataTooLarge", StoreRefused),
+    ],
+)
+async def test_missing_and_denied_are_told_apart(status: int, code: str, kind: type[StoreRefused]) -> None:
+    canned = Canned([])
+    canned.refusal = status, code
+    async with serving(canned) as access, Store.open(access, QUICK) as store:
+        listed, read, *_ = await _calls(store)
+        for call in (listed, read, lambda: store.put("box", "x", hashed(b"1", signed=True))):
+            with pytest.raises(StoreRefused) as refused:
+                await call()
+            assert type(refused.value).code == kind.code, refused.value.message
+        if status != 400:
+            with pytest.raises(kind):  # this answer has no body, and so no code
+                await store.head("box", "x")
+
+
+async def test_keys_that_may_not_list_containers_are_right_all_the_same() -> None:
+    canned = Canned([])
+    async with serving(canned) as access, Store.open(access, QUICK) as store:
+        canned.refusal = 403, "AccessDenied"
+        await store.check()
+        canned.refusal = 403, "InvalidAccessKeyId"
+        with pytest.raises(StoreDenied, match="the access key is unknown"):
+            await store.check()
+
+
+async def test_what_does_not_exist_is_missing_or_gone(store: Store, source: Source) -> None:
+    with pytest.raises(StoreMissing, match=r"object nothing in .*: no such"):
         async with store.download(source.container, "nothing"):
             pass
-    with pytest.raises(StoreRefused, match="no such"):
+    with pytest.raises(StoreMissing, match="no such"):
         await store.head(source.container, "nothing")
     await store.delete_object(source.container, "nothing")
     await store.check()

@@ -17,7 +17,7 @@ from botocore.exceptions import (
     ParamValidationError,
 )
 
-from service.errors import StoreRefused, Unavailable
+from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable
 from service.supervisor.data.model import Timing
 
 T = TypeVar("T")
@@ -35,8 +35,6 @@ _PASSING = frozenset(
     }
 )
 _MEANINGS = {
-    "AccessDenied": "access is denied",
-    "AllAccessDisabled": "access is denied",
     "BucketAlreadyExists": "the container's name belongs to someone else",
     "InvalidAccessKeyId": "the access key is unknown",
     "InvalidBucketName": "not a container name",
@@ -46,22 +44,24 @@ _MEANINGS = {
     "SignatureDoesNotMatch": "the secret key is wrong",
 }
 _MISSING = frozenset({"NoSuchBucket", "NoSuchKey", "404", "NotFound"})
+_BARRED = frozenset({"AccessDenied", "AllAccessDisabled", "403", "Forbidden"})
+_WRONG_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
-class Missing(StoreRefused):
-    """The container or object does not exist. For callers in this package that can go on without it."""
+class Barred(StoreDenied):
+    """The keys are right and may not do this. For callers in this package that only ask about the keys."""
 
 
 def refusal(what: str, status: int, code: str) -> StoreRefused | Unavailable:
     """The error for an answer of `status` with S3's `code` ("" when it gave none)."""
-    meaning = _MEANINGS.get(code) or code or f"status {status}"
     if code in _MISSING or (status == 404 and not code):
-        return Missing(f"{what}: {'no such thing' if code in ('404', 'NotFound', '') else meaning}")
+        return StoreMissing(f"{what}: {_MEANINGS.get(code, 'no such thing')}")
     if status >= 500 or status == 429 or code in _PASSING:
         return Unavailable(f"{what}: the store answered {status} ({code or 'no code'})")
-    if code in ("403", "Forbidden") or (status == 403 and not code):
-        return StoreRefused(f"{what}: access is denied")
-    return StoreRefused(f"{what}: {meaning}")
+    if code in _BARRED or (status == 403 and not code):
+        return Barred(f"{what}: access is denied")
+    kind = StoreDenied if code in _WRONG_KEYS else StoreRefused
+    return kind(f"{what}: {_MEANINGS.get(code) or code or f'status {status}'}")
 
 
 @contextmanager

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import structlog
 
-from service.errors import Unavailable
+from service.errors import StoreMissing, Unavailable
 from service.supervisor.data import beneath, disk, manifest, pool
-from service.supervisor.data.faults import Missing
 from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compare
 from service.supervisor.data.keys import Mapping, Plan, plan, shown
 from service.supervisor.data.layout import partial_path
@@ -59,7 +58,7 @@ async def listing(store: Store, source: Source) -> AsyncIterator[ObjectInfo]:
     try:
         async for info in store.list(source.container, source.prefix):
             yield info
-    except Missing:
+    except StoreMissing:
         await store.ensure_container(source.container)
 
 
@@ -141,7 +140,7 @@ class _Pull:
                 return
             except Changed as changed:
                 info = changed.info
-            except Missing:
+            except StoreMissing:
                 self.meter.skip(f"{shown(path)}: deleted from the store meanwhile")
                 return
             except InTheWay as error:

@@ -1,7 +1,7 @@
 """One S3 store: every call bounded in time, retried when that may help, and failing only with our errors.
 
-Raises StoreRefused (final: keys, rights, nothing there) and Unavailable (try again later). Path-style
-addressing and no optional checksums, for stores that are not AWS.
+Raises StoreRefused (final: StoreDenied for keys and rights, StoreMissing where nothing is there) and
+Unavailable (try again later). Path-style addressing and no optional checksums, for stores that are not AWS.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import structlog
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from service.errors import JobyardError, StoreRefused, Unavailable
+from service.errors import JobyardError, StoreMissing, StoreRefused, Unavailable
 from service.supervisor.data import disk
 from service.supervisor.data.bodies import Bodies, Body, hashed
-from service.supervisor.data.faults import Missing, persistent, translated
+from service.supervisor.data.faults import Barred, persistent, translated
 from service.supervisor.data.keys import check_container, check_key, shown
 from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, StoreAccess, Timing
 
@@ -103,12 +103,11 @@ class Store:
         return await persistent(what, self._timing, attempt)
 
     async def check(self) -> None:
-        """Raise StoreRefused when the keys are wrong. Keys that may not list containers are still right."""
+        """Raise StoreDenied when the keys are wrong. Keys that may not list containers are still right."""
         try:
             await self._call(f"store {self.endpoint}", lambda: self._client.list_buckets())
-        except StoreRefused as error:
-            if not error.message.endswith("access is denied"):
-                raise
+        except Barred:
+            return
 
     async def containers(self) -> Sequence[str]:
         found = await self._call(f"store {self.endpoint}", lambda: self._client.list_buckets())
@@ -120,7 +119,7 @@ class Store:
         what = f"container {name}"
         try:
             await self._call(what, lambda: self._client.head_bucket(Bucket=name))
-        except Missing:
+        except StoreMissing:
             await self._create(name, what)
 
     async def _create(self, name: str, what: str) -> None:
@@ -169,7 +168,7 @@ class Store:
         what = f"object {shown(key)} in {container}"
         try:
             await self._call(what, lambda: self._client.delete_object(Bucket=container, Key=key))
-        except Missing:
+        except StoreMissing:
             return
 
     async def get(
@@ -205,7 +204,7 @@ class Store:
         try:
             yield upload
             await self._complete(upload, what)
-        except BaseException:
+        except (Exception, asyncio.CancelledError):  # of any kind: it goes on to the caller
             await asyncio.shield(self._abort(upload, what))
             raise
 
