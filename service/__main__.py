@@ -31,7 +31,8 @@ def _enter_environment() -> None:
     clone = environment.clone_around(Path(__file__).parent)
     if clone is None:
         return
-    kind = "dev" if sys.argv[1:2] and sys.argv[1] in _NEED_DEV else "run"
+    only_asks = "--help" in sys.argv[1:]
+    kind = "dev" if sys.argv[1:2] and sys.argv[1] in _NEED_DEV and not only_asks else "run"
     changed = environment.ensure(clone, kind)
     if changed or not clone.is_current_process():
         python = str(clone.python)

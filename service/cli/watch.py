@@ -13,7 +13,7 @@ from rich.text import Text
 
 from service.cli.client import Client, segment
 from service.cli.output import cell, moment, size
-from service.domain.states import ENDED, State
+from service.domain.states import ENDED, MEANING, State
 from service.errors import Unavailable
 
 POLL_S = 0.4
@@ -156,7 +156,8 @@ class _Follower:
             self.screen.moved([each for each in syncs if each["spec"]["direction"] == "pull"])
         elif state in ENDED:
             self.screen.moved(syncs)
-        self.screen.state(visit, status.get("info", {}).get("message", "") if last else "")
+        message = status.get("info", {}).get("message", "") if last else ""
+        self.screen.state(visit, message or MEANING[state])
         if state is State.RUNNING and self.with_log:
             self.reader = asyncio.create_task(self._log(self.run))
 

@@ -8,11 +8,11 @@ from service.domain.context import Context, Decision, for_job, move, past_timeou
 from service.domain.decide_project import project_of
 from service.domain.job import Job
 from service.domain.quota import Quota
-from service.domain.states import ENDED, STARTABLE, State
+from service.domain.states import ENDED, MEANING, STARTABLE, State
 from service.errors import Conflict, Invalid, NotFound, WrongState
 
 INTERRUPTED_BEFORE = ev.Info("interrupted", "The job was interrupted before anything had been made for it.")
-INTERRUPTING = ev.Info("interrupting", "An interrupt order was received and is about to be processed.")
+INTERRUPTING = ev.Info("interrupting", MEANING[State.INTERRUPTING])
 
 
 def decide(command: cmd.JobCommand, context: Context) -> list[Decision]:

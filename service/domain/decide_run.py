@@ -9,7 +9,7 @@ from service.domain import events as ev
 from service.domain.context import Context, Decision, for_job, move, observed, past_timeout
 from service.domain.decide_job import job_of, quota_of
 from service.domain.job import Job
-from service.domain.states import ENDED, PLACED, STOPPING, State
+from service.domain.states import ENDED, MEANING, PLACED, STOPPING, State
 from service.errors import WrongState
 
 #: The shortest time a process can have run: the resolution of our times.
@@ -134,9 +134,9 @@ def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
         info = ev.Info("timeout", "The job was stopped because its timeout was reached.", arguments)
         return State.INTERRUPTED, info
     if job.interrupt_ordered:
-        return State.INTERRUPTED, ev.Info("interrupted", "The job was interrupted.", arguments)
+        return State.INTERRUPTED, ev.Info("interrupted", MEANING[State.INTERRUPTED], arguments)
     if code == 0:
-        return State.DONE, ev.Info("done", "The job ended normally.", arguments)
+        return State.DONE, ev.Info("done", MEANING[State.DONE], arguments)
     if command.oom_killed:
         message = f"The process ended with code {code} after it ran out of the job's memory."
         return State.FAILED, ev.Info("out-of-memory", message, arguments)

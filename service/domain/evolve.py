@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from service.domain import events as ev
 from service.domain.events import Event
 from service.domain.job import DataSync, Job, Visit
-from service.domain.states import State
+from service.domain.states import MEANING, State
 
 #: As many data synchronisations as a job's read shows; the ledger keeps them all.
 SYNCS_SHOWN = 20
@@ -63,7 +63,7 @@ def _submitted(event: Event, body: ev.JobSubmitted) -> Job:
         queued_position=event.position,
         queued_at=event.occurred_at,
         last_transition_at=event.occurred_at,
-        info=ev.Info("queued", "The job is about to be processed."),
+        info=ev.Info("queued", MEANING[State.QUEUED]),
         history=(Visit(body.target, event.occurred_at, event.run, event.position),),
     )
 
@@ -116,10 +116,10 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
                 "engine": body.engine,
                 "node": body.node,
                 "gpus": body.gpus,
-                "info": ev.Info("initializing", "The job's data is being pulled."),
+                "info": ev.Info("initializing", MEANING[State.INITIALIZING]),
             }
         case ev.RunPrepared():
-            return {"pending_at": at, "info": ev.Info("pending", "The job's container is being started.")}
+            return {"pending_at": at, "info": ev.Info("pending", MEANING[State.PENDING])}
         case ev.RunStarted():
             return {
                 "started_at": at,
@@ -127,7 +127,7 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
                 "container_id": body.container_id,
                 "image_digest": body.image_digest,
                 "ip": body.ip,
-                "info": ev.Info("running", "The job is running."),
+                "info": ev.Info("running", MEANING[State.RUNNING]),
             }
         case ev.InterruptOrdered():
             ended = {"finalized_at": at} if body.target is State.INTERRUPTED else {}
@@ -137,7 +137,7 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
                 "info": body.info,
             } | ended
         case ev.TimeoutReached():
-            info = ev.Info("timeout", "The job is still running but its timeout was reached.")
+            info = ev.Info("timeout", MEANING[State.TIMEOUT])
             return {"timed_out": True, "info": info}
         case ev.RunExited():
             return {

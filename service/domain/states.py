@@ -21,6 +21,21 @@ class State(StrEnum):
     ERROR = "ERROR"
 
 
+#: Each state in a sentence, for a person who was told nothing more particular.
+MEANING: dict[State, str] = {
+    State.QUEUED: "The job is about to be processed.",
+    State.INITIALIZING: "The job's data is being pulled.",
+    State.PENDING: "The job's container is being started.",
+    State.RUNNING: "The job is running.",
+    State.INTERRUPTING: "An interrupt order was received and is about to be processed.",
+    State.TIMEOUT: "The job is still running but its timeout was reached.",
+    State.FINALIZING: "The job's log is being kept and its data pushed.",
+    State.DONE: "The job ended normally.",
+    State.FAILED: "The job failed.",
+    State.INTERRUPTED: "The job was interrupted.",
+    State.ERROR: "The job ended through a fault of ours; it is not billed.",
+}
+
 ENDED = frozenset({State.DONE, State.FAILED, State.INTERRUPTED, State.ERROR})
 LIVE = frozenset(State) - ENDED
 
