@@ -37,6 +37,7 @@ async def test_a_watched_job_shows_its_states_and_its_log_and_ends_as_it_did(ser
     assert said.code == Exit.DONE
     assert said.out == "hello you and me\n--watch -o json\n"
     assert states_told(said.err) == GOOD
+    assert all(len(line.split()) > 2 for line in said.err.splitlines() if states_told(line)), "each in words"
     assert "The job ended normally." in said.err
 
 
