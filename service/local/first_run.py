@@ -12,10 +12,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+import structlog
 
 from service.config import Settings
 from service.domain import commands as cmd
-from service.errors import Misconfigured
+from service.errors import Conflict, Misconfigured
 from service.ledger.ledger import Ledger
 from service.local.objectstore import S3Access
 
@@ -23,10 +24,29 @@ PROJECT = "default"
 ACTOR = "system:up"
 #: The alias of the embedded object store, or of the one configured.
 ALIAS = "local"
+#: How many of the things below can turn out to exist by now: the project and the data store.
+_CAN_EXIST = 2
+_TOKEN_BYTES = 32
+
+_log = structlog.get_logger()
 
 
 async def prepare(ledger: Ledger, settings: Settings, s3: S3Access | None) -> str:
-    """Make what is missing; an administrator's token of the project `default`."""
+    """Make what is missing; an administrator's token of the project `default`.
+
+    Safe to run again wherever it was cut off, and in several places at once: who comes second finds what
+    the first made. Each place has a token of its own, kept in its state directory.
+    """
+    for _ in range(_CAN_EXIST):
+        try:
+            return await _prepare(ledger, settings, s3)
+        except Conflict as error:
+            # Somebody made the same between our look and our word. Now it is there to be found.
+            _log.info("prepared elsewhere at once, looking again", error=error.message)
+    return await _prepare(ledger, settings, s3)
+
+
+async def _prepare(ledger: Ledger, settings: Settings, s3: S3Access | None) -> str:
     if await ledger.project(PROJECT) is None:
         await ledger.submit(
             cmd.CreateProject(
@@ -78,11 +98,14 @@ async def _data_store(ledger: Ledger, s3: S3Access) -> None:
 async def _token(ledger: Ledger, path: Path) -> str:
     """The token kept in `path` while it works; else a new one, kept there for the next time."""
     value = _kept(path)
-    if value:
-        token = await ledger.token_by_hash(hashlib.sha256(value.encode()).hexdigest())
-        if token is not None and not token.revoked and token.project == PROJECT:
-            return value
-    value = secrets.token_urlsafe(32)
+    token = await ledger.token_by_hash(hashlib.sha256(value.encode()).hexdigest()) if value else None
+    if token is not None and not token.revoked and token.project == PROJECT:
+        return value
+    if token is not None or len(value) < _TOKEN_BYTES:
+        # Kept before it is recorded: cut off between the two, the next run records this very one, and no
+        # administrator's token is left that nobody knows.
+        value = secrets.token_urlsafe(_TOKEN_BYTES)
+        write_private(path, value)
     await ledger.submit(
         cmd.CreateToken(
             project=PROJECT,
@@ -93,7 +116,6 @@ async def _token(ledger: Ledger, path: Path) -> str:
         ),
         actor=ACTOR,
     )
-    write_private(path, value)
     return value
 
 
