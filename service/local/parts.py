@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,11 +40,13 @@ async def local_parts(
     store: bool,
     say: Say,
     own_engine: bool = False,
+    first: Callable[[], None] | None = None,
 ) -> AsyncIterator[Parts]:
     """Runs the parts of the state directory `state` while the context lasts.
 
     `database_url`, `docker_host`: configured ones, used instead of starting any. `store`: also an S3
     server. `own_engine`: a dockerd of ours even if the machine has one. `say` gets lines for people.
+    `first` is called once the directory is ours and before anything is started, for checks that are cheap.
     A part of ours that dies meanwhile is started again, at the same address.
     Containers of a dockerd of ours live on after the end; the next run takes them over, as it does with
     parts that a killed run left. Ctrl-C and SIGTERM cancel the current task; all parts are stopped then.
@@ -57,6 +59,8 @@ async def local_parts(
     parts: list[Part] = [engine, *([] if database_url else [postgres]), *([objects] if store else [])]
     async with AsyncExitStack() as stack:
         stack.enter_context(_only_one(state))
+        if first is not None:
+            first()
         stack.enter_context(_cancelled_by_sigterm())
         for part in parts:
             stack.push_async_callback(part.stop)  # does nothing for one that never started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +25,7 @@ from service.local import first_run
 from service.local.parts import Parts, local_parts
 from service.local.workers import workers
 from service.telemetry import set_up_logging
-from service.vault import master_key
+from service.vault import MasterKey, master_key
 
 UP_JSON = "up.json"
 LOG_FILE = "jobyard.log"
@@ -86,6 +87,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """Everything, started in order and stopped in reverse. Ready means: the supervisor has the engine."""
     configured = first_run.configured_store(os.environ)
     async with AsyncExitStack() as stack:
+        basics = _Basics(settings, stack)
         parts = await stack.enter_async_context(
             local_parts(
                 settings.state_dir,
@@ -93,16 +95,16 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 docker_host=os.environ.get("DOCKER_HOST"),
                 store=configured is None,
                 say=_say,
+                first=basics.settle,
             )
         )
         path = settings.state_dir / UP_JSON
         path.unlink(missing_ok=True)  # of one that was killed: what it says is no longer so
         s3 = configured or parts.s3
         await migrate(os.environ.get("JOBYARD_MIGRATION_URL", parts.database_url))
-        master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), settings.master_key_file)
-        ledger = await stack.enter_async_context(Ledger.open(parts.database_url, master))
+        ledger = await stack.enter_async_context(Ledger.open(parts.database_url, basics.master))
         token = await first_run.prepare(ledger, settings, s3)
-        port = await _serve(stack, settings, ledger, parts.database_url)
+        port = await _serve(stack, settings, ledger, parts.database_url, basics.listening)
         supervisor = await stack.enter_async_context(app.supervision(settings, ledger, parts.docker_host))
         await _until_ready(supervisor.ready)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -114,18 +116,38 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         yield Running(url, token, parts, ledger)
 
 
-async def _serve(stack: AsyncExitStack, settings: Settings, ledger: Ledger, database_url: str) -> int:
+class _Basics:
+    """What an operator most often gets wrong, settled before any part is started: the port and the key."""
+
+    listening: socket.socket
+    master: MasterKey
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+
+    def settle(self) -> None:
+        """Takes the port, which nobody is answered on yet, and reads or makes the master key.
+
+        Raises Misconfigured or Unavailable, in one line.
+        """
+        here = self._settings
+        self.master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), here.master_key_file)
+        try:
+            self.listening = app.listening_socket(here.host, here.port, shared=here.api_workers > 1)
+        except OSError as error:
+            raise Misconfigured(
+                f"port {here.port} of {here.host} cannot be used: {error.strerror}; give --port"
+            ) from error
+        self._stack.callback(self.listening.close)
+
+
+async def _serve(
+    stack: AsyncExitStack, settings: Settings, ledger: Ledger, database_url: str, listening: socket.socket
+) -> int:
     """The API, in this process or in several others; the port it listens on."""
-    shared = settings.api_workers > 1
-    try:
-        listening = app.listening_socket(settings.host, settings.port, shared=shared)
-    except OSError as error:
-        raise Misconfigured(
-            f"port {settings.port} of {settings.host} cannot be used: {error.strerror}; give --port"
-        ) from error
-    stack.callback(listening.close)
     port: int = listening.getsockname()[1]
-    if shared:
+    if settings.api_workers > 1:
         await stack.enter_async_context(workers(settings, database_url, port))
     else:
         await stack.enter_async_context(app.api(settings, ledger, listening))

@@ -1,0 +1,56 @@
+"""What `up` refuses before it starts anything."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance import running
+
+
+async def refused(state: Path, *words: str, **environ: str) -> str:
+    """The line with which `up` ends; nothing was started, and so nothing made, by then."""
+    (state / "docker" / "data").mkdir(parents=True)  # so that it would start a dockerd of its own
+    environment = running.environment(state, **environ)
+    environment.pop("DOCKER_HOST", None)
+    process = await asyncio.create_subprocess_exec(
+        *running.PROGRAM,
+        "up",
+        "--state",
+        str(state),
+        *words,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode == 1 and out == b"" and b"Traceback" not in err
+    for made in ("docker/dockerd.log", "postgres", "postgres.path", "s3.json"):
+        assert not (state / made).exists(), made
+    return err.decode().strip()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_port_that_is_taken(state: Path, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = await refused(state, "--port", port, "--api-workers", workers)
+    assert said == f"jobyard: port {port} of 127.0.0.1 cannot be used: Address already in use; give --port"
+
+
+@pytest.mark.parametrize("key", ["not base64", base64.b64encode(b"short").decode()])
+async def test_a_master_key_that_is_none(state: Path, key: str) -> None:
+    said = await refused(state, "--port", "0", JOBYARD_MASTER_KEY=key)
+    assert "master" in said.lower() and "32 bytes" in said and key not in said
+
+
+async def test_an_address_that_is_not_here(state: Path) -> None:
+    said = await refused(state, "--port", "0", "--host", "192.0.2.1")
+    assert said.startswith("jobyard: port 0 of 192.0.2.1 cannot be used")
