@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated
@@ -23,7 +22,6 @@ MOST_LINES = 1_000_000
 LAST_OUTPUT_S = 10.0
 #: How often it is looked whether the client is still there.
 GONE_S = 1.0
-_CHUNK_BYTES = 256 * 1024
 
 
 class LogAsked(Query, frozen=True):
@@ -57,7 +55,7 @@ async def read(call: Call) -> web.StreamResponse:
             await response.prepare(call.request)
             await _follow(call, response, asked, follower)
     else:
-        text = await call.service.parts.logs.read(
+        chunks = call.service.parts.logs.read(
             job.id,
             run,
             tail=asked.tail,
@@ -66,16 +64,10 @@ async def read(call: Call) -> web.StreamResponse:
             page=asked.page,
             size=asked.size,
         )
-        response.content_length = len(text)
         await response.prepare(call.request)
-        await pump(call.request, response, _pieces(text))
+        async with aclosing(chunks):
+            await pump(call.request, response, chunks)
     return response
-
-
-async def _pieces(text: bytes) -> AsyncGenerator[bytes, None]:
-    view = memoryview(text)
-    for start in range(0, len(view), _CHUNK_BYTES):
-        yield bytes(view[start : start + _CHUNK_BYTES])
 
 
 async def _follow(call: Call, response: web.StreamResponse, asked: LogAsked, follower: Follower) -> None:

@@ -17,7 +17,7 @@ from service.ledger.ledger import Ledger
 class Logs(Protocol):
     """The kept output of runs, as bytes. A run that has no log yet reads as empty."""
 
-    async def read(
+    def read(
         self,
         job: UUID,
         run: int,
@@ -27,8 +27,8 @@ class Logs(Protocol):
         timestamps: bool = False,
         page: int | None = None,
         size: int = 1000,
-    ) -> bytes:
-        """What there is now."""
+    ) -> AsyncGenerator[bytes, None]:
+        """What there is now, in chunks."""
 
     def follow(
         self,

@@ -21,6 +21,7 @@ from service.supervisor.logs.format import Record, RunLog, decode, stamp
 from service.supervisor.logs.keeper import AWAY, EARLY, GONE, LOST, Join, LogKeeper
 from service.supervisor.logs.reader import Cursor, LogReader
 from service.supervisor.logs.writer import LogLimits, LogWriter
+from tests.support.waiting import gathered
 
 IMAGE = "jobyard-test/busybox:1"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -321,6 +322,16 @@ async def test_an_engine_that_was_away_is_noted_once_where_lines_may_be_missing(
     assert await world.read() == b"a\n[jobyard] " + AWAY + b"\nb\n"
 
 
+async def test_a_long_log_is_read_in_chunks_and_whole(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    for n in range(6000):
+        await world.print(b"%06d " % n + b"x" * 120 + b"\n")
+    await world.finish()
+    chunks = [chunk async for chunk in world.reader.read(world.job, 1)]
+    assert b"".join(chunks) == world.printed
+    assert len(chunks) > 2 and max(map(len, chunks)) < len(world.printed) / 2
+
+
 async def test_a_full_disk_is_not_the_end(tmp_path: Path) -> None:
     world = await World.make(tmp_path)
     await world.print(b"a\n")
@@ -402,7 +413,7 @@ class World:
         return found
 
     async def read(self, **how: object) -> bytes:
-        return await self.reader.read(self.job, 1, **how)  # type: ignore[arg-type]
+        return await gathered(self.reader.read(self.job, 1, **how))  # type: ignore[arg-type]
 
 
 def _piece(payload: bytes) -> LogChunk:

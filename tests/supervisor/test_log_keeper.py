@@ -11,6 +11,7 @@ from service.supervisor.engine.scripted import Script
 from service.supervisor.logs.keeper import EARLY, LOST, LogKeeper
 from service.supervisor.logs.reader import LogReader
 from tests.supervisor.lab import Behaviour, Lab, shell
+from tests.support.waiting import gathered
 
 STEPS = 20
 # A megabyte a step, each when the test allows it.
@@ -54,7 +55,7 @@ class Talker:
             (self._steps / str(number)).touch()
 
     async def keep_until(self, last: bytes) -> None:
-        while await self.reader.read(self.job, 1, tail=1) != last:
+        while await gathered(self.reader.read(self.job, 1, tail=1)) != last:
             await self.keeper.catch_up(self.job, 1, self.container)
 
     async def restart(self) -> None:
@@ -65,7 +66,7 @@ class Talker:
         await self.lab.end(self.container)
         await self.keeper.finish(self.job, 1, self.container)
         await self.lab.engine.remove(self.container)
-        return await self.reader.read(self.job, 1)
+        return await gathered(self.reader.read(self.job, 1))
 
 
 async def test_twenty_megabytes_while_files_rotate_and_a_reader_follows(lab: Lab, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
 DEADLINE_S = 20.0
 _LOOK_EVERY_S = 0.01
@@ -25,3 +26,9 @@ async def until(
         if loop.time() > end:
             raise AssertionError(f"not within {deadline_s} s: {what or inspect.getsource(condition).strip()}")
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def gathered(chunks: AsyncGenerator[bytes, None]) -> bytes:
+    """All of a stream that ends."""
+    async with aclosing(chunks):
+        return b"".join([chunk async for chunk in chunks])

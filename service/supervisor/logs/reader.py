@@ -14,6 +14,7 @@ from service.supervisor.logs.format import NO_TIME, Kind, Record, RunLog, stamp,
 
 _READ_BYTES = 1024 * 1024
 _TAIL_BYTES = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 
 
 class LogReader:
@@ -37,11 +38,12 @@ class LogReader:
         timestamps: bool = False,
         page: int | None = None,
         size: int = 1000,
-    ) -> bytes:
-        """What there is now: lines not older than `since`, of these page `page` (from 1) of `size` lines if
-        a page is asked for, of these the last `tail`."""
-        log = RunLog(self._root, job, run)
-        return await asyncio.to_thread(_read, log, tail, since, timestamps, page, size)
+    ) -> AsyncGenerator[bytes, None]:
+        """What there is now, in chunks: lines not older than `since`, of these page `page` (from 1) of `size`
+        lines if a page is asked for, of these the last `tail`. Only a tail is ever held whole."""
+        lines = _selected(RunLog(self._root, job, run), tail, since, timestamps, page, size)
+        while chunk := await asyncio.to_thread(_gathered, lines):
+            yield chunk
 
     async def follow(
         self,
@@ -222,20 +224,31 @@ class _Lines:
         return b"" if self._shown in (None, kind) else b"\n"
 
 
-def _read(
+def _gathered(lines: Iterator[bytes]) -> bytes:
+    """The next lines, about `_CHUNK_BYTES` of them; empty when there are no more."""
+    chunk = bytearray()
+    for line in lines:
+        chunk += line
+        if len(chunk) >= _CHUNK_BYTES:
+            break
+    return bytes(chunk)
+
+
+def _selected(
     log: RunLog, tail: int | None, since: datetime | None, timestamps: bool, page: int | None, size: int
-) -> bytes:
+) -> Iterator[bytes]:
     if tail is not None and since is None and page is None:
         short = _short_tail(log, tail, timestamps)
         if short is not None:
-            return short
+            yield from short
+            return
     lines = _all_lines(log, since, timestamps)
     if page is not None:
         lines = _page(lines, page, size)
-    return b"".join(lines if tail is None else deque(lines, maxlen=tail))
+    yield from lines if tail is None else deque(lines, maxlen=tail)
 
 
-def _short_tail(log: RunLog, tail: int, timestamps: bool) -> bytes | None:
+def _short_tail(log: RunLog, tail: int, timestamps: bool) -> deque[bytes] | None:
     """The last lines from the end of the file alone; None if they do not lie there."""
     cursor = Cursor(log)
     if cursor.skip_to_end(_TAIL_BYTES):
@@ -245,7 +258,7 @@ def _short_tail(log: RunLog, tail: int, timestamps: bool) -> bytes | None:
     if len(lines) <= tail:
         return None
     lines.popleft()
-    return b"".join(lines)
+    return lines
 
 
 def _all_lines(log: RunLog, since: datetime | None, timestamps: bool) -> Iterator[bytes]:
