@@ -8,7 +8,6 @@ import re
 from service.api import wire
 from service.api.auth import new_value, sha256_of
 from service.api.call import Call
-from service.api.idempotency import CommandId
 from service.api.tokens import made
 from service.domain import commands as cmd
 from service.domain.directory import Project
@@ -19,38 +18,30 @@ from service.errors import Invalid, NotFound
 #: As the ledger will have it; here the field is told as the caller wrote it.
 _ID = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
-FIRST_TOKEN = "administrator"  # noqa: S105 (a name, not a value)
-
 
 async def create(call: Call) -> wire.ProjectMade:
-    """The project, then its first token; a repeat under the same key makes what the first one left out."""
+    """The project and its first token, in one commit; a repeat under the same key has no value to show."""
     asked: wire.ProjectAsked = call.body
     if not _ID.match(asked.id):
         raise Invalid("id", asked.id, "lower-case letters, digits and '-', at most 63")
     settings = call.service.parts.settings
     identity = await call.command_id()
+    value = new_value()
     command = cmd.CreateProject(
         project=asked.id,
         name=asked.name or asked.id,
         cpu=settings.default_quota_cpu if asked.cpu is None else asked.cpu,
         gpu=settings.default_quota_gpu if asked.gpu is None else asked.gpu,
+        token=cmd.FirstToken(str(identity.made("token")), sha256_of(value)),
     )
-    project = (await call.submit(command, identity)).events[0]
-    value = new_value()
-    token = cmd.CreateToken(
-        project=asked.id,
-        token_id=str(identity.made("token")),
-        name=FIRST_TOKEN,
-        role="administrator",
-        sha256=sha256_of(value),
-    )
-    receipt = await call.submit(token, CommandId(identity.made("first token"), identity.digest))
+    receipt = await call.submit(command, identity)
+    project, token = receipt.events
     body: ProjectCreated = project.body
     return wire.ProjectMade(
         project=wire.Project(
             id=asked.id, name=body.name, created_at=project.recorded_at, cpu=body.cpu, gpu=body.gpu
         ),
-        token=made(receipt.events[0], None if receipt.repeated else value),
+        token=made(token, None if receipt.repeated else value),
     )
 
 
@@ -71,10 +62,7 @@ async def set_quota(call: Call) -> None:
     if asked.cpu is None and asked.gpu is None:
         raise Invalid("cpu", None, "name cpu, gpu or both")
     project = await _project(call)
-    known = await call.ledger.quota(project.id)
-    cpu = known.cpu if asked.cpu is None else asked.cpu
-    gpu = known.gpu if asked.gpu is None else asked.gpu
-    await call.submit(cmd.SetQuota(project=project.id, cpu=cpu, gpu=gpu))
+    await call.submit(cmd.SetQuota(project=project.id, cpu=asked.cpu, gpu=asked.gpu))
 
 
 async def _project(call: Call) -> Project:

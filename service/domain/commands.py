@@ -23,15 +23,25 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 # -- from users -------------------------------------------------------------------------------------
 
 
+class FirstToken(msgspec.Struct, frozen=True):
+    """The administrator's token that a project is made with. `sha256` is hexadecimal, of its value."""
+
+    token_id: str
+    sha256: str
+
+
 class CreateProject(Command, frozen=True):
     name: str
     cpu: int
     gpu: int
+    token: FirstToken | None = None
 
 
 class SetQuota(Command, frozen=True):
-    cpu: int
-    gpu: int
+    """Units; None leaves that limit as it is."""
+
+    cpu: int | None = None
+    gpu: int | None = None
 
 
 class CreateToken(Command, frozen=True):

@@ -7,7 +7,7 @@ import re
 from service.domain import commands as cmd
 from service.domain import events as ev
 from service.domain.context import Context, Decision
-from service.domain.directory import ROLES, Project
+from service.domain.directory import ADMINISTRATOR, ROLES, Project
 from service.domain.volumes import check_alias
 from service.errors import Conflict, Invalid, NotFound
 
@@ -20,9 +20,9 @@ _PROJECT = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 def decide(command: cmd.Command, context: Context) -> list[Decision]:
     match command:
         case cmd.CreateProject():
-            body: ev.Body = _created(command, context)
+            return _created(command, context)
         case cmd.SetQuota():
-            body = _quota(command, context)
+            body: ev.Body = _quota(command, context)
         case cmd.CreateToken():
             body = _token(command, context)
         case cmd.RevokeToken():
@@ -56,19 +56,33 @@ def _now(command: cmd.Command, context: Context, body: ev.Body) -> Decision:
     return Decision(body=body, occurred_at=context.now, project=command.project)
 
 
-def _created(command: cmd.CreateProject, context: Context) -> ev.Body:
+def _created(command: cmd.CreateProject, context: Context) -> list[Decision]:
+    """The project and, in the same commit, its first token: no crash leaves one that nobody can enter."""
     if not command.project or not _PROJECT.match(command.project):
         raise Invalid("project", command.project, "lower-case letters, digits and '-', at most 63")
     if context.project is not None:
         raise Conflict(f"project {command.project} exists already")
     _check_quota(command.cpu, command.gpu)
-    return ev.ProjectCreated(name=command.name, cpu=command.cpu, gpu=command.gpu)
+    bodies: list[ev.Body] = [ev.ProjectCreated(name=command.name, cpu=command.cpu, gpu=command.gpu)]
+    if command.token is not None:
+        first = command.token
+        bodies.append(
+            ev.TokenCreated(
+                token_id=first.token_id, name=ADMINISTRATOR, role=ADMINISTRATOR, sha256=first.sha256
+            )
+        )
+    return [_now(command, context, body) for body in bodies]
 
 
 def _quota(command: cmd.SetQuota, context: Context) -> ev.Body:
     project_of(context, command.project)
-    _check_quota(command.cpu, command.gpu)
-    return ev.QuotaSet(cpu=command.cpu, gpu=command.gpu)
+    known = context.quota
+    if known is None:
+        raise NotFound(f"there is no project {command.project}")
+    cpu = known.cpu if command.cpu is None else command.cpu
+    gpu = known.gpu if command.gpu is None else command.gpu
+    _check_quota(cpu, gpu)
+    return ev.QuotaSet(cpu=cpu, gpu=gpu)
 
 
 def _check_quota(cpu: int, gpu: int) -> None:

@@ -11,7 +11,8 @@ import msgspec
 from service.domain.spec import Sealed
 
 Role = Literal["administrator", "ai_training_operator", "ai_training_read"]
-ROLES: tuple[Role, ...] = ("administrator", "ai_training_operator", "ai_training_read")
+ADMINISTRATOR: Role = "administrator"
+ROLES: tuple[Role, ...] = (ADMINISTRATOR, "ai_training_operator", "ai_training_read")
 
 
 class DataStore(msgspec.Struct, frozen=True, rename="camel"):

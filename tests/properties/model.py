@@ -54,7 +54,8 @@ class Model:
 
     def expect(self, command: Any, now: datetime) -> str:
         if isinstance(command, cmd.SetQuota):
-            self.limits[str(command.project)] = {"cpu": command.cpu, "gpu": command.gpu}
+            asked = {"cpu": command.cpu, "gpu": command.gpu}
+            self.limits[str(command.project)] |= {kind: n for kind, n in asked.items() if n is not None}
             return "set"
         if isinstance(command, cmd.SubmitJob):
             return self._submit(command, now)

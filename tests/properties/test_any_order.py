@@ -95,8 +95,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.flush()
         self.batch_size = size
 
-    @rule(project=st.sampled_from(PROJECTS), cpu=st.integers(0, 6), gpu=st.integers(0, 3))
-    def set_quota(self, project: str, cpu: int, gpu: int) -> None:
+    @rule(project=st.sampled_from(PROJECTS), cpu=st.integers(0, 6) | st.none(), gpu=st.integers(0, 3))
+    def set_quota(self, project: str, cpu: int | None, gpu: int) -> None:
         self.send(cmd.SetQuota(project=project, cpu=cpu, gpu=gpu))
 
     @rule(

@@ -17,8 +17,10 @@ from tests.support.jobs import PRICES, PROJECT, SEALED, prices_set, project_crea
 from tests.support.specification import Specification, bare, given
 
 
-def create(name: Any = PROJECT, cpu: int = 10, gpu: int = 4) -> cmd.CreateProject:
-    return cmd.CreateProject(project=name, name="Vision", cpu=cpu, gpu=gpu)
+def create(
+    name: Any = PROJECT, cpu: int = 10, gpu: int = 4, token: cmd.FirstToken | None = None
+) -> cmd.CreateProject:
+    return cmd.CreateProject(project=name, name="Vision", cpu=cpu, gpu=gpu, token=token)
 
 
 def test_creating_a_project() -> None:
@@ -41,6 +43,20 @@ def test_setting_a_quota() -> None:
     order = cmd.SetQuota(project=PROJECT, cpu=1, gpu=2)
     given().when(order).then(ev.QuotaSet(cpu=1, gpu=2))
     bare().when(order).refused(NotFound, "there is no project vision")
+    given().when(cmd.SetQuota(project=PROJECT, gpu=9)).then(ev.QuotaSet(cpu=10, gpu=9))
+
+
+def test_a_project_and_its_first_token_come_together_or_not_at_all() -> None:
+    order = create(token=cmd.FirstToken("t1", "0a" * 32))
+    made = (
+        bare()
+        .when(order)
+        .then(
+            project_created(),
+            ev.TokenCreated(token_id="t1", name="administrator", role="administrator", sha256="0a" * 32),
+        )
+    )
+    made.when(order).refused(Conflict, "project vision exists already")
 
 
 def test_quota_counts_each_kind() -> None:
