@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
-from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -17,6 +15,7 @@ from service.api.ports import ApiParts
 from service.api.ports import Store as StorePort
 from service.config import Settings
 from service.domain.directory import DataStore
+from service.errors import Unavailable
 from service.ledger.ledger import Ledger
 from service.supervisor.data.model import StoreAccess
 from service.supervisor.data.shelf import Shelf
@@ -29,28 +28,31 @@ from service.supervisor.supervisor import Supervisor
 
 BACKLOG = 1024
 
-#: Who supervises in this process, by ledger: the API of the same ledger tells at /readyz how that one is.
-_ON_DUTY: WeakKeyDictionary[Ledger, OnDuty] = WeakKeyDictionary()
 
+class Duty:
+    """The supervisor of this process and its engine, as the API of this process asks after them."""
 
-class OnDuty:
-    """A supervisor and its engine, as the API asks after them."""
+    def __init__(self) -> None:
+        self._taken: tuple[Supervisor, Engine] | None = None
 
-    def __init__(self, supervisor: Supervisor, engine: Engine) -> None:
-        self._supervisor = supervisor
-        self._engine = engine
+    @contextlib.contextmanager
+    def taken(self, supervisor: Supervisor, engine: Engine) -> Iterator[None]:
+        """While the context lasts, these two do the work."""
+        self._taken = (supervisor, engine)
+        try:
+            yield
+        finally:
+            self._taken = None
 
     @property
     def at_work(self) -> bool:
-        return self._supervisor.ready.is_set()
+        return self._taken is not None and self._taken[0].ready.is_set()
 
     async def engine(self) -> str:
-        return (await self._engine.info()).id
-
-
-def on_duty(ledger: Ledger) -> OnDuty | None:
-    """Who supervises for this ledger in this process, if anybody does."""
-    return _ON_DUTY.get(ledger)
+        """The id of the engine that answers. Raises `Unavailable`."""
+        if self._taken is None:
+            raise Unavailable("no supervisor has started")
+        return (await self._taken[1].info()).id
 
 
 class OpenStores:
@@ -89,16 +91,13 @@ def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 @asynccontextmanager
-async def api(settings: Settings, ledger: Ledger, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve the API on a socket while the context lasts."""
+async def api(
+    settings: Settings, ledger: Ledger, listening: socket.socket, duty: Duty | None = None
+) -> AsyncIterator[None]:
+    """Serve the API on a socket while the context lasts. `duty`: of this process; None in one without."""
     shelf = Shelf()
-    parts = ApiParts(
-        ledger,
-        settings,
-        LogReader(settings.logs_dir),
-        OpenStores(ledger, shelf),
-        partial(on_duty, ledger),
-    )
+    stores = OpenStores(ledger, shelf)
+    parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), stores, lambda: duty)
     runner = serving.runner(serving.make_app(parts))
     await runner.setup()
     try:
@@ -110,17 +109,18 @@ async def api(settings: Settings, ledger: Ledger, listening: socket.socket) -> A
 
 
 @asynccontextmanager
-async def supervision(settings: Settings, ledger: Ledger, docker_host: str) -> AsyncIterator[Supervisor]:
+async def supervision(
+    settings: Settings, ledger: Ledger, docker_host: str, duty: Duty
+) -> AsyncIterator[Supervisor]:
     """Supervise the engine at `docker_host` while the context lasts; containers live on afterwards."""
     engine = DockerEngine(docker_host)
     keeper = LogKeeper(engine, settings.logs_dir, limits=LogLimits(settings.log_cap_bytes))
     supervisor = Supervisor(ledger, engine, keeper, settings)
     task = asyncio.create_task(supervisor.run(), name="supervisor")
-    _ON_DUTY[ledger] = OnDuty(supervisor, engine)
     try:
-        yield supervisor
+        with duty.taken(supervisor, engine):
+            yield supervisor
     finally:
-        _ON_DUTY.pop(ledger, None)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

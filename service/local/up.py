@@ -104,8 +104,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         await migrate(os.environ.get("JOBYARD_MIGRATION_URL", parts.database_url))
         ledger = await stack.enter_async_context(Ledger.open(parts.database_url, basics.master))
         token = await first_run.prepare(ledger, settings, s3)
-        port = await _serve(stack, settings, ledger, parts.database_url, basics.listening)
-        supervisor = await stack.enter_async_context(app.supervision(settings, ledger, parts.docker_host))
+        duty = app.Duty()
+        port = await _serve(stack, settings, ledger, parts.database_url, basics.listening, duty)
+        supervising = app.supervision(settings, ledger, parts.docker_host, duty)
+        supervisor = await stack.enter_async_context(supervising)
         await _until_ready(supervisor.ready)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
@@ -143,14 +145,19 @@ class _Basics:
 
 
 async def _serve(
-    stack: AsyncExitStack, settings: Settings, ledger: Ledger, database_url: str, listening: socket.socket
+    stack: AsyncExitStack,
+    settings: Settings,
+    ledger: Ledger,
+    database_url: str,
+    listening: socket.socket,
+    duty: app.Duty,
 ) -> int:
     """The API, in this process or in several others; the port it listens on."""
     port: int = listening.getsockname()[1]
     if settings.api_workers > 1:
         await stack.enter_async_context(workers(settings, database_url, port))
     else:
-        await stack.enter_async_context(app.api(settings, ledger, listening))
+        await stack.enter_async_context(app.api(settings, ledger, listening, duty))
     return port
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.app import OnDuty
+from service.app import Duty
 from service.supervisor.data import StoreAccess
 from service.supervisor.engine.fake import FakeEngine
 from service.supervisor.logs.keeper import LogKeeper
@@ -36,10 +36,12 @@ async def on_duty(yard: Yard) -> AsyncIterator[FakeEngine]:
     engine = FakeEngine(lambda: datetime.now(UTC))
     keeper = LogKeeper(engine, yard.settings.logs_dir)
     supervisor = Supervisor(yard.ledger, engine, keeper, yard.settings)
-    yard.duty.append(OnDuty(supervisor, engine))
-    running = asyncio.create_task(supervisor.run())
-    await until(supervisor.ready.is_set)
-    yield engine
+    duty = Duty()
+    yard.duty.append(duty)
+    with duty.taken(supervisor, engine):
+        running = asyncio.create_task(supervisor.run())
+        await until(supervisor.ready.is_set)
+        yield engine
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -81,6 +83,14 @@ async def test_an_engine_that_does_not_answer_is_told(yard: Yard, on_duty: FakeE
     assert (await _parts(yard, 200))["engine"] == OK
 
 
+async def test_a_supervisor_that_has_not_begun_is_told(yard: Yard, on_duty: FakeEngine) -> None:
+    """The lease of one that was killed may still stand: it is not ours."""
+    yard.duty.append(Duty())
+    parts = await _parts(yard, 503)
+    assert parts["supervisor"] == {"status": "down", "why": "it has not taken the engine, or has lost it"}
+    assert parts["engine"] == {"status": "down", "why": "it does not answer"}
+
+
 async def test_a_supervisor_that_lost_its_engine_is_told(yard: Yard, on_duty: FakeEngine) -> None:
     """Another one took the lease; ours may not have noticed yet."""
     engine_id = (await on_duty.info()).id
@@ -89,9 +99,6 @@ async def test_a_supervisor_that_lost_its_engine_is_told(yard: Yard, on_duty: Fa
     )
     assert await yard.ledger.take_lease("another engine", "elsewhere/1", 60.0, locked=False) is not None
     assert (await _parts(yard, 503))["supervisor"]["why"].startswith("none holds the engine; the last one")
-    yard.duty[0]._supervisor.ready.clear()
-    found = (await _parts(yard, 503))["supervisor"]
-    assert found == {"status": "down", "why": "it has not taken the engine, or has lost it"}
 
 
 async def test_beside_other_processes_the_lease_tells_of_the_supervisor(yard: Yard) -> None:

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from service.api.app import KEEP_ALIVE_S, make_app, runner
 from service.api.auth import new_value, sha256_of
 from service.api.ports import ApiParts
-from service.app import OnDuty, OpenStores
+from service.app import Duty, OpenStores
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
@@ -100,7 +100,7 @@ class Yard:
     http: aiohttp.ClientSession
     tokens: dict[str, str]
     database: str
-    duty: list[OnDuty] = field(default_factory=list)
+    duty: list[Duty] = field(default_factory=list)
 
     async def call(
         self, method: str, path: str, body: Any = None, *, token: str | None = OPERATOR, **more: Any
@@ -212,7 +212,7 @@ async def opened(
         shelf = Shelf()
         stack.push_async_callback(shelf.close)
         logs = LogReader(settings.logs_dir, poll_s=0.05)
-        duty: list[OnDuty] = []
+        duty: list[Duty] = []
         stores = OpenStores(ledger, shelf)
         app = make_app(ApiParts(ledger, settings, logs, stores, lambda: duty[-1] if duty else None))
         if furnished is not None:
