@@ -39,7 +39,12 @@ class Canned:
             return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>" if code else "")
         if "list-type" in request.query:
             return web.Response(text=self._listing(), content_type="application/xml")
-        return web.Response(body=self.body, headers={"ETag": f'"{self.etag}"'})
+        if "Range" not in request.headers:
+            return web.Response(body=self.body, headers={"ETag": f'"{self.etag}"'})
+        piece = request.http_range
+        told = f"bytes {piece.start}-{piece.stop - 1}/{len(self.body)}"
+        headers = {"ETag": f'"{self.etag}"', "Content-Range": told}
+        return web.Response(status=206, body=self.body[piece], headers=headers)
 
     def _listing(self) -> str:
         items = "".join(

@@ -8,6 +8,7 @@ import pytest
 
 from service.supervisor.data import Source, Store, StoreAccess, Timing, prepare
 from tests.data.server import the_store
+from tests.data.watched import Watched
 
 QUICK = Timing(attempts=3, backoff_s=0.01)
 """Quick to retry, yet with the usual patience: test machines are busy."""
@@ -22,6 +23,12 @@ def access() -> Iterator[StoreAccess]:
 @pytest.fixture
 async def store(access: StoreAccess) -> AsyncIterator[Store]:
     async with Store.open(access, QUICK) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def watched(access: StoreAccess) -> AsyncIterator[Watched]:
+    async with Watched.open(access, QUICK) as opened:
         yield opened
 
 

@@ -6,16 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from service.errors import DataError
-from service.supervisor.data import Limits, Source, Store, StoreAccess
-from service.supervisor.data.bodies import Body
-from tests.data.conftest import QUICK
+from service.supervisor.data import Limits, Source, Store
 from tests.data.sync import files, fill, held, pulled, pushed, write
+from tests.data.watched import Watched
 
 SECRET = b"root:the host's secret"
 
@@ -63,31 +61,13 @@ async def test_everything_but_plain_files_is_skipped_and_named(
     assert (done.completed, done.skipped) == (1, len(expected))
 
 
-class Acting(Store):
-    """A store during whose uploads the job acts: `act` is called with the number of the upload, from 1."""
-
-    act: Callable[[int], None]
-    uploads = 0
-
-    async def _put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
-        self.uploads += 1
-        self.act(self.uploads)
-        return await super()._put(container, key, body, query)
-
-
-@pytest.fixture
-async def acting(access: StoreAccess) -> AsyncIterator[Acting]:
-    async with Acting.open(access, QUICK) as store:
-        yield store
-
-
 async def _texts(store: Store, source: Source) -> set[str]:
     return {data.decode() for data in (await held(store, source)).values()}
 
 
 @pytest.mark.parametrize("what", ["folder", "deep folder", "file", "hard link", "fifo", "gone"])
 async def test_a_swap_between_walk_and_read_sends_nothing(
-    acting: Acting, source: Source, volume: Path, host: Path, what: str
+    watched: Watched, source: Source, volume: Path, host: Path, what: str
 ) -> None:
     """The swapped folder is the attack by which O_NOFOLLOW alone read /etc/passwd."""
     folder = {"folder": "d", "deep folder": "d/sub"}.get(what, ".")
@@ -111,9 +91,9 @@ async def test_a_swap_between_walk_and_read_sends_nothing(
             elif what == "fifo":
                 os.mkfifo(victim)
 
-    acting.act = act
-    done = await pushed(acting, source, volume, concurrency=1)
-    assert await _texts(acting, source) == {"mine"}
+    watched.act = act
+    done = await pushed(watched, source, volume, concurrency=1)
+    assert await _texts(watched, source) == {"mine"}
     assert (done.completed, done.skipped, len(done.notes)) == (1, 1, 1)
 
 
@@ -148,25 +128,25 @@ async def test_a_job_that_swaps_all_the_time_leaks_nothing(
 
 
 async def test_a_file_that_changes_while_it_is_sent_is_sent_whole(
-    acting: Acting, source: Source, volume: Path
+    watched: Watched, source: Source, volume: Path
 ) -> None:
     large = b"a" * (20 * 1024 * 1024)
     write(volume, {"large": large})
-    acting.act = lambda upload: write(volume, {"large": b"b" * len(large)}) if upload == 2 else None
-    done = await pushed(acting, source, volume)
+    watched.act = lambda upload: write(volume, {"large": b"b" * len(large)}) if upload == 2 else None
+    done = await pushed(watched, source, volume)
     assert done.completed == 1
-    assert set((await held(acting, source))["large"]) == {ord("b")}
+    assert set((await held(watched, source))["large"]) == {ord("b")}
 
 
 async def test_a_file_that_never_rests_is_given_up_and_named(
-    acting: Acting, source: Source, volume: Path
+    watched: Watched, source: Source, volume: Path
 ) -> None:
     large = b"a" * (9 * 1024 * 1024)
     write(volume, {"large": large})
-    acting.act = lambda upload: write(volume, {"large": large + bytes(upload)})
-    done = await pushed(acting, source, volume)
+    watched.act = lambda upload: write(volume, {"large": large + bytes(upload)})
+    done = await pushed(watched, source, volume)
     assert (done.failed, done.notes) == (1, ("large: kept changing while it was pushed, not pushed",))
-    assert await held(acting, source) == {}
+    assert await held(watched, source) == {}
 
 
 async def test_sparse_files_count_with_their_length(store: Store, source: Source, volume: Path) -> None:

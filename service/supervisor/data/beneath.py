@@ -1,4 +1,4 @@
-"""Opening names inside a volume that a hostile job may be changing at this moment.
+"""Opening names inside a volume that a hostile job may be changing at this moment, and making it last.
 
 Every open resolves beneath a directory descriptor with openat2(2), refusing symbolic links anywhere in
 the path (O_NOFOLLOW guards the last name only), "..", other mounts and magic links. There is no fallback:
@@ -52,6 +52,16 @@ def openat2(dir_fd: int, path: str, flags: int) -> int:
         if code not in (errno.EAGAIN, errno.EINTR):
             break
     raise OSError(code, os.strerror(code), path)
+
+
+def settle(fd: int) -> None:
+    """Wait until all that was written to the file system of `fd` would outlive a power cut. Raises OSError.
+
+    One syncfs(2), whatever the number of files: 2,000 small ones cost 0.1 s so, and 4 s by an fsync each.
+    """
+    if _libc().syncfs(fd):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from service.errors import Unavailable
 from service.supervisor.data import beneath, manifest
 from service.supervisor.data.keys import shown
-from service.supervisor.data.model import ObjectInfo
+from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo
 
 PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 """An ETag that is the MD5 of the object. Others (of multipart or encrypted objects) say nothing to us."""
@@ -73,6 +73,8 @@ class Incoming:
         beneath.own(self._fd, 0o644)
         when = _modified_ns(self._info)
         os.utime(self._fd, ns=(when, when))
+        if self._size > CHUNK_BYTES and not self._md5:
+            os.fsync(self._fd)  # `compare` believes its size and time: they must not outlive its bytes
         folder, _, name = path.rpartition("/")
         try:
             with beneath.made_folder(root_fd, folder) as parent:

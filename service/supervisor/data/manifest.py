@@ -1,8 +1,9 @@
 """What was synchronised last, so that the next run moves only what changed.
 
 One file beside the volume holds, for each place in a store that this volume was pulled from or pushed to,
-the files as both sides agreed on them. It is written last and atomically: whatever it says is true, and
-what it does not say is found out by comparing again.
+the files as both sides agreed on them. It is written last and atomically, when the files themselves are
+safe on the disk: whatever it says is true, also after a power cut, and what it does not say is found out by
+comparing again.
 """
 
 from __future__ import annotations

@@ -89,6 +89,9 @@ class _Pull:
         ):
             await disk.run(self._folders)
             await pool.each(await self._missing(), self._one, self.concurrency)
+            # First the files, then the record: a file that a power cut shortened under a record that says
+            # it was whole would pass for the job's own change, and be pushed over the good object.
+            await disk.run(beneath.settle, self.root_fd)
         await disk.run(manifest.save, self.root, book)
         await disk.run(shutil.rmtree, self.partial)
         done = self.meter.finish()

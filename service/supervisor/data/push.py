@@ -47,8 +47,18 @@ async def push(
     called again. Memory: at most `concurrency` chunks.
     """
     with disk.faults("volume"):
-        tree = await disk.run(walk, root, limits)
+        tree = await disk.run(_settled, root, limits)
         return await _Push(store, source, root, tree, concurrency).run(permission, on_progress)
+
+
+def _settled(root: Path, limits: Limits) -> Tree:
+    """What there is to push, safe on the disk first.
+
+    A push that a power cut breaks off is repeated, and must not find files shorter than what it sent.
+    """
+    with beneath.opened_root(root) as root_fd:
+        beneath.settle(root_fd)
+    return walk(root, limits)
 
 
 class _Push:
