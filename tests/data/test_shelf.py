@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
+
+from service.errors import StoreRefused
 from service.supervisor.data.model import StoreAccess
 from service.supervisor.data.shelf import Shelf
+from service.supervisor.data.store import Store
 
 ACCESS = StoreAccess("http://127.0.0.1:1", "us-east-1", "key", "secret")
+
+
+OTHERS = [replace(ACCESS, access_key=f"other{n}") for n in range(3)]
+
+
+def is_closed(store: Store) -> bool:
+    return store._bodies._session.closed
+
+
+async def used(shelf: Shelf, access: StoreAccess) -> Store:
+    """The store after somebody used it and left."""
+    async with shelf.open(access) as store:
+        assert not is_closed(store)
+    return store
 
 
 async def test_the_same_keys_share_one_store_and_other_keys_do_not() -> None:
@@ -21,16 +42,59 @@ async def test_the_same_keys_share_one_store_and_other_keys_do_not() -> None:
     await shelf.close()
 
 
+async def test_callers_at_the_same_moment_share_one_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = Store.open
+
+    @asynccontextmanager
+    async def after_the_others(access: StoreAccess) -> AsyncIterator[Store]:
+        turn = asyncio.Event()
+        asyncio.get_running_loop().call_soon(turn.set)
+        await turn.wait()
+        async with at_once(access) as store:
+            yield store
+
+    monkeypatch.setattr(Store, "open", after_the_others)
+    shelf = Shelf()
+    assert len({id(store) for store in await asyncio.gather(*(used(shelf, ACCESS) for _ in range(5)))}) == 1
+    await shelf.close()
+
+
 async def test_only_what_nobody_uses_makes_room() -> None:
     shelf = Shelf(most=1)
-    async with shelf.open(ACCESS) as used:
-        async with shelf.open(replace(ACCESS, access_key="other")) as passing:
-            pass
-        async with shelf.open(replace(ACCESS, access_key="third")):
-            assert len(shelf) == 2  # the one in use and the newest; the idle one is closed
-        async with shelf.open(ACCESS) as still:
-            assert still is used
-    async with shelf.open(replace(ACCESS, access_key="other")) as again:
-        assert again is not passing
+    async with shelf.open(ACCESS) as in_use, shelf.open(ACCESS):
+        idle = await used(shelf, OTHERS[0])
+        await used(shelf, OTHERS[1])
+        assert len(shelf) == 2  # the one in use and the newest
+        assert is_closed(idle)
+        assert await used(shelf, ACCESS) is in_use
+    assert await used(shelf, OTHERS[0]) is not idle
+    assert is_closed(in_use)
     await shelf.close()
+
+
+async def test_the_one_that_was_not_used_for_longest_makes_room() -> None:
+    shelf = Shelf(most=2)
+    first = await used(shelf, OTHERS[0])
+    second = await used(shelf, OTHERS[1])
+    await used(shelf, OTHERS[0])
+    await used(shelf, OTHERS[2])
+    assert (is_closed(first), is_closed(second)) == (False, True)
+    await shelf.close()
+
+
+async def test_closing_closes_them_all() -> None:
+    shelf = Shelf()
+    stores = [await used(shelf, access) for access in OTHERS]
+    await shelf.close()
+    assert all(map(is_closed, stores))
     assert len(shelf) == 0
+
+
+async def test_a_store_that_cannot_be_opened_is_not_kept() -> None:
+    shelf = Shelf()
+    for _ in range(2):
+        with pytest.raises(StoreRefused):
+            await used(shelf, replace(ACCESS, endpoint="ftp://x"))
+    assert len(shelf) == 0
+    assert not is_closed(await used(shelf, ACCESS))
+    await shelf.close()
