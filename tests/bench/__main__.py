@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Awaitable, Callable
 
 import msgspec
-import structlog
 import uvloop
 
+from service.telemetry import set_up_logging
 from tests.bench import data, ledger, submit
 from tests.bench.measure import Measure
 
@@ -36,11 +35,7 @@ def main() -> None:
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         sys.exit(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}")
-    # The figures alone go to the standard output.
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    set_up_logging("warning")  # the figures alone are worth reading
     uvloop.run(_run(names, as_json="--json" in arguments))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -26,6 +27,7 @@ from service import app
 from service.config import read_settings
 from service.ledger.ledger import Ledger
 from service.local import first_run
+from service.telemetry import set_up_logging
 from service.vault import master_key
 from tests.bench import yard
 from tests.bench.measure import Measure, compare
@@ -89,7 +91,9 @@ async def _server(target: Target, url: str, folder: str) -> AsyncIterator[tuple[
 
 
 def _run(target: Target, url: str, folder: str, ready: Connection) -> None:
-    uvloop.run(target(url, folder, ready))
+    with Path(os.devnull).open("w") as nowhere:
+        set_up_logging(file=nowhere)  # a line a request costs what it always costs, and nobody reads 12,000
+        uvloop.run(target(url, folder, ready))
 
 
 async def _echo(_url: str, _folder: str, ready: Connection) -> None:
