@@ -18,7 +18,7 @@ from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.states import State
 from service.errors import EngineError, JobyardError, NotFound, StaleEpoch, Unavailable, WrongState
-from service.supervisor import container, volumes
+from service.supervisor import container, sync, volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container
 from service.supervisor.names import RunId
@@ -120,7 +120,7 @@ class RunDriver:
     # -- one step for each state ----------------------------------------------------------------------
 
     async def _initialize(self, job: Job) -> None:
-        done = await self._unless_interrupted(job, volumes.pull_all(self._yard, job))
+        done = await self._unless_interrupted(job, sync.pull_all(self._yard, job))
         if done:
             await self._yard.report(cmd.ReportPrepared, job)
 
@@ -190,7 +190,7 @@ class RunDriver:
         found = await container.find(self._yard, self._run)
         if found is not None:
             await self._yard.keeper.finish(self._run.job, self._run.run, found.id)
-        pushed = await volumes.push_all(self._yard, job) if job.exit_code is not None else volumes.Pushed()
+        pushed = await sync.push_all(self._yard, job) if job.exit_code is not None else sync.Pushed()
         problem, kept = pushed.problem, pushed.problem is not None
         if kept:
             volumes.keep(self._yard, self._run)

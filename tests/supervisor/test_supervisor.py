@@ -128,7 +128,7 @@ async def test_a_timeout(anywhere: World) -> None:
 
 async def test_a_timeout_with_a_restart(anywhere: World) -> None:
     async with anywhere.supervised():
-        job = await anywhere.submit(RUNS_ON, timeout=1, timeout_auto_restart=True)
+        job = await anywhere.submit(RUNS_ON, restarts_after_s=1)
         anywhere.script(job, 2, RUNS_ON)
         again = await anywhere.reach(job, State.RUNNING, run=2)
         assert (again.run, again.timed_out, again.exit_code) == (2, False, None)

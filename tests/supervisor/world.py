@@ -210,8 +210,15 @@ class World:
     # -- orders ---------------------------------------------------------------------------------------
 
     async def submit(
-        self, behaviour: Behaviour | None = None, *, project: str = PROJECT, cpu: int = 1, **asked: Any
+        self,
+        behaviour: Behaviour | None = None,
+        *,
+        project: str = PROJECT,
+        cpu: int = 1,
+        restarts_after_s: int | None = None,
+        **asked: Any,
     ) -> UUID:
+        """Submit a job. `restarts_after_s`: a timeout with a restart, shorter than users may ask for."""
         job = uuid4()
         asked.setdefault("image", BUSYBOX)
         asked.setdefault("resources", ResourcesAsked(cpu=cpu))
@@ -222,6 +229,8 @@ class World:
         spec = read_spec(
             JobSpecAsked(**asked), job_id=str(job), catalogue=self.settings.catalogue, seal=key.seal
         )
+        if restarts_after_s is not None:
+            spec = replace(spec, timeout=restarts_after_s, timeout_auto_restart=True)
         await self.order(cmd.SubmitJob(project=project, job=job, spec=spec, user="ada"))
         return job
 

@@ -1,0 +1,262 @@
+"""Pulling and pushing all volumes of a run, and telling the ledger how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Literal
+from uuid import NAMESPACE_OID, uuid5
+
+import structlog
+from msgspec.structs import replace
+
+from service.domain import commands as cmd
+from service.domain.events import Direction, Info, SyncState, Value, VolumeProgress
+from service.domain.job import Job
+from service.domain.spec import Permission, Place, Volume
+from service.errors import DataError, JobyardError, Unavailable
+from service.supervisor.data.layout import prepare
+from service.supervisor.data.model import Limits, Source, StoreAccess
+from service.supervisor.data.progress import Progress
+from service.supervisor.data.pull import pull
+from service.supervisor.data.push import push
+from service.supervisor.effects import FatalForRun, Yard
+from service.supervisor.names import RunId
+from service.supervisor.volumes import volume_root
+
+_log = structlog.get_logger()
+_KEPT = "kept"
+MAX_DEPTH = 64
+NOTES_SAID = 3
+
+
+async def pull_all(yard: Yard, job: Job) -> None:
+    """Pull every volume of the run. Raises `FatalForRun`, or `Unavailable` from the ledger."""
+    run = RunId(job.id, job.run)
+    for index in range(len(job.spec.volumes)):
+        await _on_disk(prepare(volume_root(yard, run, index)))
+    wanted = [(i, v, v.source) for i, v in enumerate(job.spec.volumes) if v.source is not None]
+    if wanted:
+        await _Sync(yard, job, "pull", _sync_id(run, "pull")).run(wanted)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What became of a push. `problem`: it failed. `remark`: it left out what no store can hold."""
+
+    problem: Info | None = None
+    remark: Info | None = None
+
+
+async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushed:
+    """Push what the run may push. `sync_id` is that of a push which a user ordered again."""
+    run = RunId(job.id, job.run)
+    wanted = [(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
+    if not wanted:
+        return Pushed()
+    manual = sync_id is not None
+    sync = _Sync(yard, job, "push", sync_id or _sync_id(run, "push"), manual=manual)
+    try:
+        await sync.run(wanted)
+    except FatalForRun as fatal:
+        return Pushed(problem=fatal.info)
+    return Pushed(remark=_left_out(sync.notes))
+
+
+def _left_out(notes: list[str]) -> Info | None:
+    """One sentence for `status.info`; the rest is in `status.dataSync`."""
+    if not notes:
+        return None
+    more = f" and {len(notes) - NOTES_SAID} more" if len(notes) > NOTES_SAID else ""
+    message = f"Not everything was pushed: {'; '.join(notes[:NOTES_SAID])}{more}."
+    return Info("not-all-pushed", message, {"notPushed": len(notes)})
+
+
+def _sync_id(run: RunId, direction: Direction) -> str:
+    """The same after a restart, so that a synchronisation which goes on is still one."""
+    return str(uuid5(NAMESPACE_OID, f"{run} {direction}"))
+
+
+async def _on_disk(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except DataError as error:
+        info = Info("node-storage", f"The node's storage failed: {error.message}")
+        raise FatalForRun(info, ours=True) from error
+
+
+class _Sync:
+    """One synchronisation: several volumes at once, one progress report at a time."""
+
+    def __init__(
+        self, yard: Yard, job: Job, direction: Direction, sync_id: str, *, manual: bool = False
+    ) -> None:
+        self._yard = yard
+        self._job = job
+        self._run = RunId(job.id, job.run)
+        self._direction: Direction = direction
+        self._id = sync_id
+        self._manual = manual
+        self._progress: dict[int, VolumeProgress] = {}
+        self._news = asyncio.Event()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was worth telling, of all volumes."""
+        return [note for progress in self._progress.values() for note in progress.notes]
+
+    async def run(self, wanted: list[tuple[int, Volume, Place]]) -> None:
+        for index, _, _ in wanted:
+            self._progress[index] = VolumeProgress(volume=index)
+        await self._tell("RUNNING")
+        async with self._yard.effect(f"{self._direction}-data", self._run, volumes=len(wanted)):
+            reporter = asyncio.create_task(self._keep_telling())
+            try:
+                await self._all(wanted)
+            except FatalForRun as fatal:
+                await _ended(reporter)
+                await self._tell("FAILED", fatal.info.message)
+                raise
+            finally:
+                await _ended(reporter)
+        await self._tell("DONE")
+
+    async def _all(self, wanted: list[tuple[int, Volume, Place]]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, volume, place in wanted:
+                    group.create_task(self._one(index, volume, place, len(wanted)))
+        except* JobyardError as several:
+            raise _first(several) from None
+
+    async def _one(self, index: int, volume: Volume, place: Place, beside: int) -> None:
+        """One volume, tried again while its store does not answer."""
+        settings = self._yard.settings
+        where = f"{place.container}@{place.alias}"
+        access = await self._access(place, volume, index)
+        for attempt in range(1, settings.store_attempts + 1):
+            try:
+                await self._move(access, index, volume, place, max(1, settings.data_concurrency // beside))
+            except Unavailable as error:
+                if attempt < settings.store_attempts:
+                    await asyncio.sleep(min(30.0, settings.retry_s * 2**attempt))
+                    continue
+                message = f"Data store {where} did not answer after {attempt} attempts: {error.message}"
+                raise self._fatal("unavailable", volume, message, index) from error
+            except JobyardError as error:
+                raise self._fatal("refused", volume, f"{where}: {error.message}", index) from error
+            return
+
+    def _fatal(self, code: str, volume: Volume, message: str, index: int) -> FatalForRun:
+        self._progress[index] = _with(self._progress[index], "FAILED")
+        arguments: dict[str, Value] = {"volume": index, "mountPath": volume.mount_path}
+        return FatalForRun(Info(f"data-{self._direction}-{code}", message, arguments))
+
+    async def _move(
+        self, access: StoreAccess, index: int, volume: Volume, place: Place, concurrency: int
+    ) -> None:
+        settings = self._yard.settings
+        limits = Limits(
+            max_objects=settings.volume_max_objects,
+            max_bytes=self._job.spec.resources.ephemeral_storage,
+            max_depth=MAX_DEPTH,
+        )
+        source = Source(place.container, place.prefix)
+        root = volume_root(self._yard, self._run, index)
+        noted = self._noted(index)
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(self._yard.shelf.open(access))
+            if self._direction == "pull":
+                done = await pull(
+                    store, source, root, limits=limits, on_progress=noted, concurrency=concurrency
+                )
+            else:
+                may: Literal["RW", "RWD"] = "RWD" if volume.permission is Permission.RWD else "RW"
+                done = await push(
+                    store,
+                    source,
+                    root,
+                    permission=may,
+                    limits=limits,
+                    on_progress=noted,
+                    concurrency=concurrency,
+                )
+        self._progress[index] = _shown(index, done, "DONE")
+
+    async def _access(self, place: Place, volume: Volume, index: int) -> StoreAccess:
+        """Where and with which keys; asked outside of the retries, whose blame is the store's alone."""
+        project = await self._yard.ledger.project(self._job.project)
+        known = project.data_stores.get(place.alias) if project else None
+        if known is None:
+            message = f"The project has no data store {place.alias} any more."
+            raise self._fatal("refused", volume, message, index)
+        return StoreAccess(
+            endpoint=known.endpoint,
+            region=known.region,
+            access_key=await self._yard.ledger.open_secret(known.access_key),
+            secret_key=await self._yard.ledger.open_secret(known.secret_key),
+        )
+
+    def _noted(self, index: int) -> Callable[[Progress], None]:
+        def on_progress(progress: Progress) -> None:
+            self._progress[index] = _shown(index, progress, "RUNNING")
+            self._news.set()
+
+        return on_progress
+
+    async def _keep_telling(self) -> None:
+        """Report what is new, at most once in `progress_s`."""
+        while True:
+            await asyncio.sleep(self._yard.settings.progress_s)
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._tell("RUNNING")
+            except JobyardError as error:
+                # The next report says it all; if the run is no longer ours, its driver finds out itself.
+                _log.warning("progress not reported", job=str(self._job.id), error=error.message)
+
+    async def _tell(self, state: SyncState, message: str = "") -> None:
+        await self._yard.report(
+            cmd.ReportDataSync,
+            self._job,
+            sync_id=self._id,
+            direction=self._direction,
+            state=state,
+            volumes=tuple(self._progress.values()),
+            manual=self._manual,
+            message=message,
+        )
+
+
+def _shown(index: int, progress: Progress, state: SyncState) -> VolumeProgress:
+    return VolumeProgress(
+        volume=index,
+        state=state,
+        total=progress.total,
+        processed=progress.processed,
+        completed=progress.completed,
+        skipped=progress.skipped,
+        failed=progress.failed,
+        deleted=progress.deleted,
+        transferred_bytes=progress.transferred_bytes,
+        total_bytes=progress.total_bytes,
+        notes=progress.notes,
+    )
+
+
+def _with(progress: VolumeProgress, state: SyncState) -> VolumeProgress:
+    return replace(progress, state=state)
+
+
+def _first(several: BaseExceptionGroup[JobyardError]) -> JobyardError:
+    """The first of several failures: one sentence on the job is enough, the rest is in the sync."""
+    first = several.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
