@@ -186,7 +186,8 @@ class _Follower:
         if self.reader is None:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.reader, LOG_END_S)
+            async with asyncio.timeout(LOG_END_S):
+                await self.reader
         self.reader = None
 
     async def _job(self) -> Any:

@@ -96,7 +96,8 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
         return
     child.send_signal(signal.SIGINT)
     try:
-        await asyncio.wait_for(child.wait(), STOP_TIMEOUT_S)
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await child.wait()
     except TimeoutError:
         os.killpg(child.pid, signal.SIGKILL)
         await child.wait()
