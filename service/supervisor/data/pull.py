@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-
-import structlog
 
 from service.errors import StoreMissing, Unavailable
 from service.supervisor.data import beneath, disk, manifest, pool
@@ -25,11 +23,10 @@ from service.supervisor.data.layout import partial_path
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
 from service.supervisor.data.store import Changed, Store
+from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer
 
-PARTS_AT_ONCE = 4
 _CHANGES = 3
 _COMPARE_AT_ONCE = 500
-_log = structlog.get_logger()
 
 
 async def pull(
@@ -47,40 +44,21 @@ async def pull(
     StoreRefused, Unavailable or DataError (the disk) on the way; it can then be called again, and moves
     only what is missing. Memory: at most `concurrency` chunks.
     """
-    mapping = Mapping(source.prefix)
-    wanted = plan([info async for info in listing(store, source)], mapping, limits)
+    pulling = _Pull(store, source, root, concurrency)
+    wanted = plan([info async for info in pulling.listing()], Mapping(source.prefix), limits)
     with disk.faults("volume"):
-        return await _Pull(store, source, root, wanted, concurrency).run(on_progress)
+        return await pulling.run(wanted, on_progress)
 
 
-async def listing(store: Store, source: Source) -> AsyncIterator[ObjectInfo]:
-    """All objects of a source; none, and the container made, when it is missing."""
-    try:
-        async for info in store.list(source.container, source.prefix):
-            yield info
-    except StoreMissing:
-        await store.ensure_container(source.container)
-
-
-class _Pull:
+class _Pull(Transfer):
     """One pull at work."""
 
-    def __init__(self, store: Store, source: Source, root: Path, wanted: Plan, concurrency: int) -> None:
-        self.store = store
-        self.source = source
-        self.root = root
-        self.wanted = wanted
-        self.concurrency = concurrency
-        self.slots = asyncio.Semaphore(concurrency)
-        self.batches = disk.Batches()
-        self.serial = 0
+    serial = 0
 
-    async def run(self, on_progress: Callable[[Progress], None]) -> Progress:
-        files = self.wanted.files
-        self.meter = Meter(on_progress, len(files), sum(info.size for info in files.values()))
-        book = await disk.run(manifest.load, self.root)
-        place = book.place(self.store.endpoint, self.source.container, self.source.prefix)
-        self.known = place.files
+    async def run(self, wanted: Plan, on_progress: Callable[[Progress], None]) -> Progress:
+        self.wanted = wanted
+        self.meter = Meter(on_progress, len(wanted.files), sum(i.size for i in wanted.files.values()))
+        await self.open_book()
         self.partial = partial_path(self.root)
         await disk.run(_fresh_partial, self.partial)
         with (
@@ -92,19 +70,9 @@ class _Pull:
             # First the files, then the record: a file that a power cut shortened under a record that says
             # it was whole would pass for the job's own change, and be pushed over the good object.
             await disk.run(beneath.settle, self.root_fd)
-        await disk.run(manifest.save, self.root, book)
+        await self.close_book()
         await disk.run(shutil.rmtree, self.partial)
-        done = self.meter.finish()
-        _log.info(
-            "volume pulled",
-            container=self.source.container,
-            prefix=self.source.prefix,
-            objects=done.completed,
-            unchanged=done.skipped,
-            failed=done.failed,
-            bytes=done.transferred_bytes,
-        )
-        return done
+        return self.finish("volume pulled")
 
     def _folders(self) -> None:
         for folder in sorted(self.wanted.folders):

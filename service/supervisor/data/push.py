@@ -14,20 +14,17 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from service.supervisor.data import beneath, disk, manifest, pool
 from service.supervisor.data.bodies import Body
 from service.supervisor.data.keys import Mapping, ancestors, shown
 from service.supervisor.data.model import Limits, ObjectInfo, Permission, Source
 from service.supervisor.data.outgoing import Outgoing, Unstable
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.pull import PARTS_AT_ONCE, listing
 from service.supervisor.data.store import Store
+from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer
 from service.supervisor.data.walk import Tree, walk
 
 _CHANGES = 3
-_log = structlog.get_logger()
 
 
 async def push(
@@ -48,7 +45,7 @@ async def push(
     """
     with disk.faults("volume"):
         tree = await disk.run(_settled, root, limits)
-        return await _Push(store, source, root, tree, concurrency).run(permission, on_progress)
+        return await _Push(store, source, root, concurrency).run(tree, permission, on_progress)
 
 
 def _settled(root: Path, limits: Limits) -> Tree:
@@ -61,29 +58,20 @@ def _settled(root: Path, limits: Limits) -> Tree:
     return walk(root, limits)
 
 
-class _Push:
+class _Push(Transfer):
     """One push at work."""
 
-    def __init__(self, store: Store, source: Source, root: Path, tree: Tree, concurrency: int) -> None:
-        self.store = store
-        self.source = source
-        self.root = root
+    async def run(
+        self, tree: Tree, permission: Permission, on_progress: Callable[[Progress], None]
+    ) -> Progress:
         self.tree = tree
-        self.concurrency = concurrency
-        self.slots = asyncio.Semaphore(concurrency)
-        self.mapping = Mapping(source.prefix)
-        self.batches = disk.Batches()
-
-    async def run(self, permission: Permission, on_progress: Callable[[Progress], None]) -> Progress:
-        tree = self.tree
+        self.mapping = Mapping(self.source.prefix)
         size = sum(found.st_size for found in tree.files.values())
         self.meter = Meter(on_progress, len(tree.files) + len(tree.skipped), size)
         for path, why in tree.skipped.items():
             self.meter.skip(f"{shown(path)}: {why}, not pushed")
-        self.listed = {self.mapping.path(i.key): i async for i in listing(self.store, self.source)}
-        book = await disk.run(manifest.load, self.root)
-        place = book.place(self.store.endpoint, self.source.container, self.source.prefix)
-        self.known = place.files
+        self.listed = {self.mapping.path(info.key): info async for info in self.listing()}
+        await self.open_book()
         doomed = self._doomed() if permission == "RWD" else set()
         changed = self._changed()
         await self._delete(self._blocking(doomed, changed))
@@ -91,22 +79,8 @@ class _Push:
         with beneath.opened_root(self.root) as self.root_fd:
             await pool.each(changed, self._one, self.concurrency)
         await self._delete(doomed & self.listed.keys())
-        await disk.run(manifest.save, self.root, book)
-        return self._finish()
-
-    def _finish(self) -> Progress:
-        done = self.meter.finish()
-        _log.info(
-            "volume pushed",
-            container=self.source.container,
-            prefix=self.source.prefix,
-            objects=done.completed,
-            unchanged=done.skipped,
-            failed=done.failed,
-            deleted=done.deleted,
-            bytes=done.transferred_bytes,
-        )
-        return done
+        await self.close_book()
+        return self.finish("volume pushed")
 
     def _changed(self) -> list[str]:
         """Files that are not as they were when last synchronised, and that have a possible key."""
