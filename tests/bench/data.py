@@ -2,7 +2,9 @@
 
 Bare: the rclone of this environment as it comes, a process each time. Ours: `pull` and `push` at the
 concurrency that is the service's default, the store opened anew each time. Every push is into a container
-without objects, every pull into a folder without files; emptying them is not measured.
+without objects, every pull into a folder without files; emptying them is not measured. Nobody pays for
+writes that the other left behind; but a pull of ours waits until its files are safe on the disk, and rclone
+does not.
 """
 
 from __future__ import annotations
@@ -100,6 +102,7 @@ class _Transfer:
         return await self._rate(work)
 
     async def _rate(self, work: Callable[[], Awaitable[object]]) -> float:
+        await asyncio.to_thread(os.sync)
         began = time.perf_counter()
         await work()
         return self._shape.amount / (time.perf_counter() - began)
