@@ -28,7 +28,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "default_quota_cpu": (0, 1_000_000),
     "default_quota_gpu": (0, 1_000_000),
     "node_cpus": (1, 4096),
-    "node_memory": (64 * _MIB, 1024**5),
+    "node_memory": (1, 1024**5),
     "patience_s": (0, 365 * _DAY_S),
     "stop_grace_s": (1, _DAY_S),
     "lease_ttl_s": (0.5, _DAY_S),
