@@ -32,6 +32,8 @@ _STATUSES: tuple[tuple[type[errors.JobyardError], int], ...] = (
     (errors.Conflict, 409),
     (errors.StaleEpoch, 409),
     (errors.Rejected, 400),
+    (errors.StoreMissing, 404),
+    (errors.StoreDenied, 403),
     (errors.StoreRefused, 400),
     (errors.UnsafeKey, 400),
     (errors.Unavailable, 503),

@@ -21,7 +21,7 @@ from service.api.ports import Store
 from service.api.query import Query
 from service.api.stream import pump
 from service.domain.volumes import check_container
-from service.errors import Invalid, NotFound, StoreRefused, UnsafeKey
+from service.errors import Invalid, NotFound, StoreMissing, UnsafeKey
 
 MOST_ROWS = 1000
 MOST_KEY_BYTES = 1024
@@ -53,7 +53,7 @@ async def find(call: Call) -> wire.ObjectList:
                 if seen >= first:
                     items.append(wire.StoredObject(key=found.key, size=found.size, modified=found.modified))
                 seen += 1
-        except StoreRefused as error:
+        except StoreMissing as error:
             raise NotFound(error.message) from error
     following = str(call.request.rel_url.update_query(page=asked.page + 1)) if more else UNSET
     metadata = wire.Metadata(
@@ -71,7 +71,7 @@ async def download(call: Call) -> web.StreamResponse:
         store, container = await _opened(call, stack)
         try:
             found = await stack.enter_async_context(store.download(container, key))
-        except StoreRefused as error:
+        except StoreMissing as error:
             raise NotFound(error.message) from error
         response = web.StreamResponse(headers={"Content-Disposition": "attachment"})
         response.content_type = "application/octet-stream"

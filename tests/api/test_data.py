@@ -118,6 +118,19 @@ async def test_an_object_comes_back_as_it_was_sent(yard: Yard, objects: str, key
         assert missing.status == 404
 
 
+async def test_keys_that_the_store_refuses_are_not_told_as_missing(
+    yard: Yard, objects: str, access: StoreAccess
+) -> None:
+    assert (await yard.call("PUT", f"{objects}/a", data=b"x")).status == 200
+    wrong = {"accessKey": access.access_key, "secretKey": "w" * 20, "region": access.region}
+    assert (
+        await yard.call("PUT", "/v1/datastore/s3?check=false", _body(access, credentials={"s3": wrong}))
+    ).status == 204
+    for path in (objects, f"{objects}/a"):
+        denied = await yard.call("GET", path)
+        assert (denied.status, denied.json["code"]) == (403, "store-denied"), denied.raw
+
+
 async def test_objects_are_listed_by_prefix_and_page(yard: Yard, objects: str) -> None:
     for key in ("a/1", "a/2", "a/3", "b/1"):
         assert (await yard.call("PUT", f"{objects}/{key}", data=b"x")).status == 200
