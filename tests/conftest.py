@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from tests.support.parts import provided
 from tests.support.yard import Yard
 
 MASTER = MasterKey(b"m" * 32)
+
+
+def pytest_configure() -> None:
+    """What is started in a shell's background ignores Ctrl-C, and hands that on; what we start must not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
