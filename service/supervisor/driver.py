@@ -209,6 +209,7 @@ class RunDriver:
                 "unknown-outcome", f"The engine does not know how the container ended ({found.state})."
             )
             raise FatalForRun(info, ours=True)
+        await sync.settle(self._yard, job)
         await self._yard.report(
             cmd.ReportExited,
             job,

@@ -17,7 +17,7 @@ from service.domain.events import Direction, Info, SyncState, Value, VolumeProgr
 from service.domain.job import Job
 from service.domain.spec import Permission, Place, Volume
 from service.errors import DataError, JobyardError, Unavailable
-from service.supervisor.data.layout import prepare
+from service.supervisor.data import layout
 from service.supervisor.data.model import Limits, Source, StoreAccess
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
@@ -36,7 +36,7 @@ async def pull_all(yard: Yard, job: Job) -> None:
     """Pull every volume of the run. Raises `FatalForRun`, or `Unavailable` from the ledger."""
     run = RunId(job.id, job.run)
     for index in range(len(job.spec.volumes)):
-        await _on_disk(prepare(volume_root(yard, run, index)))
+        await _on_disk(layout.prepare(volume_root(yard, run, index)))
     wanted = [(i, v, v.source) for i, v in enumerate(job.spec.volumes) if v.source is not None]
     if wanted:
         await _Sync(yard, job, "pull", _sync_id(run, "pull")).run(wanted)
@@ -72,6 +72,16 @@ def _left_out(notes: list[str]) -> Info | None:
     more = f" and {len(notes) - NOTES_SAID} more" if len(notes) > NOTES_SAID else ""
     message = f"Not everything was pushed: {'; '.join(notes[:NOTES_SAID])}{more}."
     return Info("not-all-pushed", message, {"notPushed": len(notes)})
+
+
+async def settle(yard: Yard, job: Job) -> None:
+    """What the run wrote outlives a power cut from here on: an exit that is recorded promises its output.
+
+    One volume stands for all: they lie on one file system, which is waited for as a whole.
+    """
+    wanted = [index for index, volume in enumerate(job.spec.volumes) if volume.push_to is not None]
+    if wanted:
+        await _on_disk(layout.settle(volume_root(yard, RunId(job.id, job.run), wanted[0])))
 
 
 def _sync_id(run: RunId, direction: Direction) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -11,14 +12,14 @@ import pytest
 from service.domain import commands as cmd
 from service.domain.job import Job
 from service.domain.states import State
-from service.supervisor.data import Source, Store, StoreAccess
+from service.supervisor.data import Source, Store, StoreAccess, beneath
 from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.data.sync import fill, held
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.world import PROJECT, World, volume
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 
 @dataclass
@@ -150,6 +151,31 @@ async def test_a_push_that_fails_keeps_the_volume_until_it_is_pushed_again(
         assert (pushed.data_syncs[-1].manual, pushed.data_syncs[-1].state) == (True, "DONE")
         assert await bucket.holds() == {"model": b"weights"}
         await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+async def test_what_a_run_wrote_is_safe_on_the_disk_before_its_exit_is_recorded(
+    stored_on_fake: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut between the two would push shortened files, and call the job DONE."""
+    settle, reached, go = beneath.settle, threading.Event(), threading.Event()
+    world = stored_on_fake
+
+    def held(fd: int) -> None:
+        reached.set()
+        assert go.wait(DEADLINE_S)
+        settle(fd)
+
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        monkeypatch.setattr(beneath, "settle", held)
+        (world.volume(job) / "model").write_bytes(b"weights")
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await until(reached.is_set, what="the disk is waited for")
+        assert (await world.ledger.job(job)).state is State.RUNNING
+        go.set()
+        await world.end(job)
+    assert await bucket.holds() == {"model": b"weights"}
 
 
 async def test_a_push_ordered_while_nobody_was_there(

@@ -33,6 +33,17 @@ async def prepare(root: Path) -> None:
         await disk.run(_prepare, root)
 
 
+async def settle(root: Path) -> None:
+    """Wait until all that was written to the volume would outlive a power cut. Raises DataError."""
+    with disk.faults(f"volume {root.name}"):
+        await disk.run(_settle, root)
+
+
+def _settle(root: Path) -> None:
+    with beneath.opened_root(root) as fd:
+        beneath.settle(fd)
+
+
 def _prepare(root: Path) -> None:
     root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.mkdir(mode=0o755, exist_ok=True)
