@@ -49,7 +49,7 @@ def ensure(name: str, record: Path) -> Bridge:
     with _LOCK.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = _read(record)
-        used = list(_used_networks(except_link=name))
+        used = list(_used_networks(except_link=name, of=kept))
         if kept is None or any(kept.overlaps(other) for other in used):
             kept = _choose(name, used)
         bridge = Bridge(name, kept)
@@ -101,10 +101,17 @@ def _choose(name: str, used: list[IPv4Network]) -> IPv4Network:
     raise Misconfigured("every private /16 network is in use here: set DOCKER_HOST to an engine that runs")
 
 
-def _used_networks(except_link: str) -> Iterator[IPv4Network]:
+def _used_networks(except_link: str, of: IPv4Network | None) -> Iterator[IPv4Network]:
+    """The networks of others. `of` is ours already: what Docker cut from it for projects is no other's, and
+    must be kept, as their containers outlive a dockerd that was killed."""
+    pool = None if of is None else list(of.subnets(1))[1]
     for route in json.loads(_ip("-j", "-4", "route", "show", "table", "all")):
-        if route.get("dev") != except_link and route["dst"] != "default":
-            yield ipaddress.IPv4Network(route["dst"], strict=False)
+        link, text = str(route.get("dev")), route["dst"]
+        if link == except_link or text == "default":
+            continue
+        network = ipaddress.IPv4Network(text, strict=False)
+        if pool is None or not (link.startswith("br-") and network.subnet_of(pool)):
+            yield network
 
 
 def _addresses(name: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -85,10 +86,20 @@ class DockerEngine:
         self._process = None
         if not in_use:
             await processes.in_thread(self.remove_network)
+            await processes.in_thread(self._unmount)
 
     def remove_network(self) -> None:
         """Removes the bridge and its rules, where there are any; no container may run any more."""
         bridge.remove(self._network_record)
+
+    def _unmount(self) -> None:
+        """dockerd mounts its data on itself; what one that was killed left, the next one leaves too."""
+        data = (self.folder / "data").resolve()
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        if str(data) in {line.split()[4] for line in mounts}:
+            done = subprocess.run(["umount", str(data)], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                self.say(f"{data} stays mounted: {done.stderr.strip()}")
 
     def outside(self) -> list[Path]:
         """Folders of ours that are not in the state directory."""
