@@ -12,7 +12,7 @@ from projections.billing import ZERO, Run, under
 from service.api import reads, scope, wire
 from service.api.call import Call
 from service.api.query import Query
-from service.domain.pricing import window
+from service.domain.pricing import absent, seconds, window
 from service.errors import NotFound
 
 
@@ -102,5 +102,6 @@ def _line(run: Run) -> wire.BillLine:
         credited=run.credited,
         window_start=billed.start if billed else None,
         window_end=billed.end if billed else None,
+        absent_seconds=seconds(absent(run.marks, run.absences, run.policy)),
         positions=run.positions,
     )

@@ -71,11 +71,18 @@ def billed_minutes(marks: Marks, absences: Sequence[Interval], policy: PolicyNam
     count only outside RUNNING.
     """
     billed = window(marks, policy)
-    if billed is None or marks.running_at is None:
+    if billed is None:
         return 0
+    return -((billed.end - billed.start - absent(marks, absences, policy)) // -_MINUTE)
+
+
+def absent(marks: Marks, absences: Sequence[Interval], policy: PolicyName) -> timedelta:
+    """The part of the window that is not billed, because nobody looked after the run."""
+    billed = window(marks, policy)
+    if billed is None or marks.running_at is None:
+        return timedelta()
     running = Interval(marks.running_at, marks.left_running_at or billed.end)
-    lost = sum((_outside(gap, running, billed) for gap in _merged(absences)), timedelta())
-    return -((billed.end - billed.start - lost) // -_MINUTE)
+    return sum((_outside(gap, running, billed) for gap in _merged(absences)), timedelta())
 
 
 def _merged(gaps: Sequence[Interval]) -> list[Interval]:
@@ -101,6 +108,11 @@ def _outside(gap: Interval, running: Interval, billed: Interval) -> timedelta:
 def amount(minutes: int, units: int, hourly_price: Decimal) -> Decimal:
     """Price of `minutes` of `units` at a price per hour and unit, to a millionth, half to even."""
     return (hourly_price * units * minutes / 60).quantize(_AMOUNT_STEP, ROUND_HALF_EVEN)
+
+
+def seconds(lasted: timedelta) -> Decimal:
+    """Seconds, exactly."""
+    return Decimal(lasted // _MICRO) / 1_000_000
 
 
 def to_cents(total: Decimal) -> Decimal:

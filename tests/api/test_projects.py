@@ -63,6 +63,7 @@ async def test_a_bill_says_what_each_run_cost_and_why(yard: Yard, supervision: S
     )
     assert line["windowStart"] < line["windowEnd"]
     assert len(line["positions"]) == 6
+    assert line["absentSeconds"] == "0"
     assert (bill["total"], bill["currency"]) == ("0.001000", "EUR")
     assert (await yard.call("GET", "/v1/billing")).json == bill
     assert (await yard.call("GET", "/v1/billing?policy=2026-01")).json["items"][0]["policy"] == "2026-01"

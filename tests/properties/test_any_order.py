@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from datetime import datetime, timedelta
 from random import Random
@@ -15,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from projections import billing
 from service.domain import commands as cmd
 from service.domain import events as ev
-from service.domain.pricing import POLICIES
+from service.domain.pricing import POLICIES, absent, seconds, window
 from service.errors import Rejected
 from tests.properties.bills import amount_of, minutes_of
 from tests.properties.model import OVER, REFUSED, USES_QUOTA, Model
@@ -305,6 +306,10 @@ class AnyOrder(RuleBasedStateMachine):
                 under = billing.under(bill, policy)
                 assert under.minutes == minutes_of(events, policy)
                 assert under.amount == amount_of(events, policy)
+                billed = window(bill.marks, policy)
+                if billed is not None:
+                    rest = billed.end - billed.start - absent(bill.marks, bill.absences, policy)
+                    assert under.minutes == math.ceil(seconds(rest) / 60), "the line can be checked by hand"
                 seen["billed"] += under.minutes > 0
 
 

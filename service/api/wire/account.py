@@ -43,7 +43,8 @@ class Quota(Wire, frozen=True):
 
 class BillLine(Wire, frozen=True):
     """One run. `credited` runs failed through our fault and cost nothing; `positions` are the events that
-    prove the line; `windowStart` and `windowEnd` are what the policy bills, once it is over."""
+    prove the line; `windowStart` and `windowEnd` are what the policy bills, once it is over. Of that,
+    `absentSeconds` are left out, as nobody looked after the run: `minutes` is the rest, rounded up."""
 
     job: str
     run: int
@@ -58,6 +59,7 @@ class BillLine(Wire, frozen=True):
     credited: bool
     window_start: datetime | None
     window_end: datetime | None
+    absent_seconds: Decimal
     positions: tuple[int, ...]
 
 
