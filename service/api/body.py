@@ -29,6 +29,9 @@ async def read(request: web.Request, most_bytes: int) -> bytes:
         raise TooLarge(_too_large(most_bytes)) from None
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"body: it did not arrive within {READ_TIMEOUT_S:.0f} s") from None
+    except ConnectionError:
+        # Nobody is there to be answered; it is not our failure, whatever the error's name says.
+        raise Invalid("body", Said("the client left in the middle of it"), "send all of it") from None
     except (HttpProcessingError, aiohttp.ClientPayloadError, web.RequestPayloadError) as error:
         said = Said(f"its transfer is broken ({type(error).__name__})")
         raise Invalid("body", said, "send all of it, as its Content-Length or its chunks say") from None

@@ -65,6 +65,8 @@ def _converted(field: _Field, value: Any) -> Any:
         return True
     if isinstance(value, str) and "\0" in value:
         raise Invalid(field.wire, value, "text without NUL")
+    if isinstance(value, str) and _is(field.info, mi.DateTimeType) and "T" not in value.upper():
+        raise Invalid(field.wire, value, field.wanted)  # a bare number would be taken for seconds since 1970
     try:
         return msgspec.convert(value, field.kind, strict=False)
     except (msgspec.ValidationError, ValueError):

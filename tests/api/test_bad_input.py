@@ -274,6 +274,7 @@ BAD_BILL_QUERIES: list[tuple[str, str]] = [
     ("job=", "job: '' is not allowed; it must be a UUID such as"),
     ("policy=2020-01", "'2020-01' is not allowed; it must be one of 2021-05, 2023-12, 2026-01"),
     ("from=now", "'now' is not allowed; it must be a time such as"),
+    ("from=2026", "'2026' is not allowed; it must be a time such as"),
     ("to=2026-01-01", "'2026-01-01' is not allowed; it must be a time such as"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from service.api.errors import MOST_HEADER_BYTES, MOST_HEADERS, MOST_TARGET_BYTES
 from tests.api.yard import ADMIN, DEADLINE_S, Answer, Yard, opened
+from tests.support.waiting import until
 
 HOST = b"Host: x\r\n"
 END = b"\r\n\r\n"
@@ -103,6 +105,24 @@ async def test_a_body_that_breaks_on_its_way_is_refused_at_once(
         assert "broken" in answer.json["message"]
         assert [line for line in lines if line["log_level"] not in ("debug", "info")] == []
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_failure_of_ours(yard: Yard) -> None:
+    host, _, port = yard.url.removeprefix("http://").partition(":")
+    head = (
+        b"Expect: 100-continue\r\nContent-Length: 50\r\nAuthorization: Bearer " + yard.tokens[ADMIN].encode()
+    )
+    with structlog.testing.capture_logs() as lines:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(POST + head + END)
+        await reader.readuntil(b"100 Continue\r\n\r\n")
+        writer.write(b'{"ima')
+        await writer.drain()
+        writer.transport.abort()
+        await until(lambda: any(line.get("route") == "/v1/job" for line in lines), what="its line in the log")
+    (line,) = [line for line in lines if line.get("route") == "/v1/job"]
+    assert line["status"] == 400
+    assert [line for line in lines if line["log_level"] not in ("debug", "info")] == []
 
 
 async def test_a_client_that_stops_in_the_middle_of_a_head_is_let_go(database: str, tmp_path: Path) -> None:
