@@ -148,7 +148,7 @@ def shown(job: Any) -> dict[str, Any]:
         "info": status.get("info", {}).get("message"),
         "exit code": status.get("exitCode"),
         "image": spec["image"],
-        "command": " ".join(spec.get("command") or []),
+        "command": " ".join(spec.get("command") or []).replace("\n", "\\n"),
         "resources": _resources(spec),
         "volumes": "  ".join(map(_volume, spec.get("volumes") or [])),
         "labels": "  ".join(f"{name}={value}" for name, value in (spec.get("labels") or {}).items()),
@@ -156,7 +156,7 @@ def shown(job: Any) -> dict[str, Any]:
         "url": status.get("url"),
         "created": clock(job.get("createdAt")),
         "started": clock(status.get("startedAt")),
-        "ran": span(status["duration"]) if status.get("duration") else None,
+        "ran": span(status.get("duration") or 0) if status.get("startedAt") else None,
         "history": " > ".join(visit["state"] for visit in status.get("history", [])),
     }
 

@@ -107,8 +107,8 @@ def _start(job: Job, command: cmd.StartJob, context: Context) -> list[Decision]:
         raise WrongState(f"job {job.id}: its volumes are being pushed now (sync {job.push_ordered})")
     if job.volumes_kept and not command.discard_volumes:
         raise WrongState(
-            f"job {job.id}: what run {job.run} made could not be pushed and was kept: push it again first,"
-            " or start with discardVolumes=true to remove it"
+            f"job {job.id}: what run {job.run} made could not be pushed and was kept: push it again first"
+            " (jobyard job push-data), or start with discardVolumes=true (--discard-volumes) to remove it"
         )
     resources = job.spec.resources
     quota_of(context, job.project).require(resources.kind, resources.units)

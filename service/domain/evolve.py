@@ -198,6 +198,9 @@ def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
     if body.sync_id == job.push_ordered and body.state != "RUNNING":
         changes["push_ordered"] = None
         changes["volumes_kept"] = job.volumes_kept and body.state != "DONE"
+        if body.state == "DONE":
+            message = f"{job.info.message} Its data was pushed again since, and all of it arrived."
+            changes["info"] = ev.Info(job.info.code, message, job.info.arguments)
     return changes
 
 

@@ -43,7 +43,7 @@ def up(
     """Run Jobyard here, with every part that is not configured, until Ctrl-C."""
     try:
         settings = read_settings(os.environ, port=port, host=host, state_dir=state, api_workers=api_workers)
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        _make(settings.state_dir)
         with _log_stream(settings.state_dir) as stream:
             set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"), stream)
             uvloop.run(_up(settings))
@@ -52,6 +52,13 @@ def up(
         raise typer.Exit(1) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(130) from None
+
+
+def _make(state: Path) -> None:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"the state directory {state} cannot be made: {error.strerror}") from error
 
 
 def _log_stream(state: Path) -> TextIO:

@@ -153,7 +153,7 @@ class _Sync:
                 if attempt < settings.store_attempts:
                     await asyncio.sleep(min(30.0, settings.retry_s * 2**attempt))
                     continue
-                message = f"Data store {where} did not answer after {attempt} attempts: {error.message}"
+                message = f"Data store {where} could not be used, after {attempt} attempts: {error.message}"
                 raise self._fatal("unavailable", volume, message, index) from error
             except JobyardError as error:
                 raise self._fatal("refused", volume, f"{where}: {error.message}", index) from error

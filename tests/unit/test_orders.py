@@ -184,6 +184,10 @@ def test_volumes_that_were_kept_are_pushed_again() -> None:
     running = ordered.after.when(jobs.sync("RUNNING", sync_id="s2")).after
     done = running.when(jobs.sync("DONE", sync_id="s2"))
     assert (done.job.push_ordered, done.job.volumes_kept) == (None, False)
+    assert (done.job.state, done.job.info.code) == (S.FAILED, PROBLEM.code)
+    assert (
+        done.job.info.message == f"{PROBLEM.message} Its data was pushed again since, and all of it arrived."
+    )
     done.after.when(jobs.push_again()).refused(WrongState, "no volumes that were kept")
 
 
@@ -196,7 +200,7 @@ def test_a_push_that_failed_again_keeps_the_volumes() -> None:
 
 def test_what_was_kept_is_not_given_up_unasked() -> None:
     kept = given(*KEPT)
-    kept.when(jobs.start()).refused(WrongState, "push it again first, or start with discardVolumes=true")
+    kept.when(jobs.start()).refused(WrongState, "push it again first (jobyard job push-data), or start with")
     pushing = kept.when(jobs.push_again()).after
     pushing.when(jobs.start(discard_volumes=True)).refused(WrongState, "being pushed now (sync s2)")
     started = kept.when(jobs.start(discard_volumes=True))
