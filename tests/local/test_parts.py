@@ -140,6 +140,7 @@ async def test_a_part_that_is_killed_is_started_again(state: Path) -> None:
         assert all(_running(state)[name] != pid for name, pid in before.items())
     assert sum("ended by itself" in line for line in said) == 3
     assert _running(state) == {}
+    assert str(state) not in Path("/proc/self/mountinfo").read_text(), "nor does a mount stay behind"
 
 
 async def test_sigterm_stops_everything_in_order(state: Path) -> None:
