@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +75,13 @@ async def test_a_bill_says_what_each_run_cost_and_why(yard: Yard, supervision: S
     assert (await yard.call("GET", "/v1/billing", token="other")).json["items"] == []
     assert (await yard.call("DELETE", f"/v1/job/{job['id']}")).status == 204
     assert (await yard.call("GET", f"/v1/billing?job={job['id']}")).json == bill
+
+
+async def test_a_bill_says_how_much_of_its_window_is_left_out(yard: Yard, supervision: Supervision) -> None:
+    job = await yard.submit()
+    await supervision.running(job["id"], absent=True)
+    await supervision.ended(job["id"])
+    (line,) = (await yard.call("GET", f"/v1/billing?job={job['id']}")).json["items"]
+    lasted = datetime.fromisoformat(line["windowEnd"]) - datetime.fromisoformat(line["windowStart"])
+    absent = Decimal(line["absentSeconds"])
+    assert 0 < absent < Decimal(str(lasted.total_seconds()))

@@ -241,9 +241,11 @@ class Supervision:
         command = kind(project="default", engine=ENGINE, epoch=1, job=UUID(job), run=run, **fields)
         await self._yard.ledger.submit(command, actor="supervisor")
 
-    async def running(self, job: str, run: int = 1, *, since_s: float = 0.0) -> None:
+    async def running(self, job: str, run: int = 1, *, since_s: float = 0.0, absent: bool = False) -> None:
         """The run has a container since `since_s` ago, or since it was PENDING if that is later."""
         await self._say(cmd.PlaceRun, job, run, node="local")
+        if absent:
+            await self._say(cmd.AdoptRun, job, run, absent_since=datetime.min.replace(tzinfo=UTC))
         await self._say(cmd.ReportPrepared, job, run)
         at = datetime.now(UTC) - timedelta(seconds=since_s)
         await self._say(
