@@ -6,11 +6,12 @@ from msgspec.structs import replace
 
 from projections.fold import Fold
 from service.domain.directory import Token
-from service.domain.events import Event, TokenCreated, TokenRevoked
+from service.domain.events import Event, TokenCreated, TokenRenewed, TokenRevoked
 
 
 def key(event: Event) -> str | None:
-    return event.body.token_id if isinstance(event.body, TokenCreated | TokenRevoked) else None
+    concerned = isinstance(event.body, TokenCreated | TokenRenewed | TokenRevoked)
+    return event.body.token_id if concerned else None
 
 
 def evolve(row: Token | None, event: Event) -> Token:
@@ -26,6 +27,8 @@ def evolve(row: Token | None, event: Event) -> Token:
                 created_at=row.created_at if row else event.recorded_at,
                 updated_at=event.recorded_at,
             )
+        case TokenRenewed() as body if row is not None:
+            return replace(row, sha256=body.sha256, version=row.version + 1, updated_at=event.recorded_at)
         case TokenRevoked() if row is not None:
             return replace(row, revoked=True, updated_at=event.recorded_at)
         case _:

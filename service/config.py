@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue, Flavor
+from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue
 from service.errors import Misconfigured
 
 PREFIX = "JOBYARD_"
@@ -129,13 +129,12 @@ def _value(text: str, kind: Any) -> Any:
 
 
 def _catalogue(path: Path) -> Catalogue:
-    """A catalogue file: YAML or JSON, `flavors:` with the fields of `Flavor` in camelCase."""
+    """A catalogue file: YAML or JSON, `flavors:`, `images:` and `presets:` with their fields in camelCase."""
     try:
         text = path.read_bytes()
     except OSError as error:
         raise Misconfigured(f"{PREFIX}CATALOGUE: {path} cannot be read: {error.strerror}") from error
-    flavors = msgspec.yaml.decode(text, type=dict[str, list[Flavor]], strict=False)
-    return Catalogue(tuple(flavors.get("flavors", [])))
+    return msgspec.yaml.decode(text, type=Catalogue, strict=False)
 
 
 def _problems(settings: Settings) -> list[str]:

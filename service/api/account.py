@@ -72,8 +72,7 @@ async def _runs(call: Call, job: UUID | None) -> list[Run]:
     selector = scope.selector_of(call.token)
     if selector is None:
         return runs
-    labels = {selector.name: selector.value}
-    jobs = await reads.with_labels(call.ledger.pool, {run.job for run in runs}, labels)
+    jobs = await reads.selected(call.ledger.pool, {run.job for run in runs}, selector)
     return [run for run in runs if run.job in jobs]
 
 

@@ -68,10 +68,11 @@ class Tokens:
             self._kept[sha256] = _Kept(token, asked_at + KEPT_S)
         return token
 
-    def forget(self, sha256: str) -> None:
-        """The token has changed: look it up again."""
+    def forget(self, token_id: str) -> None:
+        """The token has changed: look it up again, under whatever value."""
         self._forgotten += 1
-        self._kept.pop(sha256, None)
+        for sha256 in [each for each, kept in self._kept.items() if kept.token.id == token_id]:
+            del self._kept[sha256]
 
 
 def _bearer(request: web.Request) -> str:

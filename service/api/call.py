@@ -117,7 +117,7 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 
 class Route(NamedTuple):
-    """One line of the table. `answers` None: 204, or a stream of the handler's own (`media`)."""
+    """One line of the table. `answers`: a struct, or a list of them; None: 204, or a stream (`media`)."""
 
     method: str
     path: str
@@ -125,7 +125,7 @@ class Route(NamedTuple):
     level: Level
     summary: str
     takes: type[msgspec.Struct] | None = None
-    answers: type[msgspec.Struct] | None = None
+    answers: Any = None
     query: type[Query] | None = None
     media: str = JSON
 
@@ -158,7 +158,7 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
 
 
 def answered(value: Any) -> web.StreamResponse:
-    """What a handler returned, as a response: a struct as JSON, None as 204, a response as it is."""
+    """What a handler returned, as a response: a struct or list as JSON, None as 204, a response as it is."""
     if isinstance(value, web.StreamResponse):
         return value
     if value is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from service.api.errors import Said
 from service.domain.asked import DataStoreAsked, JobSpecAsked, SourceAsked, VolumeAsked
-from service.domain.reading import OWN_PREFIX
+from service.domain.labels import OWN_PREFIX
 from service.domain.volumes import mount_path
 from service.errors import Invalid
 

@@ -1,17 +1,18 @@
-"""/v1/job: submit, list, get, kill, start, delete, push again."""
+"""/v1/job: submit, list, get, kill, start, edit, delete, move its data."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import UNSET, Meta
+from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
-from service.api import reads, scope, views, wire
+from service.api import cursors, reads, scope, views, wire
 from service.api.call import Call
 from service.api.command_line import command_line
+from service.api.pages import PageAsked, metadata
 from service.api.query import Query
 from service.api.scope import Level
 from service.domain import commands as cmd
@@ -19,25 +20,30 @@ from service.domain.asked import JobSpecAsked
 from service.domain.evolve import evolve
 from service.domain.job import Job
 from service.domain.reading import read_spec
+from service.domain.selectors import Selector, parse_selector
 from service.domain.spec import JobSpec, Sealed
 from service.domain.states import State
-from service.errors import Invalid, NotFound, WrongState
+from service.errors import Invalid, NotFound
 
-MOST_ROWS = 500
 MOST_IMAGE_CHARS = 1024
-MOST_PAGES = 1_000_000_000
+#: The end of the year 9999, the last that a time can have.
+MOST_SECONDS = 253_402_300_799
 
 
-class JobsAsked(Query, frozen=True):
-    """`labelSelector` is name=value, or several with commas, all of which must hold."""
+class JobsAsked(PageAsked, frozen=True):
+    """`labelSelector` is Kubernetes': a=b, a!=b, a in (b,c), a notin (b,c), a, !a, several with commas.
 
-    page: Annotated[int, Meta(ge=1, le=MOST_PAGES)] = 1
-    size: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = 100
+    `updatedAfter` and `updatedBefore` are seconds since 1970. With `cursor` (empty for the first page)
+    pages have no numbers and are not counted: however deep, each costs the same.
+    """
+
     order: Literal["asc", "desc"] = "desc"
-    sort: Literal["createdAt", "updatedAt", "status.state", "status.queuedAt", "spec.name", "user"] = (
-        "createdAt"
-    )
+    sort: reads.Sort = "createdAt"
+    cursor: Annotated[str, Meta(max_length=2048)] | None = None
+    updated_after: Annotated[int, Meta(ge=0, le=MOST_SECONDS)] | None = None
+    updated_before: Annotated[int, Meta(ge=0, le=MOST_SECONDS)] | None = None
     status_state: tuple[State, ...] = ()
+    user_name: Annotated[str, Meta(max_length=255)] | None = None
     name: Annotated[str, Meta(max_length=255)] | None = None
     label_selector: Annotated[str, Meta(max_length=1024)] | None = None
 
@@ -80,7 +86,9 @@ def _spec(call: Call, job_id: UUID, seal: Any) -> JobSpec:
     if call.token.label_selector is not None:
         asked = replace(asked, labels=scope.labelled(call.token, asked.labels))
     catalogue = call.service.parts.settings.catalogue
-    return read_spec(asked, job_id=str(job_id), catalogue=catalogue, seal=seal)
+    spec = read_spec(asked, job_id=str(job_id), catalogue=catalogue, seal=seal)
+    scope.require_within(call.token, spec.labels)
+    return spec
 
 
 async def command(call: Call) -> wire.CliCommand:
@@ -91,26 +99,46 @@ async def command(call: Call) -> wire.CliCommand:
 
 async def find(call: Call) -> wire.JobList:
     asked: JobsAsked = call.query
-    selected = scope.parse_selectors("labelSelector", asked.label_selector) if asked.label_selector else {}
-    own = scope.selector_of(call.token)
-    if own is not None and selected.setdefault(own.name, own.value) != own.value:
-        return wire.JobList(items=[], metadata=_metadata(call, asked, 0))
-    wanted = reads.Wanted(call.project, asked.status_state, selected, asked.name)
-    offset = (asked.page - 1) * asked.size
-    found = await reads.page(
-        call.ledger.pool, wanted, sort=asked.sort, up=asked.order == "asc", size=asked.size, offset=offset
-    )
+    up, pool, wanted = asked.order == "asc", call.ledger.pool, _wanted(call, asked)
+    if asked.cursor is not None:
+        after = cursors.read("cursor", asked.cursor, (asked.sort, asked.order)) if asked.cursor else None
+        found = await reads.page_after(pool, wanted, sort=asked.sort, up=up, size=asked.size, after=after)
+    else:
+        offset = (asked.page - 1) * asked.size
+        found = await reads.page(pool, wanted, sort=asked.sort, up=up, size=asked.size, offset=offset)
     items = [await _view(call, job, found.now) for job in found.jobs]
-    return wire.JobList(items=items, metadata=_metadata(call, asked, found.total))
+    return wire.JobList(items=items, metadata=_metadata(call, asked, found))
 
 
-def _metadata(call: Call, asked: JobsAsked, total: int) -> wire.Metadata:
-    pages = max(1, -(-total // asked.size))
-    more = asked.page < pages
-    following = str(call.request.rel_url.update_query(page=asked.page + 1)) if more else UNSET
-    return wire.Metadata(
-        current_page=asked.page, page_count=pages, total=total, links=wire.Links(next=following)
+def _wanted(call: Call, asked: JobsAsked) -> reads.Wanted:
+    """What is asked for, of what the token may see."""
+    selector = scope.selector_of(call.token) or Selector()
+    if asked.label_selector:
+        selector &= parse_selector("labelSelector", asked.label_selector)
+    return reads.Wanted(
+        call.project,
+        selector,
+        asked.status_state,
+        asked.name,
+        asked.user_name,
+        _time(asked.updated_after),
+        _time(asked.updated_before),
     )
+
+
+def _time(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _metadata(call: Call, asked: JobsAsked, found: reads.Page) -> wire.Metadata:
+    """With a cursor, `links.next` leads on until a page is not full."""
+    if found.total is not None:
+        return metadata(call, asked, found.total)
+    following: str | UnsetType = UNSET
+    if found.last is not None and len(found.jobs) == asked.size:
+        cursor = cursors.write((asked.sort, asked.order), found.last)
+        following = str(call.request.rel_url.update_query(cursor=cursor))
+    return wire.Metadata(current_page=UNSET, page_count=UNSET, total=UNSET, links=wire.Links(next=following))
 
 
 async def get(call: Call) -> wire.Job:
@@ -119,36 +147,62 @@ async def get(call: Call) -> wire.Job:
 
 
 async def kill(call: Call) -> None:
-    await call.submit(cmd.KillJob(project=call.project, job=await _known(call)))
+    await call.submit(cmd.KillJob(**_job(call)))
 
 
 async def start(call: Call) -> None:
-    await call.submit(
-        cmd.StartJob(project=call.project, job=await _known(call), discard_volumes=call.query.discard_volumes)
-    )
+    await call.submit(cmd.StartJob(**_job(call), discard_volumes=call.query.discard_volumes))
 
 
 async def delete(call: Call) -> None:
-    job_id = await _known(call)
-    await call.submit(cmd.DeleteJob(project=call.project, job=job_id, force=call.query.force))
+    await call.submit(cmd.DeleteJob(**_job(call), force=call.query.force))
+
+
+async def edit(call: Call) -> None:
+    asked: wire.JobEdit = call.body
+    if asked.timeout is None and asked.timeout_auto_restart is None:
+        raise Invalid("timeout", None, "name timeout, timeoutAutoRestart or both")
+    command = cmd.EditJob(
+        **_job(call), timeout=asked.timeout, timeout_auto_restart=asked.timeout_auto_restart
+    )
+    await call.submit(command)
+
+
+async def label(call: Call) -> None:
+    asked: wire.LabelEdit = call.body
+    await call.submit(cmd.SetLabel(**_job(call), name=asked.name, value=asked.value))
 
 
 async def sync(call: Call) -> wire.DataSync:
     asked: wire.DataSyncAsked = call.body
-    if asked.direction == "pull":
-        raise Invalid("direction", "pull", "pulling again is not offered yet; push is, after a failed push")
-    if asked.volume is not None:
-        raise Invalid("volume", asked.volume, "one volume alone is not offered yet; leave it out")
     job, _ = await seen(call)
     identity = await call.command_id()
-    if not job.ended and identity.digest is None:
-        raise WrongState(
-            f"job {job.id} is {job.state}: pushing while a job runs is not offered yet; "
-            "it is pushed when the job ends"
-        )
-    command = cmd.PushAgain(project=call.project, job=job.id, sync_id=str(identity.made("sync")))
+    command = cmd.SyncData(
+        **_job(call),
+        sync_id=str(identity.made("sync")),
+        direction=asked.direction,
+        volume=None if asked.volume is None else _volume(job, asked.volume),
+    )
     receipt = await call.submit(command, identity)
-    return views.push_ordered(receipt.events[0])
+    return views.sync_ordered(job, receipt.events[-1])
+
+
+def _volume(job: Job, named: str) -> int:
+    """The index of a volume, by its id or its mount path."""
+    for index, volume in enumerate(job.spec.volumes):
+        if named in (views.volume_id(job.id, index), volume.mount_path):
+            return index
+    paths = ", ".join(volume.mount_path for volume in job.spec.volumes)
+    raise Invalid("volume", named, f"the id or the mount path of a volume; the job has {paths or 'none'}")
+
+
+def _job(call: Call) -> dict[str, Any]:
+    """What every command about the job in the path carries. Deciding checks project and scope."""
+    return {
+        "project": call.project,
+        "job": call.path_id("job"),
+        "scope": scope.selector_of(call.token),
+    }
 
 
 async def seen(call: Call) -> tuple[Job, datetime]:
@@ -158,13 +212,6 @@ async def seen(call: Call) -> tuple[Job, datetime]:
     if found is None or found[0].deleted or not scope.sees(call.token, found[0]):
         raise NotFound(f"there is no job {job_id}")
     return found
-
-
-async def _known(call: Call) -> UUID:
-    """The id in the path. Deciding checks the project; only a token with a selector needs a look before."""
-    if call.token.label_selector is None:
-        return call.path_id("job")
-    return (await seen(call))[0].id
 
 
 async def _view(call: Call, job: Job, now: datetime) -> wire.Job:

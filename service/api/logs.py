@@ -51,7 +51,7 @@ async def read(call: Call) -> web.StreamResponse:
         return response
     watch = call.service.watch
     if asked.follow:
-        with watch.followed(job.id, run, call.token.id) as follower:
+        with watch.followed(job.id, run, call.token) as follower:
             await response.prepare(call.request)
             await _follow(call, response, asked, follower)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from aiohttp import web
@@ -43,7 +43,7 @@ async def openapi(call: Call) -> web.Response:
 def document(routes: Iterable[Route]) -> bytes:
     """The whole document as JSON."""
     table = list(routes)
-    kinds = [ErrorBody, *(kind for route in table for kind in (route.takes, route.answers) if kind)]
+    kinds = [ErrorBody, *(kind for route in table for kind in _kinds(route))]
     _, schemas = msgspec.json.schema_components(list(dict.fromkeys(kinds)), ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
@@ -157,7 +157,14 @@ def _refusal(status: int) -> dict[str, Any]:
     return {"description": _REFUSALS[status], "content": {JSON: {"schema": _ref(ErrorBody)}}}
 
 
-def _ref(kind: type) -> dict[str, str]:
+def _kinds(route: Route) -> list[type]:
+    """The types whose schemas the route needs."""
+    return [*filter(None, (route.takes, *(get_args(route.answers) or (route.answers,))))]
+
+
+def _ref(kind: Any) -> dict[str, Any]:
+    if items := get_args(kind):
+        return {"type": "array", "items": _ref(items[0])}
     return {"$ref": _REF.format(name=kind.__name__)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -12,8 +12,9 @@ import msgspec
 
 from projections.billing import Run
 from projections.catalogue import FOLDS
-from service.domain.directory import Token
+from service.domain.directory import Node, Token
 from service.domain.job import Job
+from service.domain.selectors import Selector
 from service.domain.states import ENDED, State
 from service.ledger.database import translated
 from sql import queries
@@ -21,29 +22,73 @@ from sql import queries
 _SQL = queries("jobs")
 _ENDED = sorted(ENDED)
 
-#: What jobs can be sorted by; `sql/queries/jobs.sql` knows each by this name.
-SORTS = ("createdAt", "updatedAt", "status.state", "status.queuedAt", "spec.name", "user")
+#: What jobs can be sorted by; `job_key` in sql/migrations/0003_lists.sql knows each by this name.
+Sort = Literal[
+    "createdAt",
+    "updatedAt",
+    "id",
+    "user",
+    "spec.name",
+    "spec.image",
+    "spec.timeout",
+    "spec.resources.flavor",
+    "spec.resources.cpu",
+    "spec.resources.gpu",
+    "status.state",
+    "status.exitCode",
+    "status.queuedAt",
+    "status.initializingAt",
+    "status.startedAt",
+    "status.stoppedAt",
+    "status.finalizedAt",
+    "status.timeoutAt",
+    "status.lastTransitionDate",
+]
+
+
+class After(NamedTuple):
+    """Where a cursor goes on: after the job that was created at a position and has a sort key."""
+
+    position: int
+    key: str
 
 
 class Page(NamedTuple):
-    """A page of jobs, how many there are in all, and the database's time."""
+    """Jobs, the database's time, how many there are in all (None: not counted), and where to go on."""
 
     jobs: list[Job]
-    total: int
     now: datetime
+    total: int | None
+    last: After | None
 
 
 class Wanted(NamedTuple):
     """Which jobs: all that are named must hold."""
 
     project: str
+    selector: Selector = Selector()
     states: tuple[State, ...] = ()
-    labels: dict[str, str] = {}  # noqa: RUF012 (never changed)
     name: str | None = None
+    user: str | None = None
+    updated_after: datetime | None = None
+    updated_before: datetime | None = None
 
     def arguments(self) -> tuple[Any, ...]:
-        labels = msgspec.json.encode(self.labels).decode() if self.labels else None
-        return self.project, [str(state) for state in self.states] or None, labels, self.name
+        """As the statements take them."""
+        return (
+            self.project,
+            [str(state) for state in self.states] or None,
+            terms(self.selector) if self.selector.terms else None,
+            self.name,
+            self.user,
+            self.updated_after,
+            self.updated_before,
+        )
+
+
+def terms(selector: Selector) -> str:
+    """A selector as the database's `selected` takes it."""
+    return msgspec.json.encode(selector.terms).decode()
 
 
 async def job(pool: asyncpg.Pool, job_id: UUID) -> tuple[Job, datetime] | None:
@@ -53,17 +98,40 @@ async def job(pool: asyncpg.Pool, job_id: UUID) -> tuple[Job, datetime] | None:
     return None if record is None else (_job(record["row"]), record["now"])
 
 
-async def page(pool: asyncpg.Pool, wanted: Wanted, *, sort: str, up: bool, size: int, offset: int) -> Page:
-    """Jobs in an order, `size` of them after the first `offset`."""
-    arguments = wanted.arguments()
+async def page(pool: asyncpg.Pool, wanted: Wanted, *, sort: Sort, up: bool, size: int, offset: int) -> Page:
+    """Jobs in an order, `size` of them after the first `offset`, and how many there are in all."""
     with translated():
-        count: Any = await pool.fetchrow(_SQL.count, *arguments)
-        if sort == "createdAt" and not up:
-            records = await pool.fetch(_SQL.newest, *arguments, size, offset)
-        else:
-            statement = _SQL.ascending if up else _SQL.descending
-            records = await pool.fetch(statement, *arguments, size, offset, sort)
-    return Page([_job(record["row"]) for record in records], count["total"], count["now"])
+        count: Any = await pool.fetchrow(_SQL.count, *wanted.arguments())
+        records = await _ordered(pool, wanted, sort, up, size, offset, None)
+    return Page(_jobs(records), count["now"], count["total"], _last(records))
+
+
+async def page_after(
+    pool: asyncpg.Pool, wanted: Wanted, *, sort: Sort, up: bool, size: int, after: After | None
+) -> Page:
+    """Jobs in an order, from a cursor on. What lies before is not read, and nothing is counted."""
+    with translated():
+        now: Any = await pool.fetchval(_SQL.now)
+        records = await _ordered(pool, wanted, sort, up, size, 0, after)
+    return Page(_jobs(records), now, None, _last(records))
+
+
+async def _ordered(
+    pool: asyncpg.Pool, wanted: Wanted, sort: Sort, up: bool, size: int, offset: int, after: After | None
+) -> list[Any]:
+    arguments: tuple[Any, ...] = (*wanted.arguments(), size, offset, after.position if after else None)
+    if sort == "createdAt":
+        return await pool.fetch(_SQL.oldest if up else _SQL.newest, *arguments)
+    statement = _SQL.ascending if up else _SQL.descending
+    return await pool.fetch(statement, *arguments, sort, after.key if after else None)
+
+
+def _jobs(records: list[Any]) -> list[Job]:
+    return [_job(record["row"]) for record in records]
+
+
+def _last(records: list[Any]) -> After | None:
+    return After(records[-1]["position"], records[-1]["key"]) if records else None
 
 
 async def runs_over(pool: asyncpg.Pool, runs: Iterable[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
@@ -111,9 +179,15 @@ async def runs_of_project(pool: asyncpg.Pool, project: str) -> list[Run]:
     return [FOLDS["billing"].decoder.decode(record["row"]) for record in records]
 
 
-async def with_labels(pool: asyncpg.Pool, jobs: Iterable[str], labels: dict[str, str]) -> set[str]:
-    """Those of the jobs, deleted or not, that have all of the labels."""
-    wanted = msgspec.json.encode(labels).decode()
+async def selected(pool: asyncpg.Pool, jobs: Iterable[str], selector: Selector) -> set[str]:
+    """Those of the jobs, deleted or not, that a selector matches."""
     with translated():
-        records = await pool.fetch(_SQL.labels_of_jobs, list(jobs), wanted)
+        records = await pool.fetch(_SQL.selected_jobs, list(jobs), terms(selector))
     return {record["key"] for record in records}
+
+
+async def nodes(pool: asyncpg.Pool) -> list[Node]:
+    """What every engine's node can offer."""
+    with translated():
+        records = await pool.fetch(_SQL.nodes)
+    return [FOLDS["nodes"].decoder.decode(record["row"]) for record in records]

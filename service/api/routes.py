@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from service.api import account, jobs, logs, objects, projects, system, tokens, wire
+from service.api import capabilities as offers
 from service.api import datastores as stores
 from service.api.call import Route
 from service.api.datastores import CheckAsked
 from service.api.openapi import openapi
+from service.api.pages import PageAsked
 from service.api.scope import Level
 from service.domain.asked import JobSpecAsked
+from service.domain.offers import JobImage, Preset
 
 _P, _R, _O, _A, _Y = Level.PUBLIC, Level.READ, Level.OPERATE, Level.ADMINISTER, Level.OVERSEE
 _BIN, _TEXT, _HTML = "application/octet-stream", "text/plain", "text/html"
-_JOB, _STORE = "/v1/job/{id}", "/v1/datastore/{alias}"
+_JOB, _STORE, _OFFERS = "/v1/job/{id}", "/v1/datastore/{alias}", "/v1/capabilities"
 _OBJECTS = _STORE + "/container/{container}/object"
 #: A key is whatever follows, a line's end included: it is for the handler to refuse.
 _OBJECT = _OBJECTS + "/{key:(?s:.*)}"
@@ -22,17 +25,26 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/job", jobs.find, _R, "List jobs", None, wire.JobList, jobs.JobsAsked),
     Route("POST", "/v1/job/command", jobs.command, _R, "Its command line", JobSpecAsked, wire.CliCommand),
     Route("GET", _JOB, jobs.get, _R, "Get a job", None, wire.Job),
+    Route("PUT", _JOB, jobs.edit, _O, "Change its timeout", wire.JobEdit),
+    Route("PUT", _JOB + "/label", jobs.label, _O, "Set or take away a label", wire.LabelEdit),
     Route("DELETE", _JOB, jobs.delete, _O, "Delete a job", None, None, jobs.DeleteAsked),
     Route("PUT", _JOB + "/kill", jobs.kill, _O, "Interrupt a job"),
     Route("PUT", _JOB + "/start", jobs.start, _O, "Start an ended job again", None, None, jobs.StartAsked),
     Route("GET", _JOB + "/log", logs.read, _R, "Read or follow the log", None, None, logs.LogAsked, _TEXT),
-    Route("POST", _JOB + "/datasync", jobs.sync, _O, "Push volumes again", wire.DataSyncAsked, wire.DataSync),
+    Route("POST", _JOB + "/datasync", jobs.sync, _O, "Pull or push data", wire.DataSyncAsked, wire.DataSync),
     Route("GET", "/v1/me", account.me, _R, "Who the token stands for", None, wire.Me),
     Route("GET", "/v1/quota", account.quota, _R, "The project's quota", None, wire.Quota),
+    Route("GET", _OFFERS + "/flavor", offers.flavors, _R, "What jobs run on", None, list[wire.Flavor]),
+    Route("GET", _OFFERS + "/flavor/{id}", offers.flavor, _R, "Get a flavor", None, wire.Flavor),
+    Route("GET", _OFFERS + "/job/image", offers.images, _R, "Recommended images", None, list[JobImage]),
+    Route("GET", _OFFERS + "/preset", offers.presets, _R, "Presets", None, list[Preset], offers.PresetsAsked),
+    Route("GET", _OFFERS + "/preset/{id}", offers.preset, _R, "Get a preset", None, Preset),
+    Route("GET", _OFFERS + "/quota", offers.quota, _R, "The quota, as a list", None, list[wire.MeQuotas]),
     Route("GET", "/v1/billing", account.billing, _R, "The bill, by run", None, wire.Bill, account.BillAsked),
-    Route("GET", "/v1/token", tokens.find, _A, "List tokens", None, wire.TokenList),
+    Route("GET", "/v1/token", tokens.find, _A, "List tokens", None, wire.TokenList, PageAsked),
     Route("POST", "/v1/token", tokens.create, _A, "Make a token", wire.TokenAsked, wire.Token),
     Route("GET", "/v1/token/{id}", tokens.get, _A, "Get a token", None, wire.Token),
+    Route("POST", "/v1/token/{id}/renew", tokens.renew, _A, "Give a token a new value", None, wire.Token),
     Route("DELETE", "/v1/token/{id}", tokens.revoke, _A, "Revoke a token"),
     Route("GET", "/v1/project", projects.find, _Y, "List projects", None, wire.ProjectList),
     Route("POST", "/v1/project", projects.create, _Y, "Make a project", wire.ProjectAsked, wire.ProjectMade),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import NamedTuple
 
 from service.domain.directory import Token
 from service.domain.job import Job
-from service.domain.reading import check_label
+from service.domain.selectors import Selector, parse_selector
 from service.errors import Forbidden, Invalid
 
 #: Its administrators look after the projects.
@@ -38,16 +38,6 @@ _NEEDED = {
 }
 
 
-class Selector(NamedTuple):
-    """The jobs that have a label with one value."""
-
-    name: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"{self.name}={self.value}"
-
-
 def level_of(token: Token) -> Level:
     level = ROLE_LEVELS.get(token.role, Level.PUBLIC)
     if level is Level.ADMINISTER and token.project == ROOT_PROJECT and token.label_selector is None:
@@ -62,38 +52,27 @@ def require(token: Token, needed: Level) -> None:
 
 
 def selector_of(token: Token) -> Selector | None:
+    """The jobs that a token is limited to; None when it is not."""
     return None if token.label_selector is None else parse_selector("labelSelector", token.label_selector)
-
-
-def parse_selector(field: str, text: str) -> Selector:
-    """`name=value`. Raises `Invalid` for every other form."""
-    name, equals, value = text.partition("=")
-    if not equals or "," in text or "=" in value or name.endswith("!"):
-        raise Invalid(field, text, "this version knows the one form name=value")
-    check_label(field, name, value)
-    return Selector(name, value)
-
-
-def parse_selectors(field: str, text: str) -> dict[str, str]:
-    """`name=value,name=value`, all of which must hold."""
-    return dict(parse_selector(field, part.strip()) for part in text.split(","))
 
 
 def sees(token: Token, job: Job) -> bool:
     """Whether a job is in the token's project and scope."""
     selector = selector_of(token)
-    in_scope = selector is None or job.spec.labels.get(selector.name) == selector.value
+    in_scope = selector is None or selector.matches(job.spec.labels)
     return job.project == token.project and in_scope
 
 
 def labelled(token: Token, labels: dict[str, str] | None) -> dict[str, str]:
     """The labels of a job that this token makes: those asked for, and its own."""
     selector = selector_of(token)
-    found = dict(labels or {})
-    if selector is None:
-        return found
-    if found.setdefault(selector.name, selector.value) != selector.value:
+    return dict(labels or {}) if selector is None else selector.completed(labels or {})
+
+
+def require_within(token: Token, labels: Mapping[str, str]) -> None:
+    """Raise `Invalid` for the labels of a job that the token could not see itself."""
+    selector = selector_of(token)
+    if selector is not None and (term := selector.unmet(labels)) is not None:
         raise Invalid(
-            f"labels.{selector.name}", found[selector.name], f"jobs of this token have the label {selector}"
+            f"labels.{term.name}", labels.get(term.name), f"your token is limited to jobs with {term}"
         )
-    return found

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from service.api import reads, scope, wire
 from service.api.auth import new_value, sha256_of
 from service.api.call import Call
+from service.api.pages import paged
 from service.domain import commands as cmd
 from service.domain.directory import Token
 from service.domain.events import Event, TokenCreated
+from service.domain.selectors import Selector, parse_selector
 from service.errors import Forbidden, NotFound
 
 
@@ -34,28 +36,44 @@ async def create(call: Call) -> wire.Token:
 
 
 def _selector(creator: Token, asked: str | None) -> str | None:
-    """The new token's selector: a token that has one can only hand on the same."""
-    if asked is not None:
-        asked = str(scope.parse_selector("labelSelector", asked))
-    if creator.label_selector is None or asked in (None, creator.label_selector):
-        return asked or creator.label_selector
-    raise Forbidden(f"labelSelector: your own token is confined to {creator.label_selector}")
+    """The new token's selector: what is asked for, and never more than the creator's own."""
+    own = scope.selector_of(creator)
+    if asked is None:
+        return creator.label_selector
+    wanted = parse_selector("labelSelector", asked)
+    if own is None:
+        return str(wanted)
+    spoken_of = {term.name for term in own.terms}
+    if any(term.name in spoken_of and term not in own.terms for term in wanted.terms):
+        raise Forbidden(f"labelSelector: your own token is limited to {own}; others can only narrow it")
+    return str(Selector(tuple(dict.fromkeys(own.terms + wanted.terms))))
 
 
 async def find(call: Call) -> wire.TokenList:
-    tokens = await call.ledger.tokens(call.project)
-    items = [view(token) for token in tokens if _within(call.token, token)]
-    return wire.TokenList(items=items, metadata=wire.whole(items))
+    tokens = [token for token in await call.ledger.tokens(call.project) if _within(call.token, token)]
+    items, metadata = paged(call, [view(token) for token in tokens], call.query)
+    return wire.TokenList(items=items, metadata=metadata)
 
 
 async def get(call: Call) -> wire.Token:
     return view(await _seen(call))
 
 
+async def renew(call: Call) -> wire.Token:
+    """Another value for the token; the old one stops working."""
+    token = await _seen(call)
+    value = new_value()
+    command = cmd.RenewToken(project=call.project, token_id=token.id, sha256=sha256_of(value))
+    receipt = await call.submit(command)
+    call.service.tokens.forget(token.id)
+    renewed = await _seen(call)
+    return view(renewed, UNSET if receipt.repeated else value)
+
+
 async def revoke(call: Call) -> None:
     token = await _seen(call)
     await call.submit(cmd.RevokeToken(project=call.project, token_id=token.id))
-    call.service.tokens.forget(token.sha256)
+    call.service.tokens.forget(token.id)
 
 
 async def _seen(call: Call) -> Token:
@@ -68,11 +86,12 @@ async def _seen(call: Call) -> Token:
 
 def _within(caller: Token, token: Token) -> bool:
     """Whether the caller looks after a token: of its project, of its scope, not revoked."""
-    in_scope = caller.label_selector in (None, token.label_selector)
+    own, its = scope.selector_of(caller), scope.selector_of(token)
+    in_scope = own is None or (its is not None and set(own.terms) <= set(its.terms))
     return token.project == caller.project and in_scope and not token.revoked
 
 
-def view(token: Token) -> wire.Token:
+def view(token: Token, value: str | UnsetType = UNSET) -> wire.Token:
     return wire.Token(
         id=token.id,
         created_at=token.created_at,
@@ -82,7 +101,7 @@ def view(token: Token) -> wire.Token:
             role=token.role,  # type: ignore[arg-type]  # the ledger accepts no other
             label_selector=token.label_selector or UNSET,
         ),
-        status=wire.TokenStatus(),
+        status=wire.TokenStatus(value=value, version=token.version),
     )
 
 

@@ -106,7 +106,7 @@ def _status(found: domain.Job, now: datetime, public_url: str) -> wire.JobStatus
         url=f"http://{found.ip}:{port}" if reachable else "",
         info_url=f"{public_url}/v1/job/{found.id}",
         grpc_address=f"{found.ip}:{grpc}" if reachable and grpc else "",
-        data_sync=[data_sync(found.id, sync) for sync in found.data_syncs],
+        data_sync=_syncs(found),
         volumes=[_volume_status(found, index) for index in range(len(found.spec.volumes))],
         run=found.run,
     )
@@ -122,17 +122,29 @@ def _info(info: ev.Info) -> wire.Info:
     return wire.Info(code=info.code, message=info.message, arguments=info.arguments)
 
 
+def volume_id(job_id: UUID, index: int) -> str:
+    """The id of a job's volume, by its index in the specification."""
+    return str(uuid5(job_id, f"volume/{index}"))
+
+
 def _volume_status(found: domain.Job, index: int) -> wire.VolumeStatus:
     last: dict[str, datetime] = {}
     for sync in found.data_syncs:
         if sync.state == "DONE" and any(progress.volume == index for progress in sync.volumes):
             last[sync.direction] = sync.created_at
     return wire.VolumeStatus(
-        id=str(uuid5(found.id, f"volume/{index}")),
+        id=volume_id(found.id, index),
         mount_path=found.spec.volumes[index].mount_path,
         last_pulled_created_at=last.get("pull"),
         last_pushed_created_at=last.get("push"),
     )
+
+
+def _syncs(found: domain.Job) -> list[wire.DataSync]:
+    """Those that began, in that order, and those that were ordered and wait."""
+    begun = {sync.id for sync in found.data_syncs}
+    waiting = [_queued(found.id, order) for order in found.sync_orders if order.id not in begun]
+    return [data_sync(found.id, sync) for sync in found.data_syncs] + waiting
 
 
 def data_sync(job_id: UUID, sync: domain.DataSync) -> wire.DataSync:
@@ -140,7 +152,12 @@ def data_sync(job_id: UUID, sync: domain.DataSync) -> wire.DataSync:
         id=sync.id,
         created_at=sync.created_at,
         updated_at=sync.updated_at,
-        spec=wire.DataSyncSpec(direction=sync.direction, job_id=str(job_id), manual=sync.manual),
+        spec=wire.DataSyncSpec(
+            direction=sync.direction,
+            job_id=str(job_id),
+            manual=sync.manual,
+            volume=None if sync.volume is None else volume_id(job_id, sync.volume),
+        ),
         status=wire.DataSyncStatus(
             state=sync.state,
             queued_at=sync.created_at,
@@ -171,20 +188,39 @@ def _progress(job_id: UUID, sync: domain.DataSync, of: ev.VolumeProgress) -> wir
     )
 
 
-def push_ordered(event: ev.Event) -> wire.DataSync:
-    """The data synchronisation that a `PushOrdered` asks for, before the supervisor has begun it."""
-    at = event.recorded_at
+def sync_ordered(of: domain.Job, event: ev.Event) -> wire.DataSync:
+    """The data synchronisation that an event asks for, before the supervisor has begun it."""
+    body: ev.PushOrdered | ev.SyncOrdered = event.body
+    again = isinstance(body, ev.PushOrdered)
+    order = domain.SyncOrder(
+        id=body.sync_id,
+        direction="push" if isinstance(body, ev.PushOrdered) else body.direction,
+        volume=None if isinstance(body, ev.PushOrdered) else body.volume,
+        ordered_at=event.recorded_at,
+    )
+    return _queued(of.id, order, "The kept volumes are to be pushed again." if again else _WAITS)
+
+
+_WAITS = "It was ordered and is about to begin."
+
+
+def _queued(job_id: UUID, order: domain.SyncOrder, message: str = _WAITS) -> wire.DataSync:
     return wire.DataSync(
-        id=event.body.sync_id,
-        created_at=at,
-        updated_at=at,
-        spec=wire.DataSyncSpec(direction="push", job_id=str(event.job), manual=True),
+        id=order.id,
+        created_at=order.ordered_at,
+        updated_at=order.ordered_at,
+        spec=wire.DataSyncSpec(
+            direction=order.direction,
+            job_id=str(job_id),
+            manual=True,
+            volume=None if order.volume is None else volume_id(job_id, order.volume),
+        ),
         status=wire.DataSyncStatus(
             state="QUEUED",
-            queued_at=at,
+            queued_at=order.ordered_at,
             started_at=None,
             ended_at=None,
-            info=wire.Info(code="queued", message="The kept volumes are to be pushed again.", arguments={}),
+            info=wire.Info(code="queued", message=message, arguments={}),
             progress=[],
         ),
     )

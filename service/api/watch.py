@@ -15,6 +15,7 @@ import structlog
 
 from service.api import reads
 from service.api.auth import KEPT_S, Tokens
+from service.domain.directory import Token
 from service.errors import Unavailable
 from service.ledger.ledger import Ledger
 
@@ -31,7 +32,7 @@ class Follower:
 
     job: UUID
     run: int
-    token_id: str
+    token: Token
     over: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -47,8 +48,8 @@ class Watch:
         self._seen_at = 0.0
 
     @contextmanager
-    def followed(self, job: UUID, run: int, token_id: str) -> Iterator[Follower]:
-        follower = Follower(job, run, token_id)
+    def followed(self, job: UUID, run: int, token: Token) -> Iterator[Follower]:
+        follower = Follower(job, run, token)
         self._followers.add(follower)
         try:
             yield follower
@@ -82,9 +83,8 @@ class Watch:
             self._position = await reads.last_token_change(pool)
         for token, position in await reads.tokens_after(pool, self._position):
             self._position = max(self._position, position)
-            self._tokens.forget(token.sha256)
-            if token.revoked:
-                self._cut(token.id)
+            self._tokens.forget(token.id)
+            self._cut(token)
         runs = {(each.job, each.run) for each in self._followers if not each.over.is_set()}
         if runs:
             over = await reads.runs_over(pool, runs)
@@ -92,7 +92,9 @@ class Watch:
                 if (follower.job, follower.run) in over:
                     follower.over.set()
 
-    def _cut(self, token_id: str) -> None:
+    def _cut(self, token: Token) -> None:
+        """End what a revoked token or a renewed one's old value has open."""
         for follower in self._followers:
-            if follower.token_id == token_id:
+            old = token.revoked or token.version != follower.token.version
+            if follower.token.id == token.id and old:
                 follower.cut.set()

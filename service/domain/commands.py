@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from service.domain.events import Direction, Info, SyncState, VolumeProgress
+from service.domain.selectors import Selector
 from service.domain.spec import JobSpec, Sealed
 from service.domain.states import State
 
@@ -52,6 +53,13 @@ class CreateToken(Command, frozen=True):
     label_selector: str | None = None
 
 
+class RenewToken(Command, frozen=True):
+    """A new value for a token; the old one stops working. `sha256` is hexadecimal, of the new value."""
+
+    token_id: str
+    sha256: str
+
+
 class RevokeToken(Command, frozen=True):
     token_id: str
 
@@ -78,8 +86,11 @@ class SetPrices(Command, frozen=True):
     valid_from: datetime | None = None
 
 
-class JobCommand(Command, frozen=True):
+class JobCommand(Command, frozen=True, kw_only=True):
+    """`scope` is that of the sender's token: for it there are no jobs but those."""
+
     job: UUID
+    scope: Selector | None = None
 
 
 class SubmitJob(JobCommand, frozen=True):
@@ -104,10 +115,29 @@ class DeleteJob(JobCommand, frozen=True):
     force: bool = False
 
 
-class PushAgain(JobCommand, frozen=True):
-    """Push the volumes that were kept because their push had failed."""
+class EditJob(JobCommand, frozen=True):
+    """None leaves that as it is. `timeout` is seconds of RUNNING, counted from the run's start."""
+
+    timeout: int | None = None
+    timeout_auto_restart: bool | None = None
+
+
+class SetLabel(JobCommand, frozen=True):
+    """`value` None takes the label away."""
+
+    name: str
+    value: str | None = None
+
+
+class SyncData(JobCommand, frozen=True):
+    """Pull or push while the job runs: one volume, by its index, or all that can be (None).
+
+    Of a job that has ended: push the volumes that were kept because their push had failed.
+    """
 
     sync_id: str
+    direction: Direction
+    volume: int | None = None
 
 
 # -- from the supervisor ----------------------------------------------------------------------------
@@ -121,8 +151,13 @@ class EngineCommand(Command, frozen=True):
 
 
 class StartSupervisor(EngineCommand, frozen=True):
+    """`cpus`, `memory` (bytes) and `gpus` are what jobs can have of the node in all."""
+
     node: str
     absent_since: datetime | None = None
+    cpus: int = 0
+    memory: int = 0
+    gpus: int = 0
 
 
 class RunCommand(EngineCommand, frozen=True):

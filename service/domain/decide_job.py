@@ -1,8 +1,9 @@
-"""Deciding what users want of a job: submit, kill, start, delete, push again."""
+"""Deciding what users want of a job: submit, kill, start, delete, move its data, change it."""
 
 from __future__ import annotations
 
 from service.domain import commands as cmd
+from service.domain import decide_edit
 from service.domain import events as ev
 from service.domain.context import Context, Decision, for_job, move, past_timeout
 from service.domain.decide_project import project_of
@@ -26,16 +27,23 @@ def decide(command: cmd.JobCommand, context: Context) -> list[Decision]:
             return _start(job, command, context)
         case cmd.DeleteJob():
             return _delete(job, command, context)
-        case cmd.PushAgain():
-            return _push_again(job, command, context)
+        case cmd.EditJob():
+            return decide_edit.edited(job, command, context)
+        case cmd.SetLabel():
+            return decide_edit.labelled(job, command, context)
+        case cmd.SyncData():
+            return _sync(job, command, context)
         case _:
             raise TypeError(f"no rule for {type(command).__name__}")
 
 
 def job_of(command: cmd.JobCommand | cmd.RunCommand, context: Context) -> Job:
-    """The command's job, if it is there and in the command's project."""
+    """The command's job, if it is there, and in the command's project and scope."""
     job = context.job
-    if job is None or job.deleted or command.project not in (None, job.project):
+    seen = job is not None and not job.deleted and command.project in (None, job.project)
+    if isinstance(command, cmd.JobCommand) and command.scope is not None and job is not None:
+        seen = seen and command.scope.matches(job.spec.labels)
+    if job is None or not seen:
         raise NotFound(f"there is no job {command.job}")
     return job
 
@@ -127,9 +135,52 @@ def _delete(job: Job, command: cmd.DeleteJob, context: Context) -> list[Decision
     return orders
 
 
-def _push_again(job: Job, command: cmd.PushAgain, context: Context) -> list[Decision]:
-    if job.state not in ENDED or not job.volumes_kept:
-        raise WrongState(f"job {job.id} is {job.state} and has no volumes that were kept after a failed push")
+#: In which of its states a run's data comes and goes by itself.
+_BY_ITSELF = {
+    State.QUEUED: "its data is pulled when it has a place",
+    State.INITIALIZING: "its data is being pulled",
+    State.PENDING: "its data has just been pulled",
+}
+
+
+def _sync(job: Job, command: cmd.SyncData, context: Context) -> list[Decision]:
+    if job.state in ENDED:
+        return _push_again(job, command, context)
+    job, decided = past_timeout(job, context.now, context.now)
+    if job.state is not State.RUNNING:
+        why = _BY_ITSELF.get(job.state, "its data is pushed as it ends")
+        raise WrongState(f"job {job.id} is {job.state}: {why}; ask while it is RUNNING")
+    _require_movable(job, command)
+    same = {"direction": command.direction, "volume": command.volume}
+    if any({"direction": order.direction, "volume": order.volume} == same for order in job.sync_orders):
+        raise WrongState(f"job {job.id}: such a {command.direction} was ordered and has not ended yet")
+    body = ev.SyncOrdered(sync_id=command.sync_id, direction=command.direction, volume=command.volume)
+    return decided + for_job(job, context.now, body)
+
+
+def _require_movable(job: Job, command: cmd.SyncData) -> None:
+    """Raise `Invalid` when there is nothing that could be moved that way."""
+    volumes = job.spec.volumes if command.volume is None else (job.spec.volumes[command.volume],)
+    field = "direction" if command.volume is None else "volume"
+    if command.direction == "push" and not any(volume.push_to for volume in volumes):
+        raise Invalid(field, _named(job, command), "none of it is pushed: RO and standalone volumes are not")
+    if command.direction == "pull" and not any(volume.source for volume in volumes):
+        raise Invalid(field, _named(job, command), "none of it is pulled: it has no source")
+
+
+def _named(job: Job, command: cmd.SyncData) -> str:
+    """What the command asks for, as its field shows it."""
+    return command.direction if command.volume is None else job.spec.volumes[command.volume].mount_path
+
+
+def _push_again(job: Job, command: cmd.SyncData, context: Context) -> list[Decision]:
+    if not job.volumes_kept or command.direction != "push":
+        raise WrongState(
+            f"job {job.id} is {job.state} and has no volumes that were kept after a failed push;"
+            " while a job is RUNNING its data can be pulled and pushed"
+        )
+    if command.volume is not None:
+        raise Invalid("volume", _named(job, command), "of a job that has ended all kept volumes are pushed")
     if job.push_ordered is not None:
         raise WrongState(f"job {job.id}: its volumes are being pushed already (sync {job.push_ordered})")
     return for_job(job, context.now, ev.PushOrdered(sync_id=command.sync_id))

@@ -25,6 +25,8 @@ def decide(command: cmd.Command, context: Context) -> list[Decision]:
             body: ev.Body = _quota(command, context)
         case cmd.CreateToken():
             body = _token(command, context)
+        case cmd.RenewToken():
+            body = _renewed(command, context)
         case cmd.RevokeToken():
             return _revoked(command, context)
         case cmd.SetDataStore():
@@ -39,6 +41,9 @@ def decide(command: cmd.Command, context: Context) -> list[Decision]:
                 node=command.node,
                 epoch=command.epoch,
                 absent_since=command.absent_since,
+                cpus=command.cpus,
+                memory=command.memory,
+                gpus=command.gpus,
             )
         case _:
             raise TypeError(f"no rule for {type(command).__name__}")
@@ -108,6 +113,13 @@ def _token(command: cmd.CreateToken, context: Context) -> ev.Body:
         sha256=command.sha256,
         label_selector=command.label_selector,
     )
+
+
+def _renewed(command: cmd.RenewToken, context: Context) -> ev.Body:
+    token = context.token
+    if token is None or token.project != command.project or token.revoked:
+        raise NotFound(f"there is no token {command.token_id}")
+    return ev.TokenRenewed(token_id=command.token_id, sha256=command.sha256)
 
 
 def _revoked(command: cmd.RevokeToken, context: Context) -> list[Decision]:

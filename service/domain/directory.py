@@ -37,7 +37,7 @@ class Project(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Token(msgspec.Struct, frozen=True, rename="camel"):
-    """What is known of a token; not its value. `sha256` is a hex digest."""
+    """What is known of a token; not its value. `sha256` is a hex digest; `version` counts its values."""
 
     id: str
     project: str
@@ -48,6 +48,18 @@ class Token(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: datetime
     label_selector: str | None = None
     revoked: bool = False
+    version: int = 1
+
+
+class Node(msgspec.Struct, frozen=True, rename="camel"):
+    """One engine's machine: what its jobs can have together. `memory` is bytes."""
+
+    engine: str
+    name: str
+    cpus: int
+    memory: int
+    gpus: int
+    started_at: datetime
 
 
 class PriceEntry(msgspec.Struct, frozen=True, rename="camel"):

@@ -62,6 +62,13 @@ class TokenCreated(Body, frozen=True):
     label_selector: str | None = None
 
 
+class TokenRenewed(Body, frozen=True):
+    """The token has another value from here on; `sha256` is of the new one."""
+
+    token_id: str
+    sha256: str
+
+
 class TokenRevoked(Body, frozen=True):
     token_id: str
 
@@ -92,12 +99,18 @@ class PricesSet(Body, frozen=True):
 
 
 class SupervisorStarted(Body, frozen=True):
-    """A supervisor took the lease of an engine. `absent_since` is when the one before was last seen."""
+    """A supervisor took the lease of an engine. `absent_since` is when the one before was last seen.
+
+    `cpus`, `memory` (bytes) and `gpus` are what jobs can have of the node in all.
+    """
 
     engine: str
     node: str
     epoch: int
     absent_since: datetime | None = None
+    cpus: int = 0
+    memory: int = 0
+    gpus: int = 0
 
 
 # -- jobs -------------------------------------------------------------------------------------------
@@ -240,6 +253,29 @@ class PushOrdered(Body, frozen=True):
     sync_id: str
 
 
+class SyncOrdered(Body, frozen=True):
+    """The volumes of a run that is RUNNING are to be pulled or pushed: one, by its index, or all (None)."""
+
+    sync_id: str
+    direction: Direction
+    volume: int | None = None
+
+
+class JobEdited(Body, frozen=True):
+    """`timeout` in seconds and whether the job restarts at it, from now on. `timeout_at`: of this run."""
+
+    timeout: int
+    timeout_auto_restart: bool
+    timeout_at: datetime | None = None
+
+
+class LabelSet(Body, frozen=True):
+    """A label was given a value, or taken away (None)."""
+
+    name: str
+    value: str | None = None
+
+
 class JobDeleted(Body, frozen=True):
     """The job is no longer listed or answered. Its events, its bill and its audit trail stay."""
 
@@ -262,12 +298,16 @@ JOB_BODIES: tuple[type[Body], ...] = (
     RunAdopted,
     DataSyncMoved,
     PushOrdered,
+    SyncOrdered,
+    JobEdited,
+    LabelSet,
     JobDeleted,
 )
 OTHER_BODIES: tuple[type[Body], ...] = (
     ProjectCreated,
     QuotaSet,
     TokenCreated,
+    TokenRenewed,
     TokenRevoked,
     DataStoreSet,
     DataStoreRemoved,

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from service.domain import events as ev
 from service.domain.events import Event
-from service.domain.job import DataSync, Job, Visit
-from service.domain.states import MEANING, State
+from service.domain.job import DataSync, Job, SyncOrder, Visit
+from service.domain.states import ENDED, MEANING, State
 
 #: As many data synchronisations as a job's read shows; the ledger keeps them all.
 SYNCS_SHOWN = 20
@@ -31,6 +31,9 @@ JobBody = (
     | ev.RunAdopted
     | ev.DataSyncMoved
     | ev.PushOrdered
+    | ev.SyncOrdered
+    | ev.JobEdited
+    | ev.LabelSet
     | ev.JobDeleted
 )
 
@@ -81,12 +84,28 @@ def _changes(job: Job, event: Event, body: JobBody) -> dict[str, Any]:
             return _synced(job, event, body)
         case ev.PushOrdered():
             return {"push_ordered": body.sync_id}
+        case ev.SyncOrdered():
+            order = SyncOrder(body.sync_id, body.direction, body.volume, event.recorded_at)
+            return {"sync_orders": (*job.sync_orders, order)}
+        case ev.JobEdited():
+            edited = replace(job.spec, timeout=body.timeout, timeout_auto_restart=body.timeout_auto_restart)
+            return {"spec": edited, "timeout_at": body.timeout_at}
+        case ev.LabelSet():
+            return {"spec": replace(job.spec, labels=_relabelled(job, body))}
         case ev.JobDeleted():
             return {"deleted": True}
         case ev.Move():
             return _moved(job, event, body)
         case _:
             assert_never(body)
+
+
+def _relabelled(job: Job, body: ev.LabelSet) -> dict[str, str]:
+    """In the order in which a specification has them: by name."""
+    labels = {name: value for name, value in job.spec.labels.items() if name != body.name}
+    if body.value is not None:
+        labels[body.name] = body.value
+    return dict(sorted(labels.items()))
 
 
 def _moved(job: Job, event: Event, body: ev.Move) -> dict[str, Any]:
@@ -96,7 +115,20 @@ def _moved(job: Job, event: Event, body: ev.Move) -> dict[str, Any]:
         changes |= {"last_transition_at": event.occurred_at, "history": (*job.history, visit)}
     if job.state is State.RUNNING and body.target is not State.RUNNING:
         changes["stopped_at"] = event.occurred_at
+    if job.state not in ENDED and body.target in (*ENDED, State.QUEUED):
+        changes |= _unfinished(job, event)
     return changes | _particular(event, body)
+
+
+def _unfinished(job: Job, event: Event) -> dict[str, Any]:
+    """A run has ended: no data synchronisation of it goes on, and none that waits will begin."""
+    syncs = tuple(
+        replace(sync, state="FAILED", updated_at=event.recorded_at, message="The run ended before.")
+        if sync.state == "RUNNING"
+        else sync
+        for sync in job.data_syncs
+    )
+    return {"data_syncs": syncs, "sync_orders": ()}
 
 
 def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
@@ -182,6 +214,7 @@ _FRESH_RUN: dict[str, Any] = {
 
 def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
     known = next((sync for sync in job.data_syncs if sync.id == body.sync_id), None)
+    order = next((order for order in job.sync_orders if order.id == body.sync_id), None)
     sync = DataSync(
         id=body.sync_id,
         direction=body.direction,
@@ -192,9 +225,12 @@ def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
         updated_at=event.recorded_at,
         volumes=body.volumes,
         message=body.message,
+        volume=known.volume if known else order.volume if order else None,
     )
     others = tuple(other for other in job.data_syncs if other.id != body.sync_id)
     changes: dict[str, Any] = {"data_syncs": (*others, sync)[-SYNCS_SHOWN:]}
+    if body.state != "RUNNING":
+        changes["sync_orders"] = tuple(order for order in job.sync_orders if order.id != body.sync_id)
     if body.sync_id == job.push_ordered and body.state != "RUNNING":
         changes["push_ordered"] = None
         changes["volumes_kept"] = job.volumes_kept and body.state != "DONE"

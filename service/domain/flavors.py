@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from service.domain.offers import JobImage, Preset
+
 Kind = Literal["cpu", "gpu"]
 KINDS: tuple[Kind, Kind] = ("cpu", "gpu")
 
@@ -36,10 +38,12 @@ class Flavor(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     hourly_price: Decimal
 
 
-class Catalogue(msgspec.Struct, frozen=True):
-    """The flavors on offer, in order. Exactly one of each kind is the default."""
+class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The flavors on offer, in order, and what is recommended. Exactly one of each kind is the default."""
 
     flavors: tuple[Flavor, ...]
+    images: tuple[JobImage, ...] = ()
+    presets: tuple[Preset, ...] = ()
 
     def find(self, flavor_id: str) -> Flavor | None:
         return next((flavor for flavor in self.flavors if flavor.id == flavor_id), None)
@@ -59,6 +63,9 @@ class Catalogue(msgspec.Struct, frozen=True):
         ]
         ids = [flavor.id for flavor in self.flavors]
         found += [f"flavor {name!r} stands twice" for name in sorted(set(ids)) if ids.count(name) > 1]
+        for what, offered in (("image", self.images), ("preset", self.presets)):
+            names = [each.id for each in offered]
+            found += [f"{what} {name!r} stands twice" for name in sorted(set(names)) if names.count(name) > 1]
         for flavor in self.flavors:
             amounts = (flavor.max_units, flavor.cpus, flavor.memory, flavor.ephemeral_storage)
             if min(amounts) < 1:

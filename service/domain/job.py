@@ -22,6 +22,8 @@ class Visit(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class DataSync(msgspec.Struct, frozen=True, rename="camel"):
+    """`volumes` is how far each is; `volume` the one it was ordered for, None for all that can be moved."""
+
     id: str
     direction: Direction
     manual: bool
@@ -31,6 +33,16 @@ class DataSync(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: datetime
     volumes: tuple[VolumeProgress, ...]
     message: str = ""
+    volume: int | None = None
+
+
+class SyncOrder(msgspec.Struct, frozen=True, rename="camel"):
+    """A data synchronisation that was asked for and has not ended. `volume` None: all that can be."""
+
+    id: str
+    direction: Direction
+    volume: int | None
+    ordered_at: datetime
 
 
 class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -74,6 +86,7 @@ class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     ip: str | None = None
     volumes_kept: bool = False
     push_ordered: str | None = None
+    sync_orders: tuple[SyncOrder, ...] = ()
     delete_when_ended: bool = False
     deleted: bool = False
     history: tuple[Visit, ...] = ()

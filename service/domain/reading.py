@@ -8,6 +8,7 @@ from collections.abc import Callable
 from service.domain.asked import EnvVarAsked, JobSpecAsked, ResourcesAsked
 from service.domain.flavors import KINDS, Catalogue, Flavor, Kind
 from service.domain.images import parse_image
+from service.domain.labels import complete
 from service.domain.spec import (
     DEFAULT_HTTP_PORT,
     DEFAULT_TIMEOUT_S,
@@ -21,18 +22,9 @@ from service.domain.spec import (
 from service.domain.volumes import read_volumes
 from service.errors import Invalid
 
-#: Labels that the service sets itself; a specification that is read back carries them.
-OWN_LABELS = ("ovh/id", "ovh/type")
-OWN_PREFIX = "ovh/"
-
 _NAME = re.compile(r"\A[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
-_LABEL_KEY = re.compile(
-    r"\A(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z"
-)
-_LABEL_VALUE = re.compile(r"\A([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?\Z")
 _ENV_NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_.-]{0,254}\Z")
 
-MAX_LABELS = 64
 MAX_ENV_VARS = 512
 MAX_ENV_BYTES = 128 * 1024
 MAX_COMMAND_ITEMS = 1024
@@ -67,7 +59,7 @@ def read_spec(asked: JobSpecAsked, *, job_id: str, catalogue: Catalogue, seal: S
         command=_command(asked.command or []),
         volumes=read_volumes(asked.volumes or []),
         resources=read_resources(asked.resources or ResourcesAsked(), catalogue),
-        labels=_labels(asked.labels or {}, job_id),
+        labels=complete(asked.labels or {}, job_id),
         timeout=_timeout(asked),
         timeout_auto_restart=bool(asked.timeout_auto_restart),
         default_http_port=_within("defaultHttpPort", asked.default_http_port, 1, 65535) or DEFAULT_HTTP_PORT,
@@ -199,32 +191,6 @@ def _command(command: list[str]) -> tuple[str, ...]:
     return tuple(command)
 
 
-def _labels(labels: dict[str, str], job_id: str) -> dict[str, str]:
-    if len(labels) > MAX_LABELS:
-        raise Invalid("labels", f"{len(labels)} labels", f"at most {MAX_LABELS}")
-    checked = {
-        key: value
-        for key, value in sorted(labels.items())
-        if key not in OWN_LABELS and check_label(f"labels.{key}", key, value)
-    }
-    return {**checked, "ovh/id": job_id, "ovh/type": "job"}
-
-
-def check_label(field: str, key: str, value: str) -> bool:
-    """True for a label a user may set; `Invalid` otherwise."""
-    if key.startswith(OWN_PREFIX):
-        raise Invalid(field, key, f"labels beginning with {OWN_PREFIX} are set by the service")
-    if not _LABEL_KEY.match(key):
-        raise Invalid(
-            field, key, "a label's name is [prefix/]name of letters, digits, '-', '_' and '.', at most 63"
-        )
-    if not _LABEL_VALUE.match(value):
-        raise Invalid(
-            field, value, "a label's value is letters, digits, '-', '_' and '.', at most 63, or empty"
-        )
-    return True
-
-
 def _name(name: str | None, job_id: str) -> str:
     if not name:
         return f"job-{job_id[:8]}"
@@ -234,12 +200,20 @@ def _name(name: str | None, job_id: str) -> str:
 
 
 def _timeout(asked: JobSpecAsked) -> int:
-    """Seconds of RUNNING. Each run bills a begun minute whole: shorter restarts would multiply the bill."""
-    given = _within("timeout", asked.timeout, 1, MAX_TIMEOUT_S, "seconds") or DEFAULT_TIMEOUT_S
-    if asked.timeout_auto_restart and given < MIN_RESTART_TIMEOUT_S:
+    given = DEFAULT_TIMEOUT_S if asked.timeout is None else asked.timeout
+    check_timeout(given, restarts=bool(asked.timeout_auto_restart))
+    return given
+
+
+def check_timeout(given: int, *, restarts: bool) -> None:
+    """Seconds of RUNNING. Each run bills a begun minute whole: shorter restarts would multiply the bill.
+
+    Raises `Invalid`.
+    """
+    _within("timeout", given, 1, MAX_TIMEOUT_S, "seconds")
+    if restarts and given < MIN_RESTART_TIMEOUT_S:
         allowed = f"with timeoutAutoRestart it must be {MIN_RESTART_TIMEOUT_S} to {MAX_TIMEOUT_S} seconds"
         raise Invalid("timeout", given, f"{allowed}, as each run is billed at least a minute")
-    return given
 
 
 def _within(field: str, value: int | None, low: int, high: int, unit: str = "") -> int | None:

@@ -119,7 +119,7 @@ def keys_of(command: cmd.Command) -> list[Key]:
         keys += [("quota", command.project), ("projects", command.project)]
     if isinstance(command, cmd.JobCommand | cmd.RunCommand):
         keys.append(("status", str(command.job)))
-    if isinstance(command, cmd.CreateToken | cmd.RevokeToken):
+    if isinstance(command, cmd.CreateToken | cmd.RenewToken | cmd.RevokeToken):
         keys.append(("tokens", command.token_id))
     return keys
 

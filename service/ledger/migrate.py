@@ -8,6 +8,7 @@ import asyncpg
 import structlog
 
 from service.errors import Misconfigured
+from service.ledger import rebuild
 from service.ledger.database import close, connect, translated
 from sql import migrations, queries
 
@@ -16,7 +17,8 @@ _log = structlog.get_logger()
 
 
 async def migrate(url: str) -> list[int]:
-    """Bring the schema at `url` up to date; the versions applied now. Safe to run at once from many places.
+    """Bring the schema at `url` up to date, and the read models of a ledger that has events with it; the
+    versions applied now. Safe to run at once from many places.
 
     Raises `Misconfigured` when the database has a migration that this version does not know, or one
     whose text was changed.
@@ -45,12 +47,20 @@ async def migrate(url: str) -> list[int]:
                         continue
                     await connection.execute(migration.text)
                     await connection.execute(_SQL.record, migration.version, migration.name, migration.sha256)
+                    if migration.version == newest and await connection.fetchval(_SQL.has_events):
+                        # This version may make more of the same events. In this transaction, so that no
+                        # crash leaves a new schema with old rows.
+                        await rebuild.rebuild(connection, [], _said)
                     applied.append(migration.version)
     finally:
         await close(connection)
     if applied:
         _log.info("migrated", versions=applied)
     return applied
+
+
+def _said(text: str) -> None:
+    _log.info("rebuilding the read models", said=text)
 
 
 async def is_current(source: Any) -> bool:

@@ -22,6 +22,7 @@ from service.supervisor import container, sync, volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container
 from service.supervisor.names import RunId
+from service.supervisor.orders import Orders
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class RunDriver:
         self._yard = yard
         self._run = run
         self._signal = yard.watch.signal(run.job)
+        self._orders = Orders(yard)
         self._steps: dict[State, Callable[[Job], Awaitable[None]]] = {
             State.INITIALIZING: self._initialize,
             State.PENDING: self._start,
@@ -54,9 +56,18 @@ class RunDriver:
 
         Raises `StaleEpoch` when the engine is no longer ours; everything else it settles itself.
         """
+        try:
+            await self._drive()
+        finally:
+            await self._orders.stop()
+        return await self._leave()
+
+    async def _drive(self) -> None:
         waits = failures = 0
         while (job := self._job()) is not None:
             try:
+                if job.state is not State.RUNNING and job.sync_orders:
+                    await self._orders.drop(job)
                 await self._steps[job.state](job)
                 waits = failures = 0
             except StaleEpoch:
@@ -75,8 +86,6 @@ class RunDriver:
                 if failures >= FAILURES:
                     await self._give_up(job, _failure(error))
                 await self._pause(job, failures)
-
-        return await self._leave()
 
     async def _leave(self) -> bool:
         """A run that ended with ERROR may have left a container, which the sweep puts away with its log."""
@@ -156,6 +165,7 @@ class RunDriver:
         if container.has_ended(found):
             await self._report_exit(job, found)
             return
+        self._orders.look(job)
         if job.timeout_at is None:
             raise FatalForRun(Info("no-timeout", "The run has no timeout."), ours=True)
         left_s = (job.timeout_at - self._yard.clock.now()).total_seconds()

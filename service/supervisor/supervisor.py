@@ -97,17 +97,21 @@ class Supervisor:
             lease=lease,
         )
         await yard.clock.sync()
+        node = node_of(info, self._settings)
         await self._ledger.submit(
             cmd.StartSupervisor(
                 engine=info.id,
                 epoch=lease.epoch,
                 node=self._settings.node,
                 absent_since=lease.absent_since,
+                cpus=node.cpus,
+                memory=node.memory_bytes,
+                gpus=len(node.gpus),
             ),
             actor=f"supervisor:{info.id[:12]}",
         )
         await watch.load()
-        shift = Shift(yard, node_of(info, self._settings))
+        shift = Shift(yard, node)
         if lease.absent_since is not None:
             for job in list(watch.jobs.values()):
                 if job.state in PLACED and job.engine == info.id:

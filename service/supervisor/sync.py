@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain.events import Direction, Info, SyncState, Value, VolumeProgress
-from service.domain.job import Job
+from service.domain.job import Job, SyncOrder
 from service.domain.spec import Permission, Place, Volume
 from service.errors import DataError, JobyardError, Unavailable
 from service.supervisor.data import layout
@@ -72,6 +72,17 @@ def _left_out(notes: list[str]) -> Info | None:
     more = f" and {len(notes) - NOTES_SAID} more" if len(notes) > NOTES_SAID else ""
     message = f"Not everything was pushed: {'; '.join(notes[:NOTES_SAID])}{more}."
     return Info("not-all-pushed", message, {"notPushed": len(notes)})
+
+
+async def move_ordered(yard: Yard, job: Job, order: SyncOrder) -> None:
+    """Do what was ordered while the job runs. Raises as `pull_all`; the failure is then recorded."""
+    push = order.direction == "push"
+    wanted = [
+        (index, volume, place)
+        for index, volume in enumerate(job.spec.volumes)
+        if order.volume in (None, index) and (place := volume.push_to if push else volume.source) is not None
+    ]
+    await _Sync(yard, job, order.direction, order.id, manual=True).run(wanted)
 
 
 async def settle(yard: Yard, job: Job) -> None:

@@ -3,64 +3,43 @@
 SELECT row, clock_timestamp() AS now FROM fold_status WHERE key = $1
 
 -- name: newest
--- $1 project, $2 states or null, $3 labels or null, $4 name or null, $5 most rows, $6 rows to pass over.
-SELECT row FROM fold_status
-WHERE row ->> 'project' = $1
-  AND NOT coalesce((row ->> 'deleted')::boolean, false)
-  AND ($2::text[] IS NULL OR row ->> 'state' = ANY ($2::text[]))
-  AND ($3::jsonb IS NULL OR row -> 'spec' -> 'labels' @> $3::jsonb)
-  AND ($4::text IS NULL OR row -> 'spec' ->> 'name' = $4::text)
+-- $1 project, $2 states, $3 selector's terms, $4 name, $5 user, $6 updated after, $7 before: as `jobs_wanted`;
+-- $8 most rows, $9 rows to pass over, $10 the position after which a cursor goes on, or null.
+SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key
+FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+WHERE $10::bigint IS NULL OR (row ->> 'createdPosition')::bigint < $10
 ORDER BY (row ->> 'createdPosition')::bigint DESC
-LIMIT $5 OFFSET $6
+LIMIT $8 OFFSET $9
+
+-- name: oldest
+SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key
+FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+WHERE $10::bigint IS NULL OR (row ->> 'createdPosition')::bigint > $10
+ORDER BY (row ->> 'createdPosition')::bigint ASC
+LIMIT $8 OFFSET $9
 
 -- name: ascending
--- As `newest`; $7 names the order: one of the keys below, or createdAt.
-SELECT row FROM fold_status
-WHERE row ->> 'project' = $1
-  AND NOT coalesce((row ->> 'deleted')::boolean, false)
-  AND ($2::text[] IS NULL OR row ->> 'state' = ANY ($2::text[]))
-  AND ($3::jsonb IS NULL OR row -> 'spec' -> 'labels' @> $3::jsonb)
-  AND ($4::text IS NULL OR row -> 'spec' ->> 'name' = $4::text)
-ORDER BY
-    CASE $7::text
-        WHEN 'status.state' THEN row ->> 'state'
-        WHEN 'spec.name' THEN row -> 'spec' ->> 'name'
-        WHEN 'user' THEN row ->> 'user'
-    END COLLATE "C" ASC,
-    CASE $7::text
-        WHEN 'updatedAt' THEN (row ->> 'position')::bigint
-        WHEN 'status.queuedAt' THEN (row ->> 'queuedPosition')::bigint
-        ELSE (row ->> 'createdPosition')::bigint
-    END ASC
-LIMIT $5 OFFSET $6
+-- As `newest`; $11 names the order as `job_key` knows it, $12 is the key after which a cursor goes on.
+SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key
+FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+WHERE $10::bigint IS NULL
+   OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) > ($12::text COLLATE "C", $10)
+ORDER BY job_key(row, $11) COLLATE "C" ASC, (row ->> 'createdPosition')::bigint ASC
+LIMIT $8 OFFSET $9
 
 -- name: descending
-SELECT row FROM fold_status
-WHERE row ->> 'project' = $1
-  AND NOT coalesce((row ->> 'deleted')::boolean, false)
-  AND ($2::text[] IS NULL OR row ->> 'state' = ANY ($2::text[]))
-  AND ($3::jsonb IS NULL OR row -> 'spec' -> 'labels' @> $3::jsonb)
-  AND ($4::text IS NULL OR row -> 'spec' ->> 'name' = $4::text)
-ORDER BY
-    CASE $7::text
-        WHEN 'status.state' THEN row ->> 'state'
-        WHEN 'spec.name' THEN row -> 'spec' ->> 'name'
-        WHEN 'user' THEN row ->> 'user'
-    END COLLATE "C" DESC,
-    CASE $7::text
-        WHEN 'updatedAt' THEN (row ->> 'position')::bigint
-        WHEN 'status.queuedAt' THEN (row ->> 'queuedPosition')::bigint
-        ELSE (row ->> 'createdPosition')::bigint
-    END DESC
-LIMIT $5 OFFSET $6
+SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key
+FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+WHERE $10::bigint IS NULL
+   OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) < ($12::text COLLATE "C", $10)
+ORDER BY job_key(row, $11) COLLATE "C" DESC, (row ->> 'createdPosition')::bigint DESC
+LIMIT $8 OFFSET $9
 
 -- name: count
-SELECT count(*) AS total, clock_timestamp() AS now FROM fold_status
-WHERE row ->> 'project' = $1
-  AND NOT coalesce((row ->> 'deleted')::boolean, false)
-  AND ($2::text[] IS NULL OR row ->> 'state' = ANY ($2::text[]))
-  AND ($3::jsonb IS NULL OR row -> 'spec' -> 'labels' @> $3::jsonb)
-  AND ($4::text IS NULL OR row -> 'spec' ->> 'name' = $4::text)
+SELECT count(*) AS total, clock_timestamp() AS now FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+
+-- name: now
+SELECT clock_timestamp()
 
 -- name: runs_over
 -- Of these jobs, the run each is in and whether it has ended; a job that is gone is left out.
@@ -83,6 +62,9 @@ SELECT row FROM fold_tokens WHERE key = $1
 SELECT row FROM fold_billing WHERE row ->> 'project' = $1
 ORDER BY row #>> '{marks,initializingAt}' NULLS LAST, row ->> 'job', (row ->> 'run')::int
 
--- name: labels_of_jobs
--- Those of the jobs that have all of the labels.
-SELECT key FROM fold_status WHERE key = ANY ($1::text[]) AND row -> 'spec' -> 'labels' @> $2::jsonb
+-- name: selected_jobs
+-- Those of the jobs, deleted or not, whose labels meet the terms.
+SELECT key FROM fold_status WHERE key = ANY ($1::text[]) AND selected(row #> '{spec,labels}', $2::jsonb)
+
+-- name: nodes
+SELECT row FROM fold_nodes ORDER BY key

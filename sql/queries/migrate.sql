@@ -15,3 +15,6 @@ SELECT version, name, sha256 FROM schema_migrations ORDER BY version
 
 -- name: record
 INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)
+
+-- name: has_events
+SELECT EXISTS (SELECT FROM events)

@@ -19,17 +19,23 @@ from tests.support.waiting import until
 #: What the table of routes must say: a new route has to be put here too.
 READS = {
     "GET /v1/job", "POST /v1/job/command", "GET /v1/job/{id}", "GET /v1/job/{id}/log", "GET /v1/me",
-    "GET /v1/quota", "GET /v1/billing", "GET /v1/datastore", "GET /v1/datastore/{alias}",
+    "GET /v1/quota", "GET /v1/capabilities/flavor", "GET /v1/capabilities/flavor/{id}",
+    "GET /v1/capabilities/job/image", "GET /v1/capabilities/preset", "GET /v1/capabilities/preset/{id}",
+    "GET /v1/capabilities/quota", "GET /v1/billing", "GET /v1/datastore", "GET /v1/datastore/{alias}",
     "GET /v1/datastore/{alias}/container/{container}/object",
     "GET /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}", "GET /metrics",
 }  # fmt: skip
 OPERATES = {
+    "PUT /v1/job/{id}", "PUT /v1/job/{id}/label",
     "POST /v1/job", "DELETE /v1/job/{id}", "PUT /v1/job/{id}/kill", "PUT /v1/job/{id}/start",
     "POST /v1/job/{id}/datasync", "POST /v1/datastore", "PUT /v1/datastore/{alias}",
     "DELETE /v1/datastore/{alias}", "PUT /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",
     "DELETE /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",
 }  # fmt: skip
-ADMINISTERS = {"GET /v1/token", "POST /v1/token", "GET /v1/token/{id}", "DELETE /v1/token/{id}"}
+ADMINISTERS = {
+    "GET /v1/token", "POST /v1/token", "GET /v1/token/{id}", "DELETE /v1/token/{id}",
+    "POST /v1/token/{id}/renew",
+}  # fmt: skip
 OVERSEES = {"GET /v1/project", "POST /v1/project", "GET /v1/project/{id}", "PUT /v1/project/{id}/quota"}
 PUBLIC = {"GET /v1/openapi.json", "GET /", "GET /docs", "GET /healthz", "GET /readyz"}
 
@@ -181,6 +187,7 @@ async def test_a_scoped_token_sees_and_makes_only_its_jobs(yard: Yard) -> None:
     for method, rest, body in (
         ("GET", "", None), ("DELETE", "?force=true", None), ("PUT", "/kill", None), ("PUT", "/start", None),
         ("GET", "/log", None), ("POST", "/datasync", {"direction": "push"}),
+        ("PUT", "", {"timeout": 60}), ("PUT", "/label", {"name": "team", "value": "a"}),
     ):  # fmt: skip
         assert (await call(method, f"/v1/job/{theirs['id']}{rest}", body)).status == 404, method
     assert (await call("GET", f"/v1/billing?job={theirs['id']}")).status == 404
@@ -200,6 +207,102 @@ async def test_a_scoped_administrator_hands_on_no_more_than_its_scope(yard: Yard
     assert made.json["spec"]["labelSelector"] == "team=a"
     seen = (await yard.call("GET", "/v1/token", token="scoped")).json["items"]
     assert [each["spec"].get("labelSelector") for each in seen] == ["team=a", "team=a"]
+    for narrower in ("stage in (x,y)", "team=a,stage in (x,y)"):
+        made = await yard.call("POST", "/v1/token", asked | {"labelSelector": narrower}, token="scoped")
+        assert made.json["spec"]["labelSelector"] == "team=a,stage in (x,y)"
+    for path in ("", "/renew"):
+        theirs = f"/v1/token/{await yard.token('wide', OPERATOR)}{path}"
+        method = "POST" if path else "GET"
+        assert (await yard.call(method, theirs, token="scoped")).status == 404
+
+
+async def test_a_selector_of_any_form_limits_every_path(yard: Yard) -> None:
+    """Lists, reads, orders and bills see the same jobs as the selector's own words say."""
+    labels: list[dict[str, str]] = [{}, {"team": "a"}, {"team": "b"}, {"team": "c", "stage": "x"}]
+    jobs = [(await yard.submit(labels=each))["id"] for each in labels]
+    seen = {
+        "team in (a,b)": {1, 2},
+        "team notin (a,b)": {0, 3},
+        "team": {1, 2, 3},
+        "!team": {0},
+        "team!=a,team": {2, 3},
+        "stage,team=c": {3},
+        "ovh/type=job": {0, 1, 2, 3},
+        f"ovh/id={jobs[2]}": {2},
+    }
+    for number, (selector, indexes) in enumerate(seen.items()):
+        name = f"scoped-{number}"
+        await yard.token(name, OPERATOR, selector=selector)
+        expected = {jobs[index] for index in indexes}
+        listed = (await yard.call("GET", "/v1/job", token=name)).json
+        assert {job["id"] for job in listed["items"]} == expected, selector
+        assert listed["metadata"]["total"] == len(expected)
+        filtered = await yard.call("GET", "/v1/job", params={"labelSelector": selector})
+        assert {job["id"] for job in filtered.json["items"]} == expected, selector
+        for job in jobs:
+            status = 200 if job in expected else 404
+            assert (await yard.call("GET", f"/v1/job/{job}", token=name)).status == status
+            assert (await yard.call("GET", f"/v1/billing?job={job}", token=name)).status == status
+            order = await yard.call("PUT", f"/v1/job/{job}", {"timeout": 60 + number}, token=name)
+            assert order.status == (204 if job in expected else 404)
+
+
+async def test_a_scoped_token_makes_no_job_that_it_could_not_see(yard: Yard) -> None:
+    for selector, labels, field in (
+        ("team in (a,b)", {}, "labels.team"),
+        ("team", {}, "labels.team"),
+        ("!team", {"team": "a"}, "labels.team"),
+        ("team!=a", {"team": "a"}, "labels.team"),
+        (f"ovh/id={uuid4()}", {}, "labels.ovh/id"),
+    ):
+        await yard.token("scoped", OPERATOR, selector=selector)
+        answer = await yard.call("POST", "/v1/job", SPEC | {"labels": labels}, token="scoped")
+        assert (answer.status, answer.json["field"]) == (400, field), selector
+    await yard.token("scoped", OPERATOR, selector="team in (a,b),!stage")
+    answer = await yard.call("POST", "/v1/job", SPEC | {"labels": {"team": "b"}}, token="scoped")
+    assert answer.status == 200
+
+
+async def test_a_renewed_token_has_one_value(yard: Yard) -> None:
+    made = (await yard.call("POST", "/v1/token", {"name": "ci", "role": OPERATOR}, token=ADMIN)).json
+    old, path = made["status"]["value"], f"/v1/token/{made['id']}"
+    assert (await yard.call("GET", "/v1/me", token=old)).status == 200
+    renewed = (await yard.call("POST", f"{path}/renew", token=ADMIN)).json
+    assert renewed["id"] == made["id"]
+    assert renewed["spec"] == made["spec"]
+    assert renewed["status"]["version"] == 2
+    assert (await yard.call("GET", "/v1/me", token=old)).status == 401
+    assert (await yard.call("GET", "/v1/me", token=renewed["status"]["value"])).json["name"] == "ci"
+    read = (await yard.call("GET", path, token=ADMIN)).json
+    assert read["status"] == {"version": 2}
+    assert (await yard.call("POST", f"{path}/renew", token="other")).status == 404
+    assert (await yard.call("DELETE", path, token=ADMIN)).status == 204
+    assert (await yard.call("POST", f"{path}/renew", token=ADMIN)).status == 404
+
+
+async def test_what_an_old_value_has_open_ends_when_its_token_is_renewed(yard: Yard) -> None:
+    job = await yard.submit()
+    token_id = await yard.token("ci", READER)
+    headers = {"Authorization": f"Bearer {yard.tokens['ci']}"}
+    timeout = aiohttp.ClientTimeout(total=5)
+    url = f"{yard.url}/v1/job/{job['id']}/log?follow=true"
+    async with yard.http.get(url, headers=headers, timeout=timeout) as response:
+        reading = asyncio.create_task(response.read())
+        assert (await yard.call("POST", f"/v1/token/{token_id}/renew", token=ADMIN)).status == 200
+        assert await reading == b""
+
+
+async def test_tokens_are_listed_in_pages(yard: Yard) -> None:
+    everyone = (await yard.call("GET", "/v1/token", token=ADMIN)).json
+    count = everyone["metadata"]["total"]
+    assert count == len(everyone["items"]) == 3
+    found, url = [], "/v1/token?size=2"
+    while url:
+        page = (await yard.call("GET", url, token=ADMIN)).json
+        found += [each["id"] for each in page["items"]]
+        assert page["metadata"]["total"] == count
+        url = page["metadata"]["links"].get("next")
+    assert found == [each["id"] for each in everyone["items"]]
 
 
 async def test_a_followers_connection_ends_when_its_token_is_revoked(yard: Yard) -> None:

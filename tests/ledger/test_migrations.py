@@ -15,6 +15,7 @@ from service.errors import Misconfigured
 from service.ledger import database, migrate
 from sql import Migration, migrations
 from tests.support import databases
+from tests.support.yard import Yard
 
 VERSIONS = [migration.version for migration in migrations()]
 
@@ -76,6 +77,22 @@ async def test_one_that_fails_leaves_nothing_of_itself(
     connection = await database.connect(database_url, admin=True)
     assert await connection.fetchval("SELECT to_regclass('half')") is None
     assert await connection.fetchval("SELECT max(version) FROM schema_migrations") == VERSIONS[-1]
+    await connection.close()
+
+
+async def test_a_ledger_of_an_older_version_gets_its_read_models_anew(
+    yard: Yard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that the older version did not have, and rows that it made otherwise."""
+    await yard.run(await yard.submit())
+    connection = await database.connect(database_url, admin=True)
+    before = await connection.fetch("SELECT * FROM folds ORDER BY fold, key")
+    await connection.execute("DELETE FROM folds WHERE fold = 'status'")
+    await connection.execute("UPDATE folds SET row = row - 'policy' WHERE fold = 'billing'")
+    new = Migration(VERSIONS[-1] + 1, "new", "CREATE TABLE new_table (x int)", "x")
+    monkeypatch.setattr(migrate, "migrations", lambda: [*migrations(), new])
+    assert await migrate.migrate(database_url) == [new.version]
+    assert await connection.fetch("SELECT * FROM folds ORDER BY fold, key") == before
     await connection.close()
 
 

@@ -30,6 +30,7 @@ async def admin(yard: Yard, database_url: str) -> AsyncIterator[asyncpg.Connecti
     await yard.do(
         cmd.CreateToken(project=PROJECT, token_id="t", name="t", role="administrator", sha256="0a" * 32)
     )
+    await yard.do(cmd.StartSupervisor(engine=jobs.ENGINE, epoch=yard.epoch, node=jobs.NODE))
     connection = await database.connect(database_url, admin=True)
     yield connection
     await connection.close()
@@ -47,7 +48,7 @@ async def test_the_live_rows_are_what_the_events_make(admin: asyncpg.Connection,
     found = await rebuild.verify(admin, [], unsaid)
     assert {each.fold: each.rows for each in found} == {
         **{"status": 3, "quota": 1, "billing": 3},
-        **{"projects": 1, "tokens": 1, "prices": 1},
+        **{"projects": 1, "tokens": 1, "prices": 1, "nodes": 1},
     }
     assert set(FOLDS) == {each.fold for each in found}
     assert wrong(found) == {}

@@ -35,6 +35,7 @@ class ModelJob:
     end: str = ""
     due: datetime | None = None
     since: datetime | None = None
+    begun: datetime | None = None
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Model:
     def _at(self, command: Any, job: ModelJob, before: str) -> datetime:
         """When a move happened, as far as anybody said so."""
         far = datetime.max.replace(tzinfo=job.since.tzinfo if job.since else None)
-        if isinstance(command, cmd.KillJob | cmd.DeleteJob) and job.state == "TIMEOUT":
+        if isinstance(command, cmd.KillJob | cmd.DeleteJob | cmd.EditJob) and job.state == "TIMEOUT":
             return job.due or far
         if isinstance(command, cmd.ReportTimeout):
             return job.due or far
@@ -139,7 +140,27 @@ class Model:
         job.stopped = job.overtime = job.kept = False
         job.pushing = None
 
-    def _PushAgain(self, job: ModelJob, command: cmd.PushAgain, _now: datetime) -> bool:
+    def _EditJob(self, job: ModelJob, command: cmd.EditJob, now: datetime) -> bool:
+        timeout = job.timeout_s if command.timeout is None else command.timeout
+        wanted = command.timeout_auto_restart
+        restarts = job.restarts if wanted is None else wanted
+        overdue = job.state == "RUNNING" and job.due is not None and now > job.due
+        running = job.state == "RUNNING" and not overdue
+        due = job.begun + timedelta(seconds=timeout) if running and job.begun else job.due
+        if running and due is not None and due <= now and due != job.due:
+            return False
+        if restarts and timeout < 60:
+            return False
+        if overdue:
+            job.state, job.overtime = "TIMEOUT", True
+        job.timeout_s, job.restarts, job.due = timeout, restarts, due
+        return True
+
+    def _SetLabel(self, _job: ModelJob, _command: Any, _now: datetime) -> bool:
+        return True
+
+    def _SyncData(self, job: ModelJob, command: cmd.SyncData, _now: datetime) -> bool:
+        """None of these jobs has a volume: only what was kept can be pushed."""
         if job.state not in OVER or not job.kept or job.pushing is not None:
             return False
         job.pushing = command.sync_id
@@ -157,6 +178,7 @@ class Model:
         begun = max(job.since or now, min(command.started_at, now))
         if not self._step(job, "RUNNING", "PENDING"):
             return False
+        job.begun = begun
         job.due = begun + timedelta(seconds=job.timeout_s)
         return True
 

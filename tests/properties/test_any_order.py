@@ -39,7 +39,7 @@ SPECS = st.fixed_dictionaries(
 )
 
 A_JOB = st.sampled_from(JOBS)
-WISHES = ("submit", "kill", "start", "delete", "push again")
+WISHES = ("submit", "kill", "start", "delete", "push again", "edit", "label")
 REPORTS = (
     *("place", "prepared", "started", "timeout", "exited", "abort"),
     *("fail", "finalize", "note", "adopt", "sync"),
@@ -112,6 +112,12 @@ class AnyOrder(RuleBasedStateMachine):
             "start": jobs.start(discard_volumes=force, **of),
             "delete": jobs.delete(force=force, **of),
             "push again": jobs.push_again(**of),
+            "label": jobs.label("team", "vision" if force else None, **of),
+            "edit": jobs.edit(
+                timeout=spec["timeout"] if stranger % 2 else None,
+                timeout_auto_restart=spec["timeout_auto_restart"] if force else None,
+                **of,
+            ),
         }
         self.send(wishes[what])
 

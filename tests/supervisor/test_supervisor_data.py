@@ -120,7 +120,7 @@ async def test_a_push_that_fails_keeps_the_volume_until_it_is_pushed_again(
     world = stored_on_fake
 
     async def again(sync_id: str) -> Job:
-        await world.order(cmd.PushAgain(project=PROJECT, job=job, sync_id=sync_id))
+        await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id=sync_id, direction="push"))
 
         def is_over(known: Job) -> bool:
             return any(sync.id == sync_id and sync.state != "RUNNING" for sync in known.data_syncs)
@@ -190,7 +190,7 @@ async def test_a_push_ordered_while_nobody_was_there(
         await _ran(world, job)
         await world.end(job)
     door.open()
-    await world.order(cmd.PushAgain(project=PROJECT, job=job, sync_id="second"))
+    await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="second", direction="push"))
     async with world.supervised():
         await world.when(job, lambda known, _: known.ended and not known.volumes_kept, "pushed")
     assert await bucket.holds() == {"model": b"weights"}

@@ -117,9 +117,19 @@ def delete(*, force: bool = False, **changed: Any) -> cmd.DeleteJob:
     return cmd.DeleteJob(**(fields | changed))
 
 
-def push_again(**changed: Any) -> cmd.PushAgain:
-    fields: Fields = {"project": PROJECT, "job": JOB, "sync_id": "s2"}
-    return cmd.PushAgain(**(fields | changed))
+def push_again(**changed: Any) -> cmd.SyncData:
+    fields: Fields = {"project": PROJECT, "job": JOB, "sync_id": "s2", "direction": "push"}
+    return cmd.SyncData(**(fields | changed))
+
+
+def edit(**changed: Any) -> cmd.EditJob:
+    fields: Fields = {"project": PROJECT, "job": JOB}
+    return cmd.EditJob(**(fields | changed))
+
+
+def label(name: str, value: str | None = None, **changed: Any) -> cmd.SetLabel:
+    fields: Fields = {"project": PROJECT, "job": JOB, "name": name, "value": value}
+    return cmd.SetLabel(**(fields | changed))
 
 
 # -- bodies -----------------------------------------------------------------------------------------

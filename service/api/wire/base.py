@@ -17,11 +17,11 @@ class Links(Wire, frozen=True):
 
 
 class Metadata(Wire, frozen=True):
-    """Pages count from 1. `total` is of all pages."""
+    """Pages count from 1. `total` is of all pages. A list that is read by a cursor has `links` alone."""
 
-    current_page: int
-    page_count: int
-    total: int
+    current_page: int | UnsetType
+    page_count: int | UnsetType
+    total: int | UnsetType
     links: Links = Links()
 
 

@@ -181,7 +181,27 @@ class CliCommand(Wire, frozen=True):
 
 
 class DataSyncAsked(Asked, frozen=True):
-    """`volume` is not offered yet: all volumes that were kept are pushed."""
+    """`volume` is the id or the mount path of one; without it, all that can be moved are.
+
+    The others are of the answer; they are known here as clients send a specification back as it stands.
+    """
 
     direction: Literal["pull", "push"]
     volume: str | None = None
+    job_id: str | None = None
+    app_id: str | None = None
+    manual: bool | None = None
+
+
+class JobEdit(Asked, frozen=True):
+    """What is left out stays as it is. `timeout` is seconds, counted from the start of the run."""
+
+    timeout: int | None = None
+    timeout_auto_restart: bool | None = None
+
+
+class LabelEdit(Asked, frozen=True):
+    """Without a value the label is taken away."""
+
+    name: str
+    value: str | None = None
