@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from service.domain import commands as cmd
 from service.domain.job import Job
 from service.domain.states import State
-from service.supervisor.data import Source, Store, StoreAccess, beneath
+from service.supervisor.data import beneath
 from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
-from tests.data.sync import fill, held
+from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.world import PROJECT, World, volume
 from tests.support.waiting import DEADLINE_S, until
-
-
-@dataclass
-class Bucket:
-    """A container of the store, seen past any door."""
-
-    name: str
-    store: Store
-
-    async def put(self, objects: dict[str, bytes]) -> None:
-        await fill(self.store, Source(self.name), objects)
-
-    async def holds(self) -> dict[str, bytes]:
-        return await held(self.store, Source(self.name))
-
-
-@pytest.fixture
-async def bucket(access: StoreAccess) -> AsyncIterator[Bucket]:
-    name = f"test-{uuid4().hex[:16]}"
-    async with Store.open(access) as store:
-        await store.ensure_container(name)
-        yield Bucket(name, store)
 
 
 async def test_volumes_of_every_kind_through_a_whole_job(stored_on_docker: World, bucket: Bucket) -> None:
