@@ -31,6 +31,11 @@ Nothing here knows HTTP: `service/api/errors.py` maps the tree to statuses, in t
 
 from __future__ import annotations
 
+from typing import Literal
+
+#: Why an image cannot be had, for programs.
+ImageReason = Literal["denied", "missing", "architecture", "unreachable", "other"]
+
 
 class JobyardError(Exception):
     """Base of the tree. `message` is for people; `code` is stable and for programs."""
@@ -110,14 +115,16 @@ class ImageUnavailable(EngineError):
     """The image is not here and could not be fetched.
 
     `passing` is True where the same pull may work later (registry out of reach, too many requests,
-    no progress) and False where it will not (not found, access denied, wrong architecture).
+    no progress) and False where it will not (not found, access denied, wrong architecture). `reason` tells
+    these apart, as far as the registry does.
     """
 
     code = "image-unavailable"
 
-    def __init__(self, message: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, *, passing: bool = False, reason: ImageReason = "other") -> None:
         super().__init__(message)
         self.passing = passing
+        self.reason = reason
 
 
 class CommandUnusable(EngineError):

@@ -59,7 +59,7 @@ async def either(request: pytest.FixtureRequest, busybox: str, network: str) -> 
 
 def _fake() -> FakeEngine:
     fake = FakeEngine(lambda: datetime.now(UTC))
-    fake.add_image(BUSYBOX)
+    fake.add_image(BUSYBOX, from_registry=False)
     return fake
 
 
