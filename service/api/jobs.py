@@ -19,6 +19,7 @@ from service.domain.asked import JobSpecAsked
 from service.domain.evolve import evolve
 from service.domain.job import Job
 from service.domain.reading import read_spec
+from service.domain.registries import check_shared
 from service.domain.spec import JobSpec, Sealed
 from service.domain.states import State
 from service.errors import Invalid, NotFound, WrongState
@@ -79,8 +80,10 @@ def _spec(call: Call, job_id: UUID, seal: Any) -> JobSpec:
         raise Invalid("image", asked.image, f"at most {MOST_IMAGE_CHARS} characters")
     if call.token.label_selector is not None:
         asked = replace(asked, labels=scope.labelled(call.token, asked.labels))
-    catalogue = call.service.parts.settings.catalogue
-    return read_spec(asked, job_id=str(job_id), catalogue=catalogue, seal=seal)
+    settings = call.service.parts.settings
+    if settings.shared is not None:
+        check_shared(asked.image, call.project, settings.shared.host)
+    return read_spec(asked, job_id=str(job_id), catalogue=settings.catalogue, seal=seal)
 
 
 async def command(call: Call) -> wire.CliCommand:

@@ -135,8 +135,9 @@ def _unavailable(
                 f"such image. Attach the registry to project {job.project} (jobyard registry add)."
             )
         case "denied":
+            user = repr(auth.username) if auth else ""
             message = (
-                f"Image {image} cannot be pulled: {host} denies it to user {auth.username if auth else ''!r}. "
+                f"Image {image} cannot be pulled: {host} denies it to user {user}. "
                 "The password is wrong or no longer valid, or the user may not pull this image."
             )
         case "missing":

@@ -66,6 +66,7 @@ from service.api.wire.jobs import (
     Volume,
     VolumeStatus,
 )
+from service.api.wire.registries import Registry, RegistryAsked, RegistryChanged, RegistryList
 
 __all__ = [
     "Alive",
@@ -103,6 +104,10 @@ __all__ = [
     "Quota",
     "QuotaAsked",
     "Ready",
+    "Registry",
+    "RegistryAsked",
+    "RegistryChanged",
+    "RegistryList",
     "Resources",
     "S3KeysAsked",
     "S3Region",
