@@ -1,4 +1,4 @@
-"""/v1/registry: where a project's private images are. Credentials are tried before they are taken, and sealed."""
+"""/v1/registry: where a project's private images are. Credentials are tried before they are taken; sealed."""
 
 from __future__ import annotations
 

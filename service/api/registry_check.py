@@ -53,7 +53,8 @@ async def check(place: RegistryUrl, username: str, password: str) -> None:
     jar = aiohttp.DummyCookieJar()
     try:
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar, trust_env=False) as session:
-            await _try(session, api, aiohttp.BasicAuth(username, password, encoding="utf-8"))
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await _try(session, api, aiohttp.BasicAuth(username, password, encoding="utf-8"))
     except (ssl.SSLError, aiohttp.ClientSSLError) as error:
         # Not chained: an error of the client can carry the request, and that the password.
         said = f"TLS failed ({type(error).__name__}); write http:// if it speaks none"
@@ -115,16 +116,15 @@ def _realm(api: URL, text: str) -> URL:
 
 async def _get(session: aiohttp.ClientSession, url: URL, authorization: str | None) -> _Answer:
     headers = {"Accept": "application/json"} | ({"Authorization": authorization} if authorization else {})
-    async with asyncio.timeout(CHECK_TIMEOUT_S):
-        async with session.get(url, headers=headers, allow_redirects=False) as reply:
-            body = b""
-            async for chunk in reply.content.iter_chunked(8192):
-                body += chunk
-                if len(body) > MOST_ANSWER_BYTES:
-                    raise _unfit(f"{url.host} answers more than a registry does")
-            said = reply.headers.get("Docker-Distribution-Api-Version", "").startswith("registry/2")
-            challenge = _challenge(reply.headers.getall("WWW-Authenticate", []))
-            return _Answer(reply.status, challenge, said or _is_object(body), body)
+    async with session.get(url, headers=headers, allow_redirects=False) as reply:
+        body = b""
+        async for chunk in reply.content.iter_chunked(8192):
+            body += chunk
+            if len(body) > MOST_ANSWER_BYTES:
+                raise _unfit(f"{url.host} answers more than a registry does")
+        said = reply.headers.get("Docker-Distribution-Api-Version", "").startswith("registry/2")
+        challenge = _challenge(reply.headers.getall("WWW-Authenticate", []))
+        return _Answer(reply.status, challenge, said or _is_object(body), body)
 
 
 def _challenge(headers: list[str]) -> dict[str, str]:

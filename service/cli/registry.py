@@ -19,18 +19,14 @@ PASSWORD = "JOBYARD_REGISTRY_PASSWORD"  # noqa: S105 (a variable's name)
 
 _Id = Annotated[str, typer.Argument(metavar="REGISTRY", help="Its id.")]
 _Stdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")]
-_Check = Annotated[
-    bool, typer.Option("--check/--no-check", help="Try the credentials at the registry first.")
-]
+_Check = Annotated[bool, typer.Option("--check/--no-check", help="Try the credentials first.")]
 
 
 @command(app, "add")
 async def add(
     client: Client,
     output: Output,
-    url: Annotated[
-        str, typer.Argument(metavar="URL", help="[https://]HOST[:PORT], as its images are named.")
-    ],
+    place: Annotated[str, typer.Argument(metavar="URL", help="[https://]HOST[:PORT], as images name it.")],
     username: Annotated[str, typer.Argument(metavar="USERNAME")],
     password_stdin: _Stdin = False,
     check: _Check = True,
@@ -41,7 +37,7 @@ async def add(
     never shown.
     """
     password = _password(password_stdin) or typer.prompt("Password", hide_input=True, err=True)
-    body = {"url": url, "username": username, "password": password}
+    body = {"url": place, "username": username, "password": password}
     made = await client.post(_checked("/registry", check), body)
     output.item(made, _shown(made))
 
@@ -68,7 +64,9 @@ async def update(
     client: Client,
     output: Output,
     registry: _Id,
-    url: Annotated[str | None, typer.Option("--url-to", help="Its new URL; needs the password.")] = None,
+    place: Annotated[
+        str | None, typer.Option("--registry-url", help="Its new URL; needs the password again.")
+    ] = None,
     username: Annotated[str | None, typer.Option("--username", "-u", help="The new user.")] = None,
     ask_password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
     password_stdin: _Stdin = False,
@@ -78,10 +76,10 @@ async def update(
     password = _password(password_stdin)
     if password is None and ask_password:
         password = typer.prompt("Password", hide_input=True, err=True)
-    asked = {"url": url, "username": username, "password": password}
+    asked = {"url": place, "username": username, "password": password}
     changed = {name: value for name, value in asked.items() if value is not None}
     if not changed:
-        raise typer.BadParameter("give --url-to, --username, --password or several of them")
+        raise typer.BadParameter("give --registry-url, --username, --password or several of them")
     path = f"/registry/{segment(registry)}"
     await client.put(_checked(path, check), changed)
     output.done(f"changed {registry}", await client.get(path))

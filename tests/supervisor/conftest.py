@@ -18,6 +18,7 @@ from tests.images import BUSYBOX, import_busybox, make_network, remove_network
 from tests.supervisor.door import Door
 from tests.supervisor.lab import Lab
 from tests.supervisor.world import World, fake_engine, world
+from tests.support.registry import PrivateRegistry, the_registry
 
 
 @pytest.fixture(scope="session")
@@ -116,3 +117,9 @@ async def anywhere(
     async with world(template_database, tmp_path / "state", engine) as made:
         yield made
     await engine.close()
+
+
+@pytest.fixture
+def private(parts: None) -> PrivateRegistry:
+    """A real registry that asks for a password."""
+    return the_registry()

@@ -9,7 +9,7 @@ from service.domain.asked import Asked
 
 
 class RegistryAsked(Asked, frozen=True):
-    """What is attached. `url` is `[https://]host[:port]`, as images are named; the password is never answered.
+    """What is attached. `url` is `[https://]host[:port]`, as images name it; the password is never answered.
 
     `id`, `user` and the times are ours to say; they are here because a registry that was read is sent again.
     """
@@ -27,7 +27,7 @@ class RegistryAsked(Asked, frozen=True):
 
 
 class RegistryChanged(Asked, frozen=True):
-    """What is left out stays. With another host the password is needed again: it follows to no other place."""
+    """What is left out stays. For another host the password is needed again: it follows to no other place."""
 
     url: str | None = None
     username: str | None = None
