@@ -37,6 +37,18 @@ class _Answer(NamedTuple):
     body: bytes
 
 
+class _Login(NamedTuple):
+    username: str
+    password: str
+
+    @property
+    def header(self) -> str:
+        return aiohttp.encode_basic_auth(self.username, self.password, encoding="utf-8")
+
+    def __repr__(self) -> str:
+        return f"_Login({self.username!r})"
+
+
 class _Token(msgspec.Struct):
     token: str = ""
     access_token: str = ""
@@ -54,7 +66,7 @@ async def check(place: RegistryUrl, username: str, password: str) -> None:
     try:
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar, trust_env=False) as session:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
-                await _try(session, api, aiohttp.BasicAuth(username, password, encoding="utf-8"))
+                await _try(session, api, _Login(username, password))
     except (ssl.SSLError, aiohttp.ClientSSLError) as error:
         # Not chained: an error of the client can carry the request, and that the password.
         said = f"TLS failed ({type(error).__name__}); write http:// if it speaks none"
@@ -65,14 +77,14 @@ async def check(place: RegistryUrl, username: str, password: str) -> None:
         raise _unfit(f"{place.host} cannot be reached ({type(error).__name__})") from None
 
 
-async def _try(session: aiohttp.ClientSession, api: URL, login: aiohttp.BasicAuth) -> None:
+async def _try(session: aiohttp.ClientSession, api: URL, login: _Login) -> None:
     first = await _get(session, api, None)
     _require_registry(api, first)
     if first.status == 200:
         return
     match first.challenge.get("scheme"):
         case "basic":
-            header = login.encode()
+            header = login.header
         case "bearer":
             header = "Bearer " + await _token(session, api, first.challenge, login)
         case _:
@@ -83,13 +95,11 @@ async def _try(session: aiohttp.ClientSession, api: URL, login: aiohttp.BasicAut
     _require_registry(api, second)
 
 
-async def _token(
-    session: aiohttp.ClientSession, api: URL, challenge: dict[str, str], login: aiohttp.BasicAuth
-) -> str:
+async def _token(session: aiohttp.ClientSession, api: URL, challenge: dict[str, str], login: _Login) -> str:
     """A token of the server that the registry names. Raises `Invalid`."""
     realm = _realm(api, challenge.get("realm", ""))
-    query = {"account": login.login} | {k: v for k, v in challenge.items() if k == "service"}
-    answer = await _get(session, realm.update_query(query), login.encode())
+    query = {"account": login.username} | {k: v for k, v in challenge.items() if k == "service"}
+    answer = await _get(session, realm.update_query(query), login.header)
     if answer.status in (400, 401, 403):
         raise _refused(f"the token server of {api.host} refused the user and this password")
     try:

@@ -22,12 +22,14 @@ READS = {
     "GET /v1/quota", "GET /v1/billing", "GET /v1/datastore", "GET /v1/datastore/{alias}",
     "GET /v1/datastore/{alias}/container/{container}/object",
     "GET /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}", "GET /metrics",
+    "GET /v1/registry", "GET /v1/registry/{id}",
 }  # fmt: skip
 OPERATES = {
     "POST /v1/job", "DELETE /v1/job/{id}", "PUT /v1/job/{id}/kill", "PUT /v1/job/{id}/start",
     "POST /v1/job/{id}/datasync", "POST /v1/datastore", "PUT /v1/datastore/{alias}",
     "DELETE /v1/datastore/{alias}", "PUT /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",
     "DELETE /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",
+    "POST /v1/registry", "PUT /v1/registry/{id}", "DELETE /v1/registry/{id}",
 }  # fmt: skip
 ADMINISTERS = {"GET /v1/token", "POST /v1/token", "GET /v1/token/{id}", "DELETE /v1/token/{id}"}
 OVERSEES = {"GET /v1/project", "POST /v1/project", "GET /v1/project/{id}", "PUT /v1/project/{id}/quota"}

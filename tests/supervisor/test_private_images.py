@@ -1,4 +1,4 @@
-"""Private images: a real registry that asks for a password, a real engine, and projects that must not share."""
+"""Private images: a real registry that asks for a password, a real engine, projects that must not share."""
 
 from __future__ import annotations
 

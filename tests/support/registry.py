@@ -1,4 +1,4 @@
-"""A real registry that asks for a password: Debian's `docker-registry` on loopback, and images pushed to it."""
+"""A real registry that asks for a password: Debian's `docker-registry` on loopback, and images for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.local import apt, processes
 from service.local.processes import Process
 from tests.support.waiting import until
 
-#: Who may pull and push. The hashes are bcrypt of these very passwords, the only kind that the registry reads.
+#: Who may pull and push. The hashes are bcrypt of these passwords: the registry reads no others.
 USERS = {"ann": "anns-pass-word", "bob": "bobs-pass-word"}
 _HTPASSWD = """\
 ann:$2b$05$abcdefghijklmnopqrstuur2ot8fd8ju.YBv6cR/n/EUsO3/WQL2K
@@ -98,8 +98,8 @@ class PrivateRegistry:
 
     async def push(self, name: str, tag: str, *, architecture: str = "amd64", mark: str = "") -> str:
         """An image of a static busybox, different for each `mark`; the digest of its manifest."""
-        auth = aiohttp.BasicAuth(self.user, self.password)
-        async with aiohttp.ClientSession(f"http://{self.address}", auth=auth) as http:
+        headers = {"Authorization": aiohttp.encode_basic_auth(self.user, self.password)}
+        async with aiohttp.ClientSession(f"http://{self.address}", headers=headers) as http:
             layer = _layer()
             config = {
                 "architecture": architecture,
@@ -114,8 +114,8 @@ class PrivateRegistry:
                 "layers": [await _blob(http, name, gzip.compress(layer, mtime=0), _LAYER)],
             }
             body = json.dumps(manifest).encode()
-            headers = {"Content-Type": _MANIFEST}
-            async with http.put(f"/v2/{name}/manifests/{tag}", data=body, headers=headers) as reply:
+            kind = {"Content-Type": _MANIFEST}
+            async with http.put(f"/v2/{name}/manifests/{tag}", data=body, headers=kind) as reply:
                 assert reply.status == 201, await reply.text()
             return _digest(body)
 
@@ -152,7 +152,7 @@ def _layer() -> bytes:
         tar.addfile(entry, io.BytesIO(binary))
         for applet in ("sh", "true", "echo"):
             link = tarfile.TarInfo(f"bin/{applet}")
-            link.type, link.linkname = tarfile.LNKTYPE, "bin/busybox"
+            link.type, link.linkname, link.mode = tarfile.LNKTYPE, "bin/busybox", 0o755
             tar.addfile(link)
     return buffer.getvalue()
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import aiohttp
 
@@ -99,6 +100,8 @@ class Puller:
         layers = _Layers(str(ref))
         try:
             async with asyncio.timeout(stall_s) as deadline:
+                if ref.digest is not None:
+                    await self._require_access(ref, headers)
                 async with self._wire.stream(
                     "POST", "/images/create", params=params, headers=headers
                 ) as reply:
@@ -114,6 +117,17 @@ class Puller:
             raise ImageUnavailable(
                 f"pulling {ref} made no progress for {stall_s:g} s and was given up", passing=True
             ) from None
+
+    async def _require_access(self, ref: ImageRef, headers: dict[str, str]) -> None:
+        """Raise as a pull does unless the registry hands out the manifest.
+
+        An engine that holds a digest already takes that for enough: asked to pull it, it asks nobody, and
+        would give one project what another one was allowed to pull.
+        """
+        path = f"/distribution/{quote(str(ref), safe='/:@')}/json"
+        async with self._wire.stream("GET", path, headers=headers) as reply:
+            if reply.status != 200:
+                raise explained(ref, (await refusal(reply)).message)
 
 
 def _tell(listeners: list[OnProgress], progress: PullProgress) -> None:
