@@ -52,14 +52,14 @@ async def test_a_password_from_stdin(service: Service) -> None:
     private = the_registry()
     words = ("registry", "add", private.url, private.user, "--password-stdin", "-o", "json")
     process = await asyncio.create_subprocess_exec(
-        *running.PROGRAM, *words, "--state", str(service.state), stdin=PIPE, stdout=PIPE, stderr=PIPE
+        *running.PROGRAM, *words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=running.environment(service.state)
     )
     out, err = await process.communicate(private.password.encode() + b"\n")
     assert process.returncode == Exit.DONE, err
     registry = json.loads(out)["id"]
     assert (await service.cli("registry", "delete", registry)).code == Exit.DONE
     empty = await asyncio.create_subprocess_exec(
-        *running.PROGRAM, *words, "--state", str(service.state), stdin=PIPE, stdout=PIPE, stderr=PIPE
+        *running.PROGRAM, *words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=running.environment(service.state)
     )
     _, err = await empty.communicate(b"\n")
     assert empty.returncode == Exit.USAGE

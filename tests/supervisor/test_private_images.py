@@ -151,6 +151,7 @@ async def test_an_image_that_one_project_pulled_is_not_handed_to_another(
     for given in (image, f"{private.address}/{name}@{held.digest}"):
         job = await ran(yard, given, project=OTHER)
         assert (job.state, job.info.code) == (State.FAILED, "image-denied"), given
+        assert job.image_digest is None
         assert await yard.containers(job.id) == []
     await attach(yard, private, password=WRONG, project=OTHER)
     assert (await ran(yard, image, project=OTHER)).info.code == "image-denied"
