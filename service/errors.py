@@ -14,7 +14,8 @@
     ├── Unavailable               try again: Postgres, Docker or the object store did not answer
     ├── EngineError               the Docker Engine refused
     │   ├── NameTaken             a container of that name exists: inspect, compare, adopt
-    │   ├── ImageUnavailable      the image cannot be had; `passing` says whether trying again may help
+    │   ├── ImageUnavailable      the image cannot be had; `passing` says whether trying again may help,
+    │   │                         `reason` why: access denied, missing, architecture, registry out of reach
     │   ├── CommandUnusable       the container cannot be started as asked (the job's fault)
     │   ├── GpuDriverMissing      GPUs were asked of an engine that has no GPU driver (our fault)
     │   └── NoSuchContainer

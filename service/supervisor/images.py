@@ -38,7 +38,7 @@ async def ready(yard: Yard, job: Job) -> ImageInfo:
     """
     image = _reference(job)
     _refuse_foreign(yard, job, image)
-    held = await yard.engine.image(job.spec.image)
+    held = await _held(yard, job, image)
     if held is None:
         await yard.note(job, "pulling-image", f"Image {image} is being pulled.", image=str(image))
         held = await _pulled(yard, job, image)
@@ -48,6 +48,13 @@ async def ready(yard: Yard, job: Job) -> ImageInfo:
         message = f"Image {image} is for {held.os}/{held.architecture}; it must be for linux/amd64."
         raise FatalForRun(Info(_CODES["architecture"], message, {"image": str(image)}))
     return held
+
+
+async def _held(yard: Yard, job: Job, image: ImageRef) -> ImageInfo | None:
+    try:
+        return await yard.engine.image(job.spec.image)
+    except ImageUnavailable as error:  # a reference that this engine has no way to read
+        raise _unavailable(job, image, None, error, 1) from error
 
 
 def digest(held: ImageInfo, job: Job) -> str | None:

@@ -220,6 +220,12 @@ async def test_an_image_that_came_from_no_registry_is_used_as_it_is(on_fake: Wor
         assert len(on_fake.fake.auths) - before == pulls, image
 
 
+async def test_a_reference_that_the_engine_cannot_read(on_fake: World) -> None:
+    job = await ran(on_fake, "[::1]:5000/team/image:1")
+    assert (job.state, job.info.code) == (State.FAILED, "image-unavailable")
+    assert "[::1]:5000/team/image:1" in job.info.message
+
+
 async def _started(world: World, image: str) -> UUID:
     async with world.supervised():
         job = await world.submit(image=image)

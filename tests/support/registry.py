@@ -62,7 +62,8 @@ class RegistryServer:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
         self._process = processes.start(
             "docker-registry",
-            ["docker-registry", "serve", str(config)],
+            # Nobody would find it again after a killed test run, as the other parts are found.
+            ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", str(config)],
             pidfile=self._state / "pid",
             log=self._state / "log",
             environ=environ,
