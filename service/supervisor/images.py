@@ -34,7 +34,8 @@ _CODES: dict[ImageReason, str] = {
 async def ready(yard: Yard, job: Job) -> ImageInfo:
     """The job's image, held by the engine and allowed to the job's project.
 
-    Raises `FatalForRun` when it cannot be had, and `Unavailable` from the engine or the ledger.
+    Raises `FatalForRun` when it cannot be had, and `Unavailable` from the engine or the ledger. A registry
+    that does not answer stops the run although the engine holds the image: nobody can tell whose it is.
     """
     image = _reference(job)
     _refuse_foreign(yard, job, image)
