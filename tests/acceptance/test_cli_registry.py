@@ -10,6 +10,7 @@ from uuid import uuid4
 from service.cli.exits import Exit
 from tests.acceptance import running
 from tests.acceptance.running import Service
+from tests.images import remove_image
 from tests.support.registry import the_registry
 
 SECRET = "JOBYARD_REGISTRY_PASSWORD"
@@ -32,6 +33,7 @@ async def test_a_registry_is_attached_used_changed_and_detached(service: Service
     )
     assert job.code == Exit.DONE, job.err
     assert job.json["status"]["imageDigest"] == digest
+    remove_image(f"{private.address}/{name}:1")
     listed = await service.cli("registry", "list")
     shown = await service.cli("registry", "get", registry)
     assert registry in listed.out and private.url in listed.out and private.user in shown.out

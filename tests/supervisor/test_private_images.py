@@ -137,6 +137,7 @@ async def test_a_tag_that_was_moved_is_followed_and_seen(
         await yard.start(job)
         assert (await yard.end(job, run=2)).image_digest == second != first
         assert [await yard.log(job, run) for run in (1, 2)] == ["first\n", "second\n"]
+    remove_image(f"{private.address}/{name}@{first}")
 
 
 async def test_an_image_that_one_project_pulled_is_not_handed_to_another(
