@@ -1,17 +1,25 @@
-"""`projects`: one row a project, with its data stores."""
+"""`projects`: one row a project, with its data stores and its registries."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
 from projections.fold import Fold
-from service.domain.directory import DataStore, Project
-from service.domain.events import DataStoreRemoved, DataStoreSet, Event, ProjectCreated
+from service.domain.directory import DataStore, Project, Registry
+from service.domain.events import (
+    DataStoreRemoved,
+    DataStoreSet,
+    Event,
+    ProjectCreated,
+    RegistryRemoved,
+    RegistrySet,
+)
+
+_CONCERNED = ProjectCreated | DataStoreSet | DataStoreRemoved | RegistrySet | RegistryRemoved
 
 
 def key(event: Event) -> str | None:
-    concerned = isinstance(event.body, ProjectCreated | DataStoreSet | DataStoreRemoved)
-    return event.project if concerned else None
+    return event.project if isinstance(event.body, _CONCERNED) else None
 
 
 def evolve(row: Project | None, event: Event) -> Project:
@@ -35,8 +43,28 @@ def evolve(row: Project | None, event: Event) -> Project:
         case DataStoreRemoved() as body if row is not None:
             kept = {alias: store for alias, store in row.data_stores.items() if alias != body.alias}
             return replace(row, data_stores=kept)
+        case RegistrySet() as body if row is not None:
+            return replace(row, registries={**row.registries, body.registry_id: _registry(row, event, body)})
+        case RegistryRemoved() as body if row is not None:
+            left = {known: each for known, each in row.registries.items() if known != body.registry_id}
+            return replace(row, registries=left)
         case _:
             raise ValueError(f"event {event.position}: {event.type} of a project that does not exist")
+
+
+def _registry(row: Project, event: Event, body: RegistrySet) -> Registry:
+    known = row.registries.get(body.registry_id)
+    return Registry(
+        id=body.registry_id,
+        url=body.url,
+        scheme=body.scheme,
+        host=body.host,
+        username=body.username,
+        password=body.password,
+        user=body.user,
+        created_at=known.created_at if known else event.recorded_at,
+        updated_at=event.recorded_at,
+    )
 
 
 FOLD = Fold("projects", Project, key, evolve)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue
-from service.errors import Misconfigured
+from service.domain.registries import RegistryUrl, check_username, read_registry_url
+from service.errors import Invalid, Misconfigured
+from service.vault import Secret
 
 PREFIX = "JOBYARD_"
 
@@ -47,7 +49,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set. Secrets are in `secret`, which has no repr."""
+    """Everything that can be set. Secrets are of the type `Secret`, which has no repr."""
 
     state_dir: Path = Path(".jobyard")
     host: str = "127.0.0.1"
@@ -82,6 +84,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_cap_bytes: int = 256 * 1024**2
     max_body_bytes: int = 1024**2
     pids_limit: int = 4096
+
+    #: `always`: an image that came from a registry is asked for again, with the project's own credentials,
+    #: before each run. `missing`: only one that the engine does not hold; for nodes without a network.
+    image_pull: Literal["always", "missing"] = "always"
+    #: The operator's registry, whose images `<host>/<project>/...` each project may use. Empty: none.
+    shared_registry: str = ""
+    shared_registry_username: str = ""
+    shared_registry_password: Secret = Secret("")
+
+    @property
+    def shared(self) -> RegistryUrl | None:
+        """The shared registry, as `shared_registry` names it."""
+        if not self.shared_registry:
+            return None
+        return read_registry_url(f"{PREFIX}SHARED_REGISTRY", self.shared_registry)
 
     @property
     def volumes_dir(self) -> Path:
@@ -145,4 +162,20 @@ def _problems(settings: Settings) -> list[str]:
             found.append(f"{PREFIX}{name.upper()}: {value} is not {low} to {high}")
     if len(set(settings.node_gpus)) != len(settings.node_gpus):
         found.append(f"{PREFIX}NODE_GPUS: each GPU may stand once")
-    return found
+    return found + _shared_problems(settings)
+
+
+def _shared_problems(settings: Settings) -> list[str]:
+    name = f"{PREFIX}SHARED_REGISTRY"
+    try:
+        shared = settings.shared
+        if settings.shared_registry_username:
+            check_username(settings.shared_registry_username)
+    except Invalid as error:
+        return [error.message if error.field == name else f"{name}_USERNAME: {error.allowed}"]
+    given = (bool(settings.shared_registry_username), bool(settings.shared_registry_password))
+    if shared is None and any(given):
+        return [f"{name}: it must be set as {name}_USERNAME or {name}_PASSWORD is"]
+    if any(given) and not all(given):
+        return [f"{name}_USERNAME and {name}_PASSWORD: set both or none"]
+    return []

@@ -14,7 +14,8 @@
     ├── Unavailable               try again: Postgres, Docker or the object store did not answer
     ├── EngineError               the Docker Engine refused
     │   ├── NameTaken             a container of that name exists: inspect, compare, adopt
-    │   ├── ImageUnavailable      the image cannot be had; `passing` says whether trying again may help
+    │   ├── ImageUnavailable      the image cannot be had; `passing` says whether trying again may help,
+    │   │                         `reason` why: access denied, missing, architecture, registry out of reach
     │   ├── CommandUnusable       the container cannot be started as asked (the job's fault)
     │   ├── GpuDriverMissing      GPUs were asked of an engine that has no GPU driver (our fault)
     │   └── NoSuchContainer
@@ -30,6 +31,11 @@ Nothing here knows HTTP: `service/api/errors.py` maps the tree to statuses, in t
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+#: Why an image cannot be had, for programs.
+ImageReason = Literal["denied", "missing", "architecture", "unreachable", "other"]
 
 
 class JobyardError(Exception):
@@ -110,14 +116,16 @@ class ImageUnavailable(EngineError):
     """The image is not here and could not be fetched.
 
     `passing` is True where the same pull may work later (registry out of reach, too many requests,
-    no progress) and False where it will not (not found, access denied, wrong architecture).
+    no progress) and False where it will not (not found, access denied, wrong architecture). `reason` tells
+    these apart, as far as the registry does.
     """
 
     code = "image-unavailable"
 
-    def __init__(self, message: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, *, passing: bool = False, reason: ImageReason = "other") -> None:
         super().__init__(message)
         self.passing = passing
+        self.reason = reason
 
 
 class CommandUnusable(EngineError):

@@ -17,7 +17,7 @@ from service.api.errors import Said
 from service.errors import Invalid
 
 #: Below these, what was given is never shown: it may be a secret, or hold one.
-_SECRET = re.compile(r"\A(envVars|credentials)\b(?!.*\.name\Z)")
+_SECRET = re.compile(r"\A(envVars|credentials|password)\b(?!.*\.name\Z)")
 _ONE_OBJECT = "send one JSON object"
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"

@@ -20,6 +20,7 @@ from service.domain.asked import JobSpecAsked
 from service.domain.evolve import evolve
 from service.domain.job import Job
 from service.domain.reading import read_spec
+from service.domain.registries import check_shared
 from service.domain.selectors import Selector, parse_selector
 from service.domain.spec import JobSpec, Sealed
 from service.domain.states import State
@@ -85,8 +86,10 @@ def _spec(call: Call, job_id: UUID, seal: Any) -> JobSpec:
         raise Invalid("image", asked.image, f"at most {MOST_IMAGE_CHARS} characters")
     if call.token.label_selector is not None:
         asked = replace(asked, labels=scope.labelled(call.token, asked.labels))
-    catalogue = call.service.parts.settings.catalogue
-    spec = read_spec(asked, job_id=str(job_id), catalogue=catalogue, seal=seal)
+    settings = call.service.parts.settings
+    if settings.shared is not None:
+        check_shared(asked.image, call.project, settings.shared.host)
+    spec = read_spec(asked, job_id=str(job_id), catalogue=settings.catalogue, seal=seal)
     scope.require_within(call.token, spec.labels)
     return spec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.api import account, jobs, logs, objects, projects, system, tokens, wire
+from service.api import account, jobs, logs, objects, projects, registries, system, tokens, wire
 from service.api import capabilities as offers
 from service.api import datastores as stores
 from service.api.call import Route
@@ -16,6 +16,7 @@ from service.domain.offers import JobImage, Preset
 _P, _R, _O, _A, _Y = Level.PUBLIC, Level.READ, Level.OPERATE, Level.ADMINISTER, Level.OVERSEE
 _BIN, _TEXT, _HTML = "application/octet-stream", "text/plain", "text/html"
 _JOB, _STORE, _OFFERS = "/v1/job/{id}", "/v1/datastore/{alias}", "/v1/capabilities"
+_REGISTRY = "/v1/registry/{id}"
 _OBJECTS = _STORE + "/container/{container}/object"
 #: A key is whatever follows, a line's end included: it is for the handler to refuse.
 _OBJECT = _OBJECTS + "/{key:(?s:.*)}"
@@ -61,6 +62,18 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _OBJECT, objects.download, _R, "Download an object", media=_BIN),
     Route("PUT", _OBJECT, objects.upload, _O, "Upload an object", None, wire.StoredObject),
     Route("DELETE", _OBJECT, objects.delete, _O, "Delete an object"),
+    Route(
+        *("GET", "/v1/registry", registries.find, _R, "List registries"), None, wire.RegistryList, PageAsked
+    ),
+    Route(
+        *("POST", "/v1/registry", registries.create, _O, "Attach a registry"),
+        *(wire.RegistryAsked, wire.Registry, CheckAsked),
+    ),
+    Route("GET", _REGISTRY, registries.get, _R, "Get a registry", None, wire.Registry),
+    Route(
+        "PUT", _REGISTRY, registries.update, _O, "Change a registry", wire.RegistryChanged, None, CheckAsked
+    ),
+    Route("DELETE", _REGISTRY, registries.remove, _O, "Detach a registry"),
     Route("GET", "/v1/openapi.json", openapi, _P, "This document"),
     Route("GET", "/", system.home, _P, "Where to begin: leads to /docs", None, wire.Home),
     Route("GET", "/docs", system.docs, _P, "These pages", media=_HTML),

@@ -100,6 +100,7 @@ def _status(found: domain.Job, now: datetime, public_url: str) -> wire.JobStatus
         last_transition_date=found.last_transition_at,
         duration=_duration_s(found, now),
         exit_code=found.exit_code,
+        image_digest=found.image_digest,
         info=_info(found.info),
         ip=found.ip,
         external_ip=None,

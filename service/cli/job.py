@@ -148,6 +148,7 @@ def shown(job: Any) -> dict[str, Any]:
         "info": status.get("info", {}).get("message"),
         "exit code": status.get("exitCode"),
         "image": spec["image"],
+        "digest": status.get("imageDigest"),
         "command": " ".join(spec.get("command") or []).replace("\n", "\\n"),
         "resources": _resources(spec),
         "volumes": "  ".join(map(_volume, spec.get("volumes") or [])),

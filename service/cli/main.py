@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from service.cli import account, audit, bucket, datastore, exits, job, job_run, project, projections, token
+from service.cli import (
+    account,
+    audit,
+    bucket,
+    datastore,
+    exits,
+    job,
+    job_run,
+    project,
+    projections,
+    registry,
+    token,
+)
 
 app = typer.Typer(
     name="jobyard",
@@ -19,6 +31,7 @@ for _name, _noun, _help in (
     ("project", project.app, "Projects and their quota."),
     ("token", token.app, "Tokens of your project."),
     ("datastore", datastore.app, "Data stores: where volumes come from and go to."),
+    ("registry", registry.app, "Registries with private images."),
     ("bucket", bucket.app, "Objects in the containers of a data store."),
     ("projections", projections.app, "Read models: rebuild or verify them from the ledger."),
     ("audit", audit.app, "The audit trail: verify that no event was changed."),

@@ -80,6 +80,24 @@ class RemoveDataStore(Command, frozen=True):
     alias: str
 
 
+class SetRegistry(Command, frozen=True):
+    """`replace` False attaches a registry, and needs every field; True changes those that are not None.
+
+    `user` is who attached it: a change leaves it as it was.
+    """
+
+    registry_id: str
+    user: str
+    url: str | None = None
+    username: str | None = None
+    password: Sealed | None = None
+    replace: bool = False
+
+
+class RemoveRegistry(Command, frozen=True):
+    registry_id: str
+
+
 class SetPrices(Command, frozen=True):
     prices: dict[str, Decimal]
     currency: str

@@ -1,10 +1,11 @@
-"""Deciding what is not about a job: projects, quotas, tokens, data stores, prices, supervisors."""
+"""Deciding what is not about a job: projects and what they own, tokens, prices, supervisors."""
 
 from __future__ import annotations
 
 import re
 
 from service.domain import commands as cmd
+from service.domain import decide_registry
 from service.domain import events as ev
 from service.domain.context import Context, Decision
 from service.domain.directory import ADMINISTRATOR, ROLES, Project
@@ -33,6 +34,10 @@ def decide(command: cmd.Command, context: Context) -> list[Decision]:
             body = _data_store(command, context)
         case cmd.RemoveDataStore():
             body = _data_store_removed(command, context)
+        case cmd.SetRegistry():
+            body = decide_registry.attached(command, project_of(context, command.project))
+        case cmd.RemoveRegistry():
+            body = decide_registry.removed(command, project_of(context, command.project))
         case cmd.SetPrices():
             body = _prices(command, context)
         case cmd.StartSupervisor():

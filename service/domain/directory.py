@@ -29,11 +29,36 @@ class DataStore(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: datetime
 
 
+class Registry(msgspec.Struct, frozen=True, rename="camel"):
+    """Credentials for exactly one registry. `host` is `host[:port]` as it stands in image references.
+
+    `url` is as it was given; `user` is the name of the token that attached it. The password is sealed and
+    never answered.
+    """
+
+    id: str
+    url: str
+    scheme: str
+    host: str
+    username: str
+    password: Sealed
+    user: str
+    created_at: datetime
+    updated_at: datetime
+
+
 class Project(msgspec.Struct, frozen=True, rename="camel"):
+    """`data_stores` by alias, `registries` by id; of these there is one a host."""
+
     id: str
     name: str
     created_at: datetime
     data_stores: dict[str, DataStore] = {}
+    registries: dict[str, Registry] = {}
+
+    def registry_of(self, host: str) -> Registry | None:
+        """The registry attached for exactly this canonical host and port."""
+        return next((known for known in self.registries.values() if known.host == host), None)
 
 
 class Token(msgspec.Struct, frozen=True, rename="camel"):

@@ -87,6 +87,22 @@ class DataStoreRemoved(Body, frozen=True):
     alias: str
 
 
+class RegistrySet(Body, frozen=True):
+    """A registry was attached, or what is known of it changed; all of it, as it is from now on."""
+
+    registry_id: str
+    url: str
+    scheme: str
+    host: str
+    username: str
+    password: Sealed
+    user: str
+
+
+class RegistryRemoved(Body, frozen=True):
+    registry_id: str
+
+
 # -- the whole yard ---------------------------------------------------------------------------------
 
 
@@ -311,6 +327,8 @@ OTHER_BODIES: tuple[type[Body], ...] = (
     TokenRevoked,
     DataStoreSet,
     DataStoreRemoved,
+    RegistrySet,
+    RegistryRemoved,
     PricesSet,
     SupervisorStarted,
 )

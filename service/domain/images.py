@@ -15,6 +15,8 @@ _NAME = re.compile(
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?\Z"
 )
 _MAX_NAME_LENGTH = 255
+#: An engine takes `sha256:<part of an id>` for the image of that id, whoever pulled it and wherever from.
+_IDS = re.compile(r"sha256|[0-9a-f]{64}")
 
 
 class ImageRef(NamedTuple):
@@ -33,7 +35,7 @@ class ImageRef(NamedTuple):
 
 
 def parse_image(text: str) -> ImageRef | None:
-    """Read `[host[:port]/]path[:tag][@sha256:digest]`; None when it is not one."""
+    """Read `[host[:port]/]path[:tag][@sha256:digest]`; None when it is not one, or an image's id."""
     match = _NAME.match(text)
     if match is None:
         return None
@@ -45,6 +47,8 @@ def parse_image(text: str) -> ImageRef | None:
         if host != host.lower():
             return None
         host, path = None, f"{host}/{path}"
+    if host is None and _IDS.fullmatch(path):
+        return None
     if len(f"{host}/{path}" if host else path) > _MAX_NAME_LENGTH:
         return None
     return ImageRef(host, path, match["tag"], match["digest"])

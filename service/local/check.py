@@ -107,6 +107,7 @@ async def _parts() -> AsyncIterator[Parts]:
         print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
 
     await asyncio.to_thread(_ensure_busybox, say)
+    await asyncio.to_thread(_ensure_registry, say)
     say("Starting Postgres, Docker and the object store")
     async with throwaway_parts(say=say) as parts:
         say(f"Ready; Docker at {parts.docker_host}" + (" (ours)" if parts.engine_is_ours else ""))
@@ -137,6 +138,12 @@ def _ensure_busybox(say: apt.Say) -> None:
     # A dynamic one names the loader it needs in its first page and would not start in an empty image.
     if found is None or b"/ld-" in Path(found).read_bytes()[:4096]:
         apt.install(["busybox-static"], why="the tests' container image", say=say)
+
+
+def _ensure_registry(say: apt.Say) -> None:
+    """Private images are pulled from a real registry that asks for a password; the tests start it."""
+    if shutil.which("docker-registry") is None:
+        apt.install(["docker-registry"], why="the tests' private registry", say=say)
 
 
 async def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> int:

@@ -1,11 +1,8 @@
-"""A run's container: its image, its specification, finding it again, starting it, putting it away."""
+"""A run's container: its specification, finding it again, starting it, putting it away."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-
-from service.domain.events import Info, Value
+from service.domain.events import Info
 from service.domain.job import Job
 from service.errors import (
     CommandUnusable,
@@ -18,7 +15,7 @@ from service.errors import (
 from service.supervisor import volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.create import spec_hash
-from service.supervisor.engine.protocol import Container, ContainerSpec, ImageInfo
+from service.supervisor.engine.protocol import Container, ContainerSpec
 from service.supervisor.names import EPOCH, LEDGER, PROJECT, RunId, container_name, network_name, run_labels
 
 _ENDED = ("exited", "dead")
@@ -52,35 +49,6 @@ async def must_find(yard: Yard, run: RunId, container_id: str | None = None) -> 
     if found is None:
         raise lost(run)
     return found
-
-
-async def image(yard: Yard, job: Job) -> ImageInfo:
-    """The job's image, pulled when the engine does not hold it. Raises `FatalForRun` when it cannot be."""
-    held = await yard.engine.image(job.spec.image)
-    if held is None:
-        held = await _pulled(yard, job)
-    if (held.os, held.architecture) != ("linux", "amd64"):
-        message = f"Image {job.spec.image} is for {held.os}/{held.architecture}; it must be for linux/amd64."
-        raise FatalForRun(Info("image-architecture", message, {"image": job.spec.image}))
-    return held
-
-
-async def _pulled(yard: Yard, job: Job) -> ImageInfo:
-    run = RunId(job.id, job.run)
-    settings = yard.settings
-    await yard.note(job, "pulling-image", f"Image {job.spec.image} is being pulled.", image=job.spec.image)
-    for attempt in range(1, settings.pull_attempts + 1):
-        try:
-            async with yard.effect("pull-image", run, image=job.spec.image, attempt=attempt):
-                return await yard.engine.pull(job.spec.image, stall_s=settings.pull_stall_s)
-        except ImageUnavailable as error:
-            if not error.passing or attempt == settings.pull_attempts:
-                arguments: dict[str, Value] = {"image": job.spec.image, "attempts": attempt}
-                message = f"Image {job.spec.image} cannot be pulled: {error.message}"
-                raise FatalForRun(Info("image-unavailable", message, arguments)) from error
-            # Many jobs that wait for one registry must not come back at the same moment.
-            await asyncio.sleep(settings.retry_s * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311
-    raise AssertionError("unreachable: the last attempt answers or raises")
 
 
 async def specification(yard: Yard, job: Job, name: str) -> ContainerSpec:

@@ -18,7 +18,7 @@ from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.states import State
 from service.errors import EngineError, JobyardError, NotFound, StaleEpoch, Unavailable, WrongState
-from service.supervisor import container, sync, volumes
+from service.supervisor import container, images, sync, volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container
 from service.supervisor.names import RunId
@@ -137,7 +137,7 @@ class RunDriver:
         """PENDING: find the container or make it, start it, and report when the engine says it began."""
         found = await container.find(self._yard, self._run)
         if found is None or found.state == "created":
-            image = await self._unless_interrupted(job, container.image(self._yard, job))
+            image = await self._unless_interrupted(job, images.ready(self._yard, job))
             if not image:
                 return
             async with self._yard.starts:
@@ -153,7 +153,7 @@ class RunDriver:
             started_at=found.started_at,
             container_id=found.id,
             image_id=found.image_id,
-            image_digest=held.digest if held else None,
+            image_digest=images.digest(held, job) if held else None,
             ip=found.ip,
         )
 

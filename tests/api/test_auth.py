@@ -24,6 +24,7 @@ READS = {
     "GET /v1/capabilities/quota", "GET /v1/billing", "GET /v1/datastore", "GET /v1/datastore/{alias}",
     "GET /v1/datastore/{alias}/container/{container}/object",
     "GET /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}", "GET /metrics",
+    "GET /v1/registry", "GET /v1/registry/{id}",
 }  # fmt: skip
 OPERATES = {
     "PUT /v1/job/{id}", "PUT /v1/job/{id}/label",
@@ -31,6 +32,7 @@ OPERATES = {
     "POST /v1/job/{id}/datasync", "POST /v1/datastore", "PUT /v1/datastore/{alias}",
     "DELETE /v1/datastore/{alias}", "PUT /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",
     "DELETE /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",
+    "POST /v1/registry", "PUT /v1/registry/{id}", "DELETE /v1/registry/{id}",
 }  # fmt: skip
 ADMINISTERS = {
     "GET /v1/token", "POST /v1/token", "GET /v1/token/{id}", "DELETE /v1/token/{id}",

@@ -20,6 +20,7 @@ from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import Lab
 from tests.supervisor.world import World, fake_engine, world
+from tests.support.registry import PrivateRegistry, the_registry
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +62,7 @@ async def either(request: pytest.FixtureRequest, busybox: str, network: str) -> 
 
 def _fake() -> FakeEngine:
     fake = FakeEngine(lambda: datetime.now(UTC))
-    fake.add_image(BUSYBOX)
+    fake.add_image(BUSYBOX, from_registry=False)
     return fake
 
 
@@ -126,3 +127,9 @@ async def anywhere(
     async with world(template_database, tmp_path / "state", engine) as made:
         yield made
     await engine.close()
+
+
+@pytest.fixture
+def private(parts: None) -> PrivateRegistry:
+    """A real registry that asks for a password."""
+    return the_registry()

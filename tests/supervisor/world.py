@@ -161,7 +161,7 @@ class GatedEngine(FakeEngine):
 
 def fake_engine(**what: Any) -> GatedEngine:
     fake = GatedEngine(lambda: datetime.now(UTC), **what)
-    fake.add_image(BUSYBOX)
+    fake.add_image(BUSYBOX, from_registry=False)
     return fake
 
 

@@ -16,16 +16,18 @@ from service.local import throwaway
 from service.local.docker import DockerEngine
 from service.local.objectstore import ObjectStore
 from service.local.postgres import EmbeddedPostgres
+from tests.support.registry import RegistryServer
 
 DATABASE, DOCKER, STORE = "JOBYARD_TEST_DATABASE_URL", "JOBYARD_TEST_DOCKER_HOST", "JOBYARD_TEST_S3"
+REGISTRY = "JOBYARD_TEST_REGISTRY"
 
 #: Which parts each folder of tests needs; the others need none, or start their own.
 NEEDED: dict[str, tuple[str, ...]] = {
     "ledger": (DATABASE,),
-    "api": (DATABASE, STORE),
+    "api": (DATABASE, STORE, REGISTRY),
     "data": (STORE,),
-    "supervisor": (DATABASE, DOCKER),
-    "acceptance": (DATABASE, DOCKER, STORE),
+    "supervisor": (DATABASE, DOCKER, REGISTRY),
+    "acceptance": (DATABASE, DOCKER, STORE, REGISTRY),
 }
 
 
@@ -105,4 +107,10 @@ def _store(state: Path) -> Started:
     return json.dumps(names), lambda: asyncio.run(part.stop())
 
 
-_STARTS = {DATABASE: _postgres, DOCKER: _docker, STORE: _store}
+def _registry(state: Path) -> Started:
+    part = RegistryServer(state)
+    asyncio.run(part.start())
+    return part.told, lambda: asyncio.run(part.stop())
+
+
+_STARTS = {DATABASE: _postgres, DOCKER: _docker, STORE: _store, REGISTRY: _registry}

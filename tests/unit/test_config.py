@@ -114,3 +114,36 @@ def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
 def test_catalogues_that_cannot_be(tmp_path: Path, old: str, new: str, text: str) -> None:
     with pytest.raises(Misconfigured, match=text):
         catalogue(tmp_path, CATALOGUE.replace(old, new, 1))
+
+
+SHARED = {
+    "JOBYARD_SHARED_REGISTRY": "https://Shared.example.org:5000/",
+    "JOBYARD_SHARED_REGISTRY_USERNAME": "robot",
+    "JOBYARD_SHARED_REGISTRY_PASSWORD": "hunter2hunter2",
+}
+
+
+def test_the_shared_registry_and_its_password_which_is_never_shown() -> None:
+    settings = read_settings(SHARED)
+    assert settings.shared == ("https", "shared.example.org:5000")
+    assert f"{settings.shared_registry_password}" == "hunter2hunter2"
+    assert "hunter2" not in repr(settings)
+    assert read_settings({}).shared is None
+    assert read_settings({"JOBYARD_IMAGE_PULL": "missing"}).image_pull == "missing"
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"JOBYARD_SHARED_REGISTRY": "shared"}, "JOBYARD_SHARED_REGISTRY: 'shared' is not allowed"),
+        ({"JOBYARD_SHARED_REGISTRY": ""}, "JOBYARD_SHARED_REGISTRY: it must be set"),
+        ({"JOBYARD_SHARED_REGISTRY_USERNAME": ""}, "set both or none"),
+        ({"JOBYARD_SHARED_REGISTRY_PASSWORD": ""}, "set both or none"),
+        ({"JOBYARD_SHARED_REGISTRY_USERNAME": "a:b"}, "JOBYARD_SHARED_REGISTRY_USERNAME: 1 to 255"),
+        ({"JOBYARD_IMAGE_PULL": "never"}, "JOBYARD_IMAGE_PULL: 'never' is not allowed"),
+    ],
+)
+def test_shared_registries_that_cannot_be(changed: dict[str, str], text: str) -> None:
+    with pytest.raises(Misconfigured, match=text) as refused:
+        read_settings(SHARED | changed)
+    assert "hunter2" not in str(refused.value)

@@ -198,7 +198,7 @@ def test_the_same_order_does_not_wait_twice() -> None:
     )
 
 
-@pytest.mark.parametrize("state", ENDED)
+@pytest.mark.parametrize("state", sorted(ENDED))
 def test_an_ended_job_that_kept_nothing_has_nothing_to_push(state: State) -> None:
     in_state(state).when(order("push")).refused(WrongState, f"is {state} and has no volumes that were kept")
 

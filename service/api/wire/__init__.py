@@ -69,6 +69,7 @@ from service.api.wire.jobs import (
     Volume,
     VolumeStatus,
 )
+from service.api.wire.registries import Registry, RegistryAsked, RegistryChanged, RegistryList
 
 __all__ = [
     "Alive",
@@ -110,6 +111,10 @@ __all__ = [
     "Quota",
     "QuotaAsked",
     "Ready",
+    "Registry",
+    "RegistryAsked",
+    "RegistryChanged",
+    "RegistryList",
     "Resources",
     "ResourcesPerUnit",
     "S3KeysAsked",

@@ -138,7 +138,11 @@ class DataSync(Wire, frozen=True):
 
 
 class JobStatus(Wire, frozen=True):
-    """Times are of the current run. `duration` is its whole seconds of RUNNING, so far while it runs."""
+    """Times are of the current run. `duration` is its whole seconds of RUNNING, so far while it runs.
+
+    `imageDigest` is of the image that it runs, as its registry names it; null before it runs, and for one
+    that came from no registry. A tag that was moved between two runs shows here.
+    """
 
     state: State
     history: list[Visit]
@@ -151,6 +155,7 @@ class JobStatus(Wire, frozen=True):
     last_transition_date: datetime
     duration: int
     exit_code: int | None
+    image_digest: str | None
     info: Info
     ip: str | None
     external_ip: str | None

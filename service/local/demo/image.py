@@ -24,12 +24,18 @@ Say = Callable[[str], None]
 
 
 async def ready(docker_host: str, say: Say) -> str:
-    """The reference of an image with Python that the engine holds."""
+    """The reference of an image with Python that the engine holds, and that a job may run.
+
+    One that came from a registry is asked for there again before each run: without an answer it is no use.
+    """
     engine = DockerEngine(docker_host)
     try:
-        if await engine.image(PUBLIC) is not None:
+        held = await engine.image(PUBLIC)
+        if held is not None and not held.digests:
             return PUBLIC
         if await _registry_answers(docker_host):
+            if held is not None:
+                return PUBLIC
             say(f"Pulling {PUBLIC}")
             try:
                 async with asyncio.timeout(PULL_TIMEOUT_S):

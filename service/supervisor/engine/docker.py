@@ -103,7 +103,8 @@ class DockerEngine:
             raise ImageUnavailable(f"{wanted} was pulled but is not there", passing=True)
         if (found.os, found.architecture) != ("linux", "amd64"):
             raise ImageUnavailable(
-                f"{wanted} is {found.os}/{found.architecture}; jobs run linux/amd64 images"
+                f"{wanted} is {found.os}/{found.architecture}; jobs run linux/amd64 images",
+                reason="architecture",
             )
         return found
 

@@ -33,6 +33,7 @@ from service.supervisor.engine.protocol import (
     LogChunk,
     PullProgress,
     RegistryAuth,
+    RepoDigest,
 )
 from service.supervisor.engine.scripted import FakeContainer, Script, inspected
 from service.supervisor.engine.wire import safe_name
@@ -60,6 +61,8 @@ class FakeEngine:
         self.registry: dict[str, ImageInfo | JobyardError] = {}
         self.scripts: dict[str, Script] = {}
         """By container name, else by image; a container without one runs until it is stopped."""
+        self.auths: list[RegistryAuth | None] = []
+        """What each pull was given to show."""
         self.calls: list[tuple[str, str]] = []
         """Every call: the method's name and what it was about."""
         self.drop_events = False
@@ -73,10 +76,14 @@ class FakeEngine:
 
     # What a test does to it
 
-    def add_image(self, ref: str, *, pulled: bool = True, architecture: str = "amd64") -> ImageInfo:
-        """An image that is held already, or that only a pull can find."""
+    def add_image(
+        self, ref: str, *, pulled: bool = True, architecture: str = "amd64", from_registry: bool = True
+    ) -> ImageInfo:
+        """An image that is held already, or that only a pull can find. Not `from_registry`: as if it had
+        been imported, with no digest of a registry."""
         digest = "sha256:" + hashlib.sha256(ref.encode()).hexdigest()
-        info = ImageInfo(digest, digest, "linux", architecture, 1_000_000)
+        digests = (RepoDigest(image_ref.parse(ref).name, digest),) if from_registry else ()
+        info = ImageInfo(digest, digests, "linux", architecture, 1_000_000)
         name = str(image_ref.parse(ref))
         self.registry[name] = info
         if pulled:
@@ -137,16 +144,19 @@ class FakeEngine:
         stall_s: float = 120.0,
     ) -> ImageInfo:
         self._enter("pull", ref)
+        self.auths.append(auth)
         name = str(image_ref.parse(ref))
         found = self.registry.get(name)
         if found is None:
-            raise ImageUnavailable(f"{name} cannot be pulled: there is no such image or tag")
+            message = f"{name} cannot be pulled: there is no such image or tag"
+            raise ImageUnavailable(message, reason="missing")
         if isinstance(found, JobyardError):
             raise found
         if on_progress is not None:
             on_progress(PullProgress(name, 1, 1, found.size_bytes, found.size_bytes))
         if (found.os, found.architecture) != ("linux", "amd64"):
-            raise ImageUnavailable(f"{name} is {found.os}/{found.architecture}; jobs run linux/amd64 images")
+            message = f"{name} is {found.os}/{found.architecture}; jobs run linux/amd64 images"
+            raise ImageUnavailable(message, reason="architecture")
         self.images[name] = found
         return self._leave("pull", found)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.errors import EngineError
-from service.supervisor.engine.protocol import Container, ContainerSummary, ImageInfo, State
+from service.supervisor.engine.protocol import Container, ContainerSummary, ImageInfo, RepoDigest, State
 
 _STATES: dict[str, State] = {
     "created": "created",
@@ -64,14 +64,18 @@ def summary(listed: dict[str, Any]) -> ContainerSummary:
 
 
 def image(found: dict[str, Any]) -> ImageInfo:
-    digests = found.get("RepoDigests") or []
     return ImageInfo(
         id=found["Id"],
-        digest=digests[0].rpartition("@")[2] if digests else None,
+        digests=tuple(_digest(text) for text in found.get("RepoDigests") or []),
         os=found["Os"],
         architecture=found["Architecture"],
         size_bytes=found["Size"],
     )
+
+
+def _digest(text: str) -> RepoDigest:
+    name, _, digest = text.rpartition("@")
+    return RepoDigest(name, digest)
 
 
 def _state(text: str) -> State:

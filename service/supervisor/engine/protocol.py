@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 State = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 
@@ -39,16 +39,27 @@ class EngineInfo:
     version: str
 
 
+class RepoDigest(NamedTuple):
+    """Under which name an image came from a registry, in the engine's spelling, and its `sha256:…` there."""
+
+    name: str
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """An image the engine holds. `id` is its content; `digest` is the registry's `sha256:…`, None for
-    an image that came from no registry."""
+    """An image the engine holds. `id` is its content; `digests` has none for what came from no registry."""
 
     id: str
-    digest: str | None
+    digests: tuple[RepoDigest, ...]
     os: str
     architecture: str
     size_bytes: int
+
+    @property
+    def digest(self) -> str | None:
+        """The registry's `sha256:…` of it; None for an image that came from no registry."""
+        return self.digests[0].digest if self.digests else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import aiohttp
 
-from service.errors import EngineError, ImageUnavailable, Unavailable
+from service.errors import EngineError, ImageReason, ImageUnavailable, Unavailable
 from service.supervisor.engine.image_ref import ImageRef
 from service.supervisor.engine.protocol import PullProgress, RegistryAuth
 from service.supervisor.engine.wire import Wire, refusal
@@ -99,6 +100,8 @@ class Puller:
         layers = _Layers(str(ref))
         try:
             async with asyncio.timeout(stall_s) as deadline:
+                if ref.digest is not None:
+                    await self._require_access(ref, headers)
                 async with self._wire.stream(
                     "POST", "/images/create", params=params, headers=headers
                 ) as reply:
@@ -114,6 +117,17 @@ class Puller:
             raise ImageUnavailable(
                 f"pulling {ref} made no progress for {stall_s:g} s and was given up", passing=True
             ) from None
+
+    async def _require_access(self, ref: ImageRef, headers: dict[str, str]) -> None:
+        """Raise as a pull does unless the registry hands out the manifest.
+
+        An engine that holds a digest already takes that for enough: asked to pull it, it asks nobody, and
+        would give one project what another one was allowed to pull.
+        """
+        path = f"/distribution/{quote(str(ref), safe='/:@')}/json"
+        async with self._wire.stream("GET", path, headers=headers) as reply:
+            if reply.status != 200:
+                raise explained(ref, (await refusal(reply)).message)
 
 
 def _tell(listeners: list[OnProgress], progress: PullProgress) -> None:
@@ -137,36 +151,56 @@ async def _lines(reply: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]
         raise Unavailable("the engine's answer to a pull was cut off")
 
 
-_REASONS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
-    (("toomanyrequests", "too many requests", "429"), "the registry asks to slow down", True),
-    (
+class _Reason(NamedTuple):
+    """What an engine's words mean: one of `words` is in them."""
+
+    words: tuple[str, ...]
+    said: str
+    reason: ImageReason
+    passing: bool = False
+
+
+#: The first that fits counts.
+_REASONS = (
+    _Reason(("toomanyrequests", "too many requests", "429"), "the registry asks to slow down", "other", True),
+    _Reason(
         ("no matching manifest", "does not match the specified platform"),
         "it has no linux/amd64 variant",
-        False,
+        "architecture",
     ),
-    (
-        ("denied", "unauthorized", "authentication required", "no basic auth"),
+    _Reason(
+        ("denied", "unauthorized", "authentication required", "no basic auth", "forbidden"),
         "the registry denies access, or there is no such image; check name and credentials",
-        False,
+        "denied",
     ),
-    (
+    _Reason(
         ("not found", "manifest unknown", "name unknown", "does not exist"),
         "there is no such image or tag",
-        False,
+        "missing",
     ),
-    (("x509", "http response to https"), "the registry's TLS certificate is not accepted", False),
+    _Reason(
+        ("x509", "http response to https"), "the registry's TLS certificate is not accepted", "unreachable"
+    ),
+    _Reason(
+        ("connection refused", "i/o timeout", "client.timeout", "no route to host", "unexpected eof"),
+        "the registry cannot be reached",
+        "unreachable",
+        True,
+    ),
 )
 
 
 def explained(ref: ImageRef, said: str) -> ImageUnavailable | EngineError:
     """The engine's words about a failed pull, for people, and whether the same pull may work later."""
-    text = said.lower()
+    text = said.lower().replace(ref.name.lower(), "")  # a name may hold any of the words below
     if "no space left on device" in text:
         return EngineError(f"the disk of the Docker Engine is full; {ref} could not be stored")
     # "no such host" and its kin hold none of the words below, but "not found" can end a resolver's error.
     if "dial tcp" in text or "lookup " in text:
-        return ImageUnavailable(f"the registry of {ref} cannot be reached", passing=True)
-    for words, reason, passing in _REASONS:
-        if any(word in text for word in words):
-            return ImageUnavailable(f"{ref} cannot be pulled: {reason}", passing=passing)
+        message = f"the registry of {ref} cannot be reached"
+        return ImageUnavailable(message, passing=True, reason="unreachable")
+    for found in _REASONS:
+        if any(word in text for word in found.words):
+            message = f"{ref} cannot be pulled: {found.said}"
+            return ImageUnavailable(message, passing=found.passing, reason=found.reason)
     return ImageUnavailable(f"{ref} cannot be pulled: {said[:300]}", passing=True)
