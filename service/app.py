@@ -20,6 +20,7 @@ from service.ledger.ledger import Ledger
 from service.supervisor.data.model import StoreAccess
 from service.supervisor.data.shelf import Shelf
 from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.engine.exec import Execs
 from service.supervisor.engine.protocol import Engine
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.logs.reader import LogReader
@@ -92,12 +93,16 @@ def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
 
 @asynccontextmanager
 async def api(
-    settings: Settings, ledger: Ledger, listening: socket.socket, duty: Duty | None = None
+    settings: Settings,
+    ledger: Ledger,
+    listening: socket.socket,
+    docker_host: str,
+    duty: Duty | None = None,
 ) -> AsyncIterator[None]:
     """Serve the API on a socket while the context lasts. `duty`: of this process; None in one without."""
-    shelf = Shelf()
+    shelf, execs = Shelf(), Execs(docker_host)
     stores = OpenStores(ledger, shelf)
-    parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), stores, lambda: duty)
+    parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), stores, execs, lambda: duty)
     runner = serving.runner(serving.make_app(parts))
     await runner.setup()
     try:
@@ -106,6 +111,7 @@ async def api(
     finally:
         await runner.cleanup()
         await shelf.close()
+        await execs.close()
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -98,6 +98,46 @@ class OnDuty(Protocol):
         """The id of its engine, when that answers. Raises `Unavailable` or `EngineError`."""
 
 
+class ExecOutput(Protocol):
+    """What a command wrote: to its standard output (1) or error (2)."""
+
+    @property
+    def stream(self) -> int: ...
+
+    @property
+    def data(self) -> bytes: ...
+
+
+class RunningExec(Protocol):
+    """A command that runs in a container. Raises `Unavailable` when the engine's line breaks."""
+
+    def output(self) -> AsyncIterator[ExecOutput]:
+        """Everything it writes, until it has closed both streams."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def end_input(self) -> None: ...
+
+    async def resize(self, width: int, height: int) -> None: ...
+
+    async def exit_code(self) -> int:
+        """After its output has ended."""
+
+
+class Execs(Protocol):
+    def open(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        tty: bool = False,
+    ) -> AbstractAsyncContextManager[RunningExec]:
+        """Run a command while the context lasts. Raises `EngineError` or `Unavailable`."""
+
+
 def _nobody() -> None:
     """There is no supervisor in this process."""
 
@@ -110,4 +150,5 @@ class ApiParts:
     settings: Settings
     logs: Logs
     stores: Stores
+    execs: Execs
     on_duty: Callable[[], OnDuty | None] = _nobody

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.api import account, jobs, logs, objects, projects, registries, system, tokens, wire
+from service.api import account, exec, jobs, logs, objects, projects, registries, system, tokens, wire
 from service.api import capabilities as offers
 from service.api import datastores as stores
 from service.api.call import Route
@@ -32,6 +32,7 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", _JOB + "/kill", jobs.kill, _O, "Interrupt a job"),
     Route("PUT", _JOB + "/start", jobs.start, _O, "Start an ended job again", None, None, jobs.StartAsked),
     Route("GET", _JOB + "/log", logs.read, _R, "Read or follow the log", None, None, logs.LogAsked, _TEXT),
+    Route("GET", _JOB + "/exec", exec.run, _O, "Run a command in it", None, None, exec.ExecAsked, _TEXT),
     Route("POST", _JOB + "/datasync", jobs.sync, _O, "Pull or push data", wire.DataSyncAsked, wire.DataSync),
     Route("GET", "/v1/me", account.me, _R, "Who the token stands for", None, wire.Me),
     Route("GET", "/v1/quota", account.quota, _R, "The project's quota", None, wire.Quota),

@@ -23,16 +23,20 @@ LOOK_S = 1.0
 #: At most so often, however fast the ledger grows.
 PAUSE_S = 0.2
 
+TOKEN_ENDS = "the token was revoked or renewed"  # noqa: S105 (a reason, not a value)
+SERVICE_ENDS = "the service closes"
+
 _log = structlog.get_logger()
 
 
 @dataclass(eq=False)
 class Follower:
-    """One open answer about a run. `over`: the run has ended; `cut`: its token may not read on."""
+    """One open answer about a run. `over`: the run has ended; `cut`: it must not go on, and `why`."""
 
     job: UUID
     run: int
     token: Token
+    why: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -58,6 +62,7 @@ class Watch:
 
     def stop(self) -> None:
         for follower in self._followers:
+            follower.why = SERVICE_ENDS
             follower.cut.set()
 
     async def run(self) -> None:
@@ -97,4 +102,5 @@ class Watch:
         for follower in self._followers:
             old = token.revoked or token.version != follower.token.version
             if follower.token.id == token.id and old:
+                follower.why = TOKEN_ENDS
                 follower.cut.set()

@@ -133,6 +133,14 @@ class DeleteJob(JobCommand, frozen=True):
     force: bool = False
 
 
+class OpenExec(JobCommand, frozen=True):
+    """A command is about to be run in the job's container."""
+
+    exec_id: str
+    command: Sealed
+    tty: bool = False
+
+
 class EditJob(JobCommand, frozen=True):
     """None leaves that as it is. `timeout` is seconds of RUNNING, counted from the run's start."""
 

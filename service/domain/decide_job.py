@@ -31,6 +31,8 @@ def decide(command: cmd.JobCommand, context: Context) -> list[Decision]:
             return decide_edit.edited(job, command, context)
         case cmd.SetLabel():
             return decide_edit.labelled(job, command, context)
+        case cmd.OpenExec():
+            return _exec(job, command, context)
         case cmd.SyncData():
             return _sync(job, command, context)
         case _:
@@ -133,6 +135,13 @@ def _delete(job: Job, command: cmd.DeleteJob, context: Context) -> list[Decision
     if job.state is State.QUEUED:
         orders += for_job(job, context.now, ev.JobDeleted())
     return orders
+
+
+def _exec(job: Job, command: cmd.OpenExec, context: Context) -> list[Decision]:
+    if job.state is not State.RUNNING:
+        raise WrongState(f"job {job.id} is {job.state}: commands can be run in it while it is RUNNING")
+    body = ev.ExecOpened(exec_id=command.exec_id, command=command.command, tty=command.tty)
+    return for_job(job, context.now, body)
 
 
 #: In which of its states a run's data comes and goes by itself.

@@ -277,6 +277,14 @@ class SyncOrdered(Body, frozen=True):
     volume: int | None = None
 
 
+class ExecOpened(Body, frozen=True):
+    """Somebody ran a command in the container of a run. `command` is the sealed JSON list of its words."""
+
+    exec_id: str
+    command: Sealed
+    tty: bool = False
+
+
 class JobEdited(Body, frozen=True):
     """`timeout` in seconds and whether the job restarts at it, from now on. `timeout_at`: of this run."""
 
@@ -320,6 +328,7 @@ JOB_BODIES: tuple[type[Body], ...] = (
     JobDeleted,
 )
 OTHER_BODIES: tuple[type[Body], ...] = (
+    ExecOpened,
     ProjectCreated,
     QuotaSet,
     TokenCreated,

@@ -112,7 +112,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         ledger = await stack.enter_async_context(Ledger.open(parts.database_url, basics.master))
         token = await first_run.prepare(ledger, settings, s3)
         duty = app.Duty()
-        port = await _serve(stack, settings, ledger, parts.database_url, basics.listening, duty)
+        port = await _serve(stack, settings, ledger, parts, basics.listening, duty)
         supervising = app.supervision(settings, ledger, parts.docker_host, duty)
         supervisor = await stack.enter_async_context(supervising)
         await _until_ready(supervisor.ready)
@@ -155,16 +155,16 @@ async def _serve(
     stack: AsyncExitStack,
     settings: Settings,
     ledger: Ledger,
-    database_url: str,
+    parts: Parts,
     listening: socket.socket,
     duty: app.Duty,
 ) -> int:
     """The API, in this process or in several others; the port it listens on."""
     port: int = listening.getsockname()[1]
     if settings.api_workers > 1:
-        await stack.enter_async_context(workers(settings, database_url, port))
+        await stack.enter_async_context(workers(settings, parts.database_url, parts.docker_host, port))
     else:
-        await stack.enter_async_context(app.api(settings, ledger, listening, duty))
+        await stack.enter_async_context(app.api(settings, ledger, listening, parts.docker_host, duty))
     return port
 
 

@@ -33,6 +33,7 @@ class Orders(msgspec.Struct, frozen=True):
     """What a worker is told, through its environment: it may hold a password."""
 
     database_url: str
+    docker_host: str
     state_dir: str
     host: str
     port: int
@@ -40,9 +41,9 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def workers(settings: Settings, database_url: str, port: int) -> AsyncIterator[None]:
+async def workers(settings: Settings, database_url: str, docker_host: str, port: int) -> AsyncIterator[None]:
     """Run `api_workers` processes while the context lasts; one that dies is replaced."""
-    orders = Orders(database_url, str(settings.state_dir), settings.host, port, os.getpid())
+    orders = Orders(database_url, docker_host, str(settings.state_dir), settings.host, port, os.getpid())
     started = [asyncio.get_running_loop().create_future() for _ in range(settings.api_workers)]
     tasks = [asyncio.create_task(_keep(orders, ready)) for ready in started]
     try:
@@ -98,7 +99,7 @@ async def _serve(orders: Orders) -> None:
     master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), settings.master_key_file)
     async with Ledger.open(orders.database_url, master) as ledger:
         listening = app.listening_socket(settings.host, orders.port, shared=True)
-        async with app.api(settings, ledger, listening):
+        async with app.api(settings, ledger, listening, orders.docker_host):
             sys.stdout.buffer.write(_READY)
             sys.stdout.flush()
             await stop.wait()

@@ -27,7 +27,7 @@ READS = {
     "GET /v1/registry", "GET /v1/registry/{id}",
 }  # fmt: skip
 OPERATES = {
-    "PUT /v1/job/{id}", "PUT /v1/job/{id}/label",
+    "PUT /v1/job/{id}", "PUT /v1/job/{id}/label", "GET /v1/job/{id}/exec",
     "POST /v1/job", "DELETE /v1/job/{id}", "PUT /v1/job/{id}/kill", "PUT /v1/job/{id}/start",
     "POST /v1/job/{id}/datasync", "POST /v1/datastore", "PUT /v1/datastore/{alias}",
     "DELETE /v1/datastore/{alias}", "PUT /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",

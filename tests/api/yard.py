@@ -27,6 +27,7 @@ from service.domain.events import Info
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.ledger.ledger import Ledger
 from service.supervisor.data.shelf import Shelf
+from service.supervisor.engine.exec import Execs
 from service.supervisor.logs.format import NO_TIME, Record, RunLog
 from service.supervisor.logs.reader import LogReader
 from service.supervisor.logs.writer import LogLimits, LogWriter
@@ -212,9 +213,11 @@ async def opened(
         shelf = Shelf()
         stack.push_async_callback(shelf.close)
         logs = LogReader(settings.logs_dir, poll_s=0.05)
+        execs = Execs()
+        stack.push_async_callback(execs.close)
         duty: list[Duty] = []
         stores = OpenStores(ledger, shelf)
-        app = make_app(ApiParts(ledger, settings, logs, stores, lambda: duty[-1] if duty else None))
+        app = make_app(ApiParts(ledger, settings, logs, stores, execs, lambda: duty[-1] if duty else None))
         if furnished is not None:
             furnished(app)
         serving = runner(app, keep_alive_s=keep_alive_s)
@@ -241,7 +244,9 @@ class Supervision:
         command = kind(project="default", engine=ENGINE, epoch=1, job=UUID(job), run=run, **fields)
         await self._yard.ledger.submit(command, actor="supervisor")
 
-    async def running(self, job: str, run: int = 1, *, since_s: float = 0.0, absent: bool = False) -> None:
+    async def running(
+        self, job: str, run: int = 1, *, since_s: float = 0.0, absent: bool = False, container: str = "c1"
+    ) -> None:
         """The run has a container since `since_s` ago, or since it was PENDING if that is later."""
         await self._say(cmd.PlaceRun, job, run, node="local")
         if absent:
@@ -253,7 +258,7 @@ class Supervision:
             job,
             run,
             started_at=at,
-            container_id="c1",
+            container_id=container,
             image_id="sha256:1",
             ip="172.18.0.2",
         )

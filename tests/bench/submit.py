@@ -119,7 +119,7 @@ async def _jobyard(url: str, folder: str, ready: Connection) -> None:
     async with Ledger.open(url, master_key(None, settings.master_key_file)) as ledger:
         token = await first_run.prepare(ledger, settings, None)
         listening = app.listening_socket("127.0.0.1", 0, shared=False)
-        async with app.api(settings, ledger, listening):
+        async with app.api(settings, ledger, listening, "unix:///run/not-asked.sock"):
             ready.send((_address(listening), token))
             await asyncio.Event().wait()
 

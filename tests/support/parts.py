@@ -24,7 +24,7 @@ REGISTRY = "JOBYARD_TEST_REGISTRY"
 #: Which parts each folder of tests needs; the others need none, or start their own.
 NEEDED: dict[str, tuple[str, ...]] = {
     "ledger": (DATABASE,),
-    "api": (DATABASE, STORE, REGISTRY),
+    "api": (DATABASE, DOCKER, STORE, REGISTRY),
     "data": (STORE,),
     "supervisor": (DATABASE, DOCKER, REGISTRY),
     "acceptance": (DATABASE, DOCKER, STORE, REGISTRY),

@@ -64,6 +64,11 @@ class Wire:
         self._api: str | None = None
         self._open: set[aiohttp.ClientResponse] = set()
 
+    @property
+    def docker(self) -> aiodocker.Docker:
+        """aiodocker's own client, for what it does best: hijacked connections."""
+        return self._docker
+
     async def call(
         self,
         method: str,

@@ -1,0 +1,151 @@
+"""/v1/job/{id}/exec: a command in the job's container, over plain HTTP or a websocket (see `exec_socket`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+
+from service.api import exec_socket, jobs
+from service.api.call import EDGE, Call
+from service.api.ports import ExecOutput, RunningExec
+from service.api.query import Query
+from service.api.stream import gone, pump
+from service.api.watch import Follower
+from service.domain import commands as cmd
+from service.domain.job import Job
+from service.errors import Forbidden, Invalid, Unavailable, WrongState
+
+MOST_WORDS = 1024
+#: Output is held back up to here, so that the exit code can stand in the answer's head.
+MOST_HELD_BYTES = 8 * 1024**2
+EXIT_CODE = "X-Exit-Code"
+#: How often it is looked whether the client is still there.
+GONE_S = 1.0
+
+
+class ExecAsked(Query, frozen=True):
+    """`command` stands once for each word. `stdin` and `tty` need a websocket.
+
+    The answer's header `X-Exit-Code` is the command's exit code; when there are more than 8 MiB of output
+    they are streamed, without it.
+    """
+
+    command: tuple[str, ...]
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    tty: bool = False
+
+
+async def run(call: Call) -> web.StreamResponse:
+    asked: ExecAsked = call.query
+    _check(asked)
+    socket = call.request.headers.get("Upgrade", "").lower() == "websocket"
+    if socket:
+        _same_origin(call.request)
+        exec_socket.check(call.request)
+    elif asked.stdin or asked.tty:
+        field = "stdin" if asked.stdin else "tty"
+        raise Invalid(field, True, f"it needs a websocket (sub-protocol {exec_socket.PROTOCOLS[-1]})")
+    job, _ = await jobs.seen(call)
+    if call.request.method == "HEAD":
+        return web.Response(content_type="text/plain")
+    container_id = await _opened(call, job, asked)
+    with call.service.watch.followed(job.id, job.run, call.token) as follower:
+        async with call.service.parts.execs.open(
+            container_id,
+            asked.command,
+            stdin=asked.stdin,
+            stdout=asked.stdout,
+            stderr=asked.stderr,
+            tty=asked.tty,
+        ) as running:
+            if socket:
+                return await exec_socket.serve(call, running, follower, stdin=asked.stdin)
+            return await _answer(call, running, follower)
+
+
+def _check(asked: ExecAsked) -> None:
+    if not asked.command or not asked.command[0]:
+        raise Invalid("command", "", "the program to run, then its words, one parameter each")
+    if len(asked.command) > MOST_WORDS:
+        raise Invalid("command", f"{len(asked.command)} words", f"at most {MOST_WORDS}")
+    for word in asked.command:
+        if "\0" in word:
+            raise Invalid("command", word, "text without NUL")
+    if not (asked.stdout or asked.stderr or asked.stdin):
+        raise Invalid("stdout", False, "one of stdin, stdout and stderr must be true")
+
+
+def _same_origin(request: web.Request) -> None:
+    """A page of another site must not open sockets here, whatever its browser would send along."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+        raise Forbidden("Origin: a page of another site cannot open this socket")
+
+
+async def _opened(call: Call, job: Job, asked: ExecAsked) -> str:
+    """Record who runs what, before it runs; the id of the container."""
+    key = await call.ledger.keys.of(job.project)
+    command = cmd.OpenExec(
+        project=call.project,
+        job=job.id,
+        scope=None,
+        exec_id=str(uuid4()),
+        command=key.seal(msgspec.json.encode(asked.command).decode()),
+        tty=asked.tty,
+    )
+    await call.submit(command)
+    if job.container_id is None:
+        raise WrongState(f"job {job.id} has no container yet; try again")
+    return job.container_id
+
+
+async def _answer(call: Call, running: RunningExec, follower: Follower) -> web.StreamResponse:
+    """All of the output with the exit code, or a stream when there is too much of it."""
+    answering = asyncio.create_task(_answered(call, running))
+    cut = asyncio.create_task(follower.cut.wait())
+    try:
+        while not answering.done():
+            await asyncio.wait({answering, cut}, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
+            if gone(call.request) or (cut.done() and not answering.done()):
+                call.request[EDGE].line["cut"] = follower.why or "client"
+                answering.cancel()
+                await asyncio.gather(answering, return_exceptions=True)
+                raise Unavailable(f"the command was ended: {follower.why or 'the client left'}")
+        return answering.result()
+    finally:
+        answering.cancel()
+        cut.cancel()
+        await asyncio.gather(answering, cut, return_exceptions=True)
+
+
+async def _answered(call: Call, running: RunningExec) -> web.StreamResponse:
+    held = bytearray()
+    output = running.output()
+    async for each in output:
+        held += each.data
+        if len(held) > MOST_HELD_BYTES:
+            return await _streamed(call, bytes(held), output)
+    code = await running.exit_code()
+    return web.Response(
+        body=bytes(held), content_type="text/plain", charset="utf-8", headers={EXIT_CODE: str(code)}
+    )
+
+
+async def _streamed(call: Call, held: bytes, output: AsyncIterator[ExecOutput]) -> web.StreamResponse:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield held
+        async for each in output:
+            yield each.data
+
+    response = web.StreamResponse()
+    response.content_type, response.charset = "text/plain", "utf-8"
+    await response.prepare(call.request)
+    await pump(call.request, response, chunks())
+    return response

@@ -1,0 +1,163 @@
+"""A command's streams over a websocket, as Kubernetes has it: the first byte of each binary message says
+which stream the rest belongs to.
+
+Sub-protocols: `v4.channel.k8s.io`, and `v5.channel.k8s.io`, which adds how the client ends the input.
+Source: Kubernetes, apimachinery/pkg/util/remotecommand, and KEP-4006.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from service.api.call import EDGE, Call
+from service.api.ports import RunningExec
+from service.api.watch import SERVICE_ENDS, Follower
+from service.errors import Invalid, JobyardError
+
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+
+MOST_MESSAGE_BYTES = 1024**2
+HEARTBEAT_S = 20.0
+WRITE_TIMEOUT_S = 60.0
+MOST_SIDE = 10_000
+
+
+class _Size(msgspec.Struct, rename="pascal"):
+    """A terminal's, in characters."""
+
+    width: int
+    height: int
+
+
+_size = msgspec.json.Decoder(_Size).decode
+
+
+def check(request: web.Request) -> None:
+    """Raise `Invalid` unless the client speaks one of the sub-protocols."""
+    offered = [each.strip() for each in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    if not set(offered) & set(PROTOCOLS):
+        shown = ", ".join(filter(None, offered)) or "none"
+        raise Invalid("Sec-WebSocket-Protocol", shown, f"one of {', '.join(PROTOCOLS)}")
+
+
+async def serve(
+    call: Call, running: RunningExec, follower: Follower, *, stdin: bool
+) -> web.WebSocketResponse:
+    """Until the command ends, the client leaves, or the token may not go on."""
+    socket = web.WebSocketResponse(
+        protocols=PROTOCOLS, max_msg_size=MOST_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False
+    )
+    await socket.prepare(call.request)
+    session = _Session(socket, running, stdin=stdin)
+    talking = asyncio.create_task(session.talk())
+    listening = asyncio.create_task(session.listen())
+    cut = asyncio.create_task(follower.cut.wait())
+    try:
+        await asyncio.wait({talking, listening, cut}, return_when=asyncio.FIRST_COMPLETED)
+        if cut.done() and not talking.done():
+            call.request[EDGE].line["cut"] = follower.why
+            code = WSCloseCode.GOING_AWAY if follower.why == SERVICE_ENDS else WSCloseCode.POLICY_VIOLATION
+            await socket.close(code=code, message=follower.why.encode())
+    finally:
+        for task in (talking, listening, cut):
+            task.cancel()
+        await asyncio.gather(talking, listening, cut, return_exceptions=True)
+    for task in (talking, listening):
+        if not task.cancelled():
+            task.result()  # what nobody expected is for the edge to tell
+    call.request[EDGE].line["sent_bytes"] = session.sent_bytes
+    return socket
+
+
+class _Session:
+    """One open socket and the command at its other end."""
+
+    def __init__(self, socket: web.WebSocketResponse, running: RunningExec, *, stdin: bool) -> None:
+        self._socket = socket
+        self._running = running
+        self._stdin = stdin
+        self.sent_bytes = 0
+
+    async def talk(self) -> None:
+        """What the command writes, then how it ended."""
+        try:
+            await self._send(STDOUT, b"")  # tells the client that the command has begun
+            async for output in self._running.output():
+                await self._send(output.stream, output.data)
+            await self._send(ERROR, _status(await self._running.exit_code()))
+            await self._socket.close()
+        except (ConnectionError, TimeoutError):
+            return  # nobody is there to be told
+        except JobyardError as error:
+            await self._send(ERROR, _failure(error.message))
+            await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
+
+    async def listen(self) -> None:
+        """What the client says: input, its end, the terminal's size. Ends when the client has left."""
+        try:
+            await self._listen()
+        except JobyardError as error:
+            await self._send(ERROR, _failure(error.message))
+            await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
+
+    async def _listen(self) -> None:
+        async for message in self._socket:
+            if message.type is not WSMsgType.BINARY or not message.data:
+                await self._refuse("messages are binary, and begin with the number of a channel")
+                return
+            if (wrong := await self._take(message.data[0], message.data[1:])) is not None:
+                await self._refuse(wrong)
+                return
+
+    async def _take(self, channel: int, data: bytes) -> str | None:
+        """One message; in words, what is wrong with it."""
+        match channel:
+            case 0 if self._stdin:
+                if data:
+                    await self._running.write(data)
+            case 0:
+                return "the command was asked for without stdin"
+            case 4:
+                return await self._resize(data)
+            case 255 if self._socket.ws_protocol == PROTOCOLS[0] and data == bytes([STDIN]):
+                await self._running.end_input()
+            case _:
+                return f"a client does not speak on channel {channel}"
+        return None
+
+    async def _resize(self, data: bytes) -> str | None:
+        try:
+            size = _size(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return 'a size is {"Width": 80, "Height": 24}'
+        if not (0 < size.width <= MOST_SIDE and 0 < size.height <= MOST_SIDE):
+            return f"a size is 1 to {MOST_SIDE} each way"
+        await self._running.resize(size.width, size.height)
+        return None
+
+    async def _refuse(self, why: str) -> None:
+        await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=why.encode())
+
+    async def _send(self, channel: int, data: bytes) -> None:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await self._socket.send_bytes(bytes([channel]) + data)
+        self.sent_bytes += len(data)
+
+
+def _status(code: int) -> bytes:
+    """How a command ended, as Kubernetes' `metav1.Status`."""
+    if code == 0:
+        return msgspec.json.encode({"metadata": {}, "status": "Success"})
+    cause = {"reason": "ExitCode", "message": str(code)}
+    return _failure(
+        f"command terminated with exit code {code}", reason="NonZeroExitCode", details={"causes": [cause]}
+    )
+
+
+def _failure(message: str, **more: Any) -> bytes:
+    return msgspec.json.encode({"metadata": {}, "status": "Failure", "message": message, **more})

@@ -1,0 +1,208 @@
+"""A command run beside a container's own process: its streams, its terminal, its exit code.
+
+aiodocker upgrades the connection and takes it apart; what it lacks is here: ids fit for URLs, errors told
+apart, an end of the input, and an end of the command when whoever asked for it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiodocker
+import aiohttp
+import structlog
+from aiodocker.execs import Exec
+from aiodocker.stream import Stream
+
+from service.errors import EngineError, NoSuchContainer, Unavailable
+from service.supervisor.engine.protocol import JOB_USER
+from service.supervisor.engine.wire import Wire, refused, safe_name
+
+_log = structlog.get_logger()
+
+CALL_TIMEOUT_S = 30.0
+_LOOKS, _LOOK_EVERY_S = 40, 0.05
+_LOST = (aiohttp.ClientError, OSError, EOFError)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command wrote: to its standard output (1) or error (2). With a terminal all of it is 1."""
+
+    stream: int
+    data: bytes
+
+
+class RunningExec:
+    """A command that has been started. Methods raise `Unavailable` when the engine's line breaks."""
+
+    def __init__(self, wire: Wire, exec_id: str, stream: Stream) -> None:
+        self.id = exec_id
+        self._wire = wire
+        self._stream = stream
+
+    async def output(self) -> AsyncIterator[Output]:
+        """Everything it writes, until it has closed both streams. Reads no faster than it is asked to."""
+        with _told("exec output"):
+            while (message := await self._stream.read_out()) is not None:
+                yield Output(message.stream, message.data)
+
+    async def write(self, data: bytes) -> None:
+        """To its standard input; waits while it does not read."""
+        with _told("exec input"):
+            await self._stream.write_in(data)
+
+    async def end_input(self) -> None:
+        """Its standard input is at its end."""
+        response = self._stream._resp
+        connection = response.connection if response is not None else None
+        transport = connection.transport if connection is not None else None
+        if transport is not None and transport.can_write_eof():
+            transport.write_eof()
+
+    async def resize(self, width: int, height: int) -> None:
+        """The size of its terminal, in characters. Nothing happens when it has ended."""
+        params = {"w": str(width), "h": str(height)}
+        path = f"/exec/{safe_name(self.id)}/resize"
+        answer = await self._wire.call("POST", path, params=params, timeout_s=CALL_TIMEOUT_S)
+        if answer.status >= 500:
+            _log.debug("resize refused", exec=self.id[:12], error=answer.message)
+
+    async def exit_code(self) -> int:
+        """After its output has ended. 126 and 127: it could not be run, or was not found."""
+        found = await self._inspected()
+        code = found["ExitCode"]
+        return 0 if code is None else int(code)
+
+    async def _inspected(self) -> Any:
+        path = f"/exec/{safe_name(self.id)}/json"
+        answer = await self._wire.call("GET", path, timeout_s=CALL_TIMEOUT_S)
+        if answer.status != 200:
+            raise refused("inspect an exec", answer)
+        return answer.body
+
+    async def kill(self) -> bool:
+        """End it if it still runs; False when that cannot be done from here.
+
+        The engine has no call for it, but tells the process's pid on its host. A command that has just been
+        asked for has none yet: it is waited for.
+        """
+        for _ in range(_LOOKS):
+            found = await self._inspected()
+            if not found["Running"]:
+                return True
+            if pid := int(found.get("Pid") or 0):
+                return self._wire.socket_path is not None and _killed(pid, str(found["ContainerID"]))
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return False
+
+
+def _killed(pid: int, container_id: str) -> bool:
+    """Whether the process was one of the container's, and was sent its end.
+
+    It is held fast before its cgroup is compared, so that no other process of the same pid is ever hit.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if container_id not in Path(f"/proc/{pid}/cgroup").read_text():
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+class Execs:
+    """Starts commands in containers of one engine. Make it within a running event loop."""
+
+    def __init__(self, host: str | None = None) -> None:
+        self._wire = Wire(host)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        tty: bool = False,
+        env: Sequence[tuple[str, str]] = (),
+    ) -> AsyncIterator[RunningExec]:
+        """Run a command as the job's user while the context lasts; one that still runs then is killed.
+
+        Raises `NoSuchContainer`, `EngineError` (the container does not run, or the engine refused) and
+        `Unavailable`.
+        """
+        body = {
+            "AttachStdin": stdin,
+            "AttachStdout": stdout,
+            "AttachStderr": stderr,
+            "Tty": tty,
+            "Cmd": list(command),
+            "Env": [f"{name}={value}" for name, value in env],
+            "User": JOB_USER,
+            "Privileged": False,
+        }
+        path = f"/containers/{safe_name(container_id)}/exec"
+        answer = await self._wire.call("POST", path, body=body, timeout_s=CALL_TIMEOUT_S)
+        if answer.status == 404:
+            raise NoSuchContainer(f"no container {container_id}")
+        if answer.status != 201:
+            raise refused("exec", answer)
+        exec_id = str(answer.body["Id"])
+        stream = Exec(self._wire.docker, safe_name(exec_id), tty).start()
+        running = RunningExec(self._wire, exec_id, stream)
+        try:
+            with _told("exec"):
+                await stream.__aenter__()
+            yield running
+        finally:
+            await _let_go(running, stream)
+
+    async def close(self) -> None:
+        await self._wire.close()
+
+
+async def _let_go(running: RunningExec, stream: Stream) -> None:
+    """Close the line, and see that nothing is left at its other end."""
+    with suppress(*_LOST, AssertionError):  # aiodocker asserts that the line is still there
+        await stream.close()
+    try:
+        killed = await running.kill()
+    except (Unavailable, EngineError) as error:
+        _log.warning("exec left behind", exec=running.id[:12], error=error.message)
+        return
+    if not killed:
+        _log.warning("exec left behind", exec=running.id[:12], why="its process is out of reach from here")
+
+
+class _told:
+    """Errors of aiodocker and of the line, as our own."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, aiodocker.DockerError):
+            raise EngineError(f"{self._what}: the Docker Engine refused: {error.message}") from error
+        if isinstance(error, _LOST):
+            raise Unavailable(
+                f"{self._what}: the connection to the engine failed: {type(error).__name__}"
+            ) from error
