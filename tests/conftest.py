@@ -11,17 +11,18 @@ import pytest
 
 from service.ledger.ledger import Ledger
 from service.vault import MasterKey
-from tests.support import databases
+from tests.support import databases, summary
 from tests.support.parts import provided
 from tests.support.yard import Yard
 
 MASTER = MasterKey(b"m" * 32)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What is started in a shell's background ignores Ctrl-C, and hands that on; what we start must not."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.pluginmanager.register(summary.Summary(), "jobyard-summary")
 
 
 @pytest.fixture(scope="session", autouse=True)

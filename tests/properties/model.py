@@ -156,6 +156,9 @@ class Model:
         job.timeout_s, job.restarts, job.due = timeout, restarts, due
         return True
 
+    def _OpenExec(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        return job.state == "RUNNING"
+
     def _SetLabel(self, _job: ModelJob, _command: Any, _now: datetime) -> bool:
         return True
 

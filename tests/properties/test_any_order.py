@@ -39,7 +39,7 @@ SPECS = st.fixed_dictionaries(
 )
 
 A_JOB = st.sampled_from(JOBS)
-WISHES = ("submit", "kill", "start", "delete", "push again", "edit", "label")
+WISHES = ("submit", "kill", "start", "delete", "push again", "edit", "label", "exec")
 REPORTS = (
     *("place", "prepared", "started", "timeout", "exited", "abort"),
     *("fail", "finalize", "note", "adopt", "sync"),
@@ -113,6 +113,7 @@ class AnyOrder(RuleBasedStateMachine):
             "delete": jobs.delete(force=force, **of),
             "push again": jobs.push_again(**of),
             "label": jobs.label("team", "vision" if force else None, **of),
+            "exec": jobs.open_exec(**of),
             "edit": jobs.edit(
                 timeout=spec["timeout"] if stranger % 2 else None,
                 timeout_auto_restart=spec["timeout_auto_restart"] if force else None,

@@ -127,6 +127,11 @@ def edit(**changed: Any) -> cmd.EditJob:
     return cmd.EditJob(**(fields | changed))
 
 
+def open_exec(**changed: Any) -> cmd.OpenExec:
+    fields: Fields = {"project": PROJECT, "job": JOB, "exec_id": "e1", "command": SEALED}
+    return cmd.OpenExec(**(fields | changed))
+
+
 def label(name: str, value: str | None = None, **changed: Any) -> cmd.SetLabel:
     fields: Fields = {"project": PROJECT, "job": JOB, "name": name, "value": value}
     return cmd.SetLabel(**(fields | changed))

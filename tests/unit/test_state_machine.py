@@ -69,6 +69,7 @@ TABLE: dict[str, tuple[cmd.Command, dict[State, State]]] = {
             **{state: state for state in ENDED},
         },
     ),
+    "exec": (jobs.open_exec(), {S.RUNNING: S.RUNNING}),
     "edit": (jobs.edit(timeout_auto_restart=True), {state: state for state in State}),
     "label": (jobs.label("team", "vision"), {state: state for state in State}),
     "place": (jobs.place(), {S.QUEUED: S.INITIALIZING}),

@@ -1,0 +1,36 @@
+"""What tests want to show at the end of the whole output, from whichever process they ran in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+_SHOWN: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+_NAME = "jobyard_summary"
+
+
+def add(config: pytest.Config, title: str, text: str) -> None:
+    """Show a text under a title."""
+    config.stash.setdefault(_SHOWN, {})[title] = text
+
+
+class Summary:
+    """The plugin that brings the texts from the processes of a distributed run to the one that prints."""
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output[_NAME] = session.config.stash.get(_SHOWN, {})
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        for title, text in getattr(node, "workeroutput", {}).get(_NAME, {}).items():
+            add(node.config, title, text)
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
+        for title, text in config.stash.get(_SHOWN, {}).items():
+            terminalreporter.section(title)
+            terminalreporter.write_line(text)
