@@ -141,7 +141,7 @@ def _metadata(call: Call, asked: JobsAsked, found: reads.Page) -> wire.Metadata:
     if found.last is not None and len(found.jobs) == asked.size:
         cursor = cursors.write((asked.sort, asked.order), found.last)
         following = str(call.request.rel_url.update_query(cursor=cursor))
-    return wire.Metadata(current_page=UNSET, page_count=UNSET, total=UNSET, links=wire.Links(next=following))
+    return wire.Metadata(links=wire.Links(next=following))
 
 
 async def get(call: Call) -> wire.Job:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 from aiohttp import web
 
-from service.api import idempotency
+from service.api import hints, idempotency
 from service.api.call import JSON, Call, Route
 from service.api.errors import ErrorBody
 from service.api.scope import Level
@@ -32,6 +32,7 @@ _REFUSALS = {
     404: "No such thing in this project.",
     409: "It exists already, or the Idempotency-Key was used for another request.",
     413: "The body is too large.",
+    414: "The target is too long.",
     503: "Postgres or the store did not answer; try again.",
 }
 
@@ -43,11 +44,15 @@ async def openapi(call: Call) -> web.Response:
 def document(routes: Iterable[Route]) -> bytes:
     """The whole document as JSON."""
     table = list(routes)
+    ids = {_PARAMETER.sub(r"{\1}", route.path) + " " + route.method: _operation_id(route) for route in table}
     kinds = [ErrorBody, *(kind for route in table for kind in _kinds(route))]
     _, schemas = msgspec.json.schema_components(list(dict.fromkeys(kinds)), ref_template=_REF)
+    hints.add(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
-        paths.setdefault(_PARAMETER.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(route)
+        paths.setdefault(_PARAMETER.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(
+            route, ids
+        )
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -67,15 +72,17 @@ def document(routes: Iterable[Route]) -> bytes:
     )
 
 
-def _operation(route: Route) -> dict[str, Any]:
-    """One operation: its id is the handler's module and name."""
+def _operation(route: Route, ids: dict[str, str]) -> dict[str, Any]:
+    success = _success(route)
+    if links := _links(route, ids):
+        success["200"]["links"] = links
     found: dict[str, Any] = {
-        "operationId": f"{route.handler.__module__.rpartition('.')[2]}_{route.handler.__name__}",
+        "operationId": _operation_id(route),
         "tags": [_tag(route.path)],
         "summary": route.summary,
         "description": _ROLES.get(route.level, "Needs no token."),
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
-        "responses": {**_success(route), **{str(status): _refusal(status) for status in _refusals(route)}},
+        "responses": {**success, **{str(status): _refusal(status) for status in _refusals(route)}},
     }
     if route.level is Level.PUBLIC:
         found["security"] = []
@@ -85,6 +92,30 @@ def _operation(route: Route) -> dict[str, Any]:
         content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         found["requestBody"] = {"required": True, "content": content}
     return found
+
+
+def _operation_id(route: Route) -> str:
+    """The handler's module and name."""
+    return f"{route.handler.__module__.rpartition('.')[2]}_{route.handler.__name__}"
+
+
+#: What is made, where it is then, by which name in the path, and where the answer says it.
+_MADE: dict[str, tuple[str, str, str]] = {
+    "/v1/job": ("/v1/job/{id}", "id", "$response.body#/id"),
+    "/v1/token": ("/v1/token/{id}", "id", "$response.body#/id"),
+    "/v1/registry": ("/v1/registry/{id}", "id", "$response.body#/id"),
+    "/v1/datastore": ("/v1/datastore/{alias}", "alias", "$response.body#/alias"),
+    "/v1/project": ("/v1/project/{id}", "id", "$response.body#/project/id"),
+}
+
+
+def _links(route: Route, ids: dict[str, str]) -> dict[str, Any]:
+    """From what makes a thing to what can be done with it."""
+    if route.method != "POST" or route.path not in _MADE:
+        return {}
+    where, name, pointer = _MADE[route.path]
+    of_it = [operation for place, operation in ids.items() if place.partition(" ")[0].startswith(where)]
+    return {each: {"operationId": each, "parameters": {name: pointer}} for each in of_it}
 
 
 def _tag(path: str) -> str:
@@ -121,8 +152,13 @@ def _inlined(schema: Any, components: dict[str, Any]) -> Any:
     return [_inlined(each, components) for each in schema] if isinstance(schema, list) else schema
 
 
+def _changes_something(route: Route) -> bool:
+    """Whether a POST may carry an Idempotency-Key: one that every role may send only answers."""
+    return route.method == "POST" and route.level > Level.READ
+
+
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
-    if route.method != "POST":
+    if not _changes_something(route):
         return []
     schema = {"type": "string", "minLength": 1, "maxLength": idempotency.MOST_CHARS}
     text = "A repeat under the same key is answered as the first request was, and does nothing again."
@@ -130,6 +166,9 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _success(route: Route) -> dict[str, Any]:
+    if route.path == "/":
+        home = {"description": "For programs.", "content": {JSON: {"schema": _ref(route.answers)}}}
+        return {"200": home, "302": {"description": "For people: to the pages."}}
     if route.answers:
         return {"200": {"description": "Done.", "content": {JSON: {"schema": _ref(route.answers)}}}}
     if route.media != JSON:
@@ -144,10 +183,12 @@ def _refusals(route: Route) -> list[int]:
     found = {503}
     if route.level is not Level.PUBLIC:
         found |= {401, 403}
-    if route.takes or route.query or route.method in ("PUT", "DELETE"):
+    if route.takes or route.query or route.method in ("PUT", "DELETE") or "{container}" in route.path:
         found.add(400)
     if "{" in route.path or route.query:
-        found.add(404)
+        found |= {404, 414}
+    if _changes_something(route):
+        found |= {400, 409}
     if route.takes:
         found |= {409, 413}
     return sorted(found)

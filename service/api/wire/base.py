@@ -19,9 +19,9 @@ class Links(Wire, frozen=True):
 class Metadata(Wire, frozen=True):
     """Pages count from 1. `total` is of all pages. A list that is read by a cursor has `links` alone."""
 
-    current_page: int | UnsetType
-    page_count: int | UnsetType
-    total: int | UnsetType
+    current_page: int | UnsetType = UNSET
+    page_count: int | UnsetType = UNSET
+    total: int | UnsetType = UNSET
     links: Links = Links()
 
 
