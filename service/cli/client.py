@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -109,6 +111,22 @@ class Client:
         async with self._request("GET", path, params=_query(params)) as reply:
             yield reply.content.iter_any()
 
+    @asynccontextmanager
+    async def socket(
+        self, path: str, params: list[tuple[str, str]], protocol: str
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """An open websocket that speaks a sub-protocol."""
+        url = URL(f"{self.where.url}/v1{path}", encoded=True).update_query(params)
+        try:
+            async with self._session.ws_connect(url, protocols=(protocol,), max_msg_size=0) as socket:
+                yield socket
+        except aiohttp.WSServerHandshakeError as error:
+            # aiohttp drops what such an answer says; asked once more, the service says it again.
+            async with self._request("GET", path, params=params, headers=_handshake(protocol)):
+                raise Unavailable(f"{self.where.url} opened no socket: {error.status}") from error
+        except _LOST as error:
+            raise Unavailable(f"{self.where.url} does not answer: {_reason(error)}") from error
+
     async def upload(self, path: str, file: Path) -> None:
         """Store a file's bytes; repeated when the answer is lost, as the same bytes may be stored twice."""
         for attempt in range(1, ATTEMPTS + 1):
@@ -172,6 +190,17 @@ class Client:
                 yield reply
         except _LOST as error:
             raise Unavailable(f"{self.where.url} does not answer: {_reason(error)}") from error
+
+
+def _handshake(protocol: str) -> dict[str, str]:
+    """What asks for a websocket."""
+    return {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(secrets.token_bytes(16)).decode(),
+        "Sec-WebSocket-Protocol": protocol,
+    }
 
 
 def segment(text: str) -> str:

@@ -39,16 +39,32 @@ async def list_jobs(
         list[State] | None, typer.Option("--job-state", help="Only jobs in this state; repeat for more.")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", help="Only jobs with this NAME=VALUE.")
+        list[str] | None,
+        typer.Option("--label", "-l", help="Only jobs that match: a=b, a!=b, 'a in (b,c)', a, '!a'."),
     ] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Only jobs of this name.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only jobs of this user.")] = None,
+    sort: Annotated[
+        str, typer.Option("--sort", help="By this field, such as status.state or spec.name.")
+    ] = "createdAt",
+    ascending: Annotated[bool, typer.Option("--asc", help="The first in that order first.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the list up to date.")] = False,
 ) -> None:
     """Lists the jobs of your project, the newest first."""
-    selector = ",".join(f"{name}={value}" for name, value in labels(label or []).items()) or None
+    selector = ",".join(label or []) or None
+    order = "asc" if ascending else "desc"
 
     async def read() -> list[Any]:
         wanted = [str(each) for each in states or []] or None
-        return await client.pages("/job", order="desc", statusState=wanted, labelSelector=selector)
+        return await client.pages(
+            "/job",
+            order=order,
+            sort=sort,
+            statusState=wanted,
+            labelSelector=selector,
+            name=name,
+            userName=user,
+        )
 
     if watch and output.format is None:
         await _watch(read, output)
@@ -131,11 +147,60 @@ async def delete(
     print(f"deleted {job_id}")
 
 
+Volume = Annotated[str | None, typer.Option("--volume", help="One volume: its mount path or its id.")]
+
+
 @command(app, "push-data")
-async def push_data(client: Client, output: Output, job_id: JobId) -> None:
-    """Pushes the volumes of an ended job again, after a push that failed."""
-    sync = await client.post(path(job_id, "datasync"), {"direction": "push"})
+async def push_data(client: Client, output: Output, job_id: JobId, volume: Volume = None) -> None:
+    """Pushes the volumes of a running job now, or of an ended one again after a push that failed."""
+    sync = await client.post(path(job_id, "datasync"), {"direction": "push", "volume": volume})
     output.done(f"push of {job_id} ordered", sync)
+
+
+@command(app, "pull-data")
+async def pull_data(client: Client, output: Output, job_id: JobId, volume: Volume = None) -> None:
+    """Pulls what is new in the data stores into the volumes of a running job."""
+    sync = await client.post(path(job_id, "datasync"), {"direction": "pull", "volume": volume})
+    output.done(f"pull of {job_id} ordered", sync)
+
+
+@command(app, "edit")
+async def edit(
+    client: Client,
+    job_id: JobId,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", "-t", help="Counted from the run's start: 90s, 10m, 2h, 1d.")
+    ] = None,
+    restart: Annotated[
+        bool | None, typer.Option("--timeout-auto-restart/--no-timeout-auto-restart", help="At the timeout.")
+    ] = None,
+) -> None:
+    """Changes the timeout of a job, also while it runs."""
+    seconds = None if timeout is None else duration_s("--timeout", timeout)
+    await client.put(path(job_id), {"timeout": seconds, "timeoutAutoRestart": restart})
+    print(f"edited {job_id}")
+
+
+@command(app, "label")
+async def label(
+    client: Client,
+    job_id: JobId,
+    changes: Annotated[list[str], typer.Argument(metavar="NAME=VALUE|NAME-...", help="NAME- takes it away.")],
+) -> None:
+    """Sets labels of a job, or takes them away."""
+    edits = [_label_edit(change) for change in changes]
+    for each in edits:
+        await client.put(path(job_id, "label"), each)
+    print(f"labelled {job_id}")
+
+
+def _label_edit(text: str) -> dict[str, str | None]:
+    if "=" in text:
+        ((name, value),) = labels([text]).items()
+        return {"name": name, "value": value}
+    if text.endswith("-"):
+        return {"name": text[:-1], "value": None}
+    raise Invalid("NAME=VALUE", text, "NAME=VALUE sets a label, NAME- takes it away")
 
 
 def shown(job: Any) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from service.cli import (
     account,
     audit,
     bucket,
+    capabilities,
     datastore,
+    exec,
     exits,
     job,
     job_run,
@@ -32,6 +34,7 @@ for _name, _noun, _help in (
     ("token", token.app, "Tokens of your project."),
     ("datastore", datastore.app, "Data stores: where volumes come from and go to."),
     ("registry", registry.app, "Registries with private images."),
+    ("capabilities", capabilities.app, "What jobs can be asked for here."),
     ("bucket", bucket.app, "Objects in the containers of a data store."),
     ("projections", projections.app, "Read models: rebuild or verify them from the ledger."),
     ("audit", audit.app, "The audit trail: verify that no event was changed."),
@@ -40,3 +43,4 @@ for _name, _noun, _help in (
 
 account.register(app)
 job_run.register(job.app)
+exec.register(job.app)

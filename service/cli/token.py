@@ -36,7 +36,7 @@ async def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for.")],
     role: Annotated[Role, typer.Option("--role", "-r", help="What it may do.")] = Role.OPERATOR,
     label: Annotated[
-        str | None, typer.Option("--label-selector", "-l", help="Only for jobs with this NAME=VALUE.")
+        str | None, typer.Option("--label-selector", "-l", help="Only for jobs whose labels match.")
     ] = None,
 ) -> None:
     """Makes a token; its value is shown this once."""
@@ -62,6 +62,19 @@ async def list_tokens(client: Client, output: Output) -> None:
         for each in items
     ]
     output.items(items, ("ID", "NAME", "ROLE", "LABELS", "CREATED"), rows)
+
+
+@command(app, "renew")
+async def renew(
+    client: Client,
+    output: Output,
+    token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="The token's id.")],
+) -> None:
+    """Gives a token another value, shown this once; the old one stops working."""
+    made = await client.post(f"/token/{segment(token_id)}/renew", None)
+    value = made["status"].get("value")
+    output.item(made, {"id": made["id"], "version": made["status"]["version"], "token": value})
+    output.note(shown_once(value))
 
 
 @command(app, "delete")

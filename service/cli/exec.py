@@ -1,0 +1,141 @@
+"""`jobyard job exec`: a command in a job's container, with this terminal if asked for.
+
+The streams go over a websocket, as Kubernetes' clients send them: see `service/api/exec_socket.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from typing import Annotated, Any
+
+import aiohttp
+import typer
+
+from service.cli.client import Client, segment
+from service.cli.command import command
+from service.errors import Rejected, Unavailable
+
+PROTOCOL = "v5.channel.k8s.io"
+STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+_CHUNK_BYTES = 65536
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "exec", context_settings={"ignore_unknown_options": True})(run)
+
+
+async def run(
+    client: Client,
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
+    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run in it.")],
+    stdin: Annotated[bool, typer.Option("-i", "--stdin", help="Hand on the standard input.")] = False,
+    terminal: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
+) -> None:
+    """Runs a command in a running job's container. The exit status is the command's."""
+    params = [("command", word) for word in words]
+    params += [("stdin", _said(stdin)), ("tty", _said(terminal))]
+    async with client.socket(f"/job/{segment(job_id)}/exec", params, PROTOCOL) as socket:
+        with _raw(stdin and terminal):
+            code = await _Session(socket, resizes=terminal).talk(stdin)
+    raise typer.Exit(code)
+
+
+def _said(value: bool) -> str:
+    return "true" if value else "false"
+
+
+@contextlib.contextmanager
+def _raw(wanted: bool) -> Iterator[None]:
+    """The terminal hands on every key while it lasts, and is as it was afterwards, whatever happens."""
+    if not (wanted and sys.stdin.isatty()):
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setraw(sys.stdin)
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+class _Session:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, *, resizes: bool) -> None:
+        self._socket = socket
+        self._resizes = resizes
+        self._sizes: set[asyncio.Task[None]] = set()
+
+    async def talk(self, stdin: bool) -> int:
+        """To the end of the command; its exit code."""
+        loop = asyncio.get_running_loop()
+        if self._resizes and sys.stdout.isatty():
+            await self._resize()
+            loop.add_signal_handler(signal.SIGWINCH, self._resized)
+        feeding = asyncio.create_task(self._feed()) if stdin else None
+        try:
+            return await self._hear()
+        finally:
+            for task in (feeding, *self._sizes):
+                if task is not None:
+                    task.cancel()
+            if self._resizes and sys.stdout.isatty():
+                loop.remove_signal_handler(signal.SIGWINCH)
+
+    async def _hear(self) -> int:
+        async for message in self._socket:
+            if message.type is not aiohttp.WSMsgType.BINARY:
+                continue
+            channel, data = message.data[0], message.data[1:]
+            if channel in (STDOUT, STDERR):
+                out = (sys.stdout if channel == STDOUT else sys.stderr).buffer
+                out.write(data)
+                out.flush()
+            elif channel == ERROR:
+                return _exit_code(json.loads(data))
+        raise Unavailable(f"the service ended the command (code {self._socket.close_code})")
+
+    async def _feed(self) -> None:
+        """Our input to the command's, until its end."""
+        loop, chunks = asyncio.get_running_loop(), asyncio.Queue[bytes](maxsize=4)
+
+        def read() -> None:
+            """A thread of its own, as a file, a pipe and a terminal can all be read only so; it is left
+            behind in its read when the command ends first."""
+            with contextlib.suppress(RuntimeError, CancelledError):  # the loop is over
+                while data := os.read(sys.stdin.fileno(), _CHUNK_BYTES):
+                    asyncio.run_coroutine_threadsafe(chunks.put(data), loop).result()
+                asyncio.run_coroutine_threadsafe(chunks.put(b""), loop).result()
+
+        threading.Thread(target=read, daemon=True).start()
+        while data := await chunks.get():
+            await self._socket.send_bytes(bytes([STDIN]) + data)
+        await self._socket.send_bytes(bytes([CLOSE, STDIN]))
+
+    def _resized(self) -> None:
+        task = asyncio.create_task(self._resize())
+        self._sizes.add(task)
+        task.add_done_callback(self._sizes.discard)
+
+    async def _resize(self) -> None:
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+        size = json.dumps({"Width": max(1, columns), "Height": max(1, rows)})
+        await self._socket.send_bytes(bytes([RESIZE]) + size.encode())
+
+
+def _exit_code(status: Any) -> int:
+    """Of Kubernetes' status. Raises `Rejected` for what was no command's end."""
+    if status.get("status") == "Success":
+        return 0
+    for cause in status.get("details", {}).get("causes", []):
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise Rejected(str(status.get("message", "the command could not be run")))
