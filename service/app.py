@@ -75,6 +75,17 @@ class OpenStores:
             yield opened
 
 
+class LiveAddresses:
+    """Containers' addresses, as their engine has them now."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def ip_of(self, container_id: str) -> str | None:
+        found = await self._engine.find(container_id)
+        return found.ip if found is not None and found.state == "running" else None
+
+
 def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
     """A bound socket; several processes may share its port when `shared`. Port 0 takes a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -100,9 +111,11 @@ async def api(
     duty: Duty | None = None,
 ) -> AsyncIterator[None]:
     """Serve the API on a socket while the context lasts. `duty`: of this process; None in one without."""
-    shelf, execs = Shelf(), Execs(docker_host)
+    shelf, execs, engine = Shelf(), Execs(docker_host), DockerEngine(docker_host)
     stores = OpenStores(ledger, shelf)
-    parts = ApiParts(ledger, settings, LogReader(settings.logs_dir), stores, execs, lambda: duty)
+    parts = ApiParts(
+        ledger, settings, LogReader(settings.logs_dir), stores, execs, LiveAddresses(engine), lambda: duty
+    )
     runner = serving.runner(serving.make_app(parts))
     await runner.setup()
     try:
@@ -112,6 +125,7 @@ async def api(
         await runner.cleanup()
         await shelf.close()
         await execs.close()
+        await engine.close()
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue
+from service.domain.job_names import is_domain
 from service.domain.registries import RegistryUrl, check_username, read_registry_url
 from service.errors import Invalid, Misconfigured
 from service.vault import Secret
@@ -55,7 +56,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8790
     api_workers: int = 1
+    #: Where clients reach the API; `up` fills it in when it is empty.
     public_url: str = ""
+    #: Jobs' own HTTP services are at `<job id>[-<port>].job.<this>`, with a port if clients need one.
+    job_domain: str = ""
     catalogue: Catalogue = DEFAULT_CATALOGUE
     currency: str = "EUR"
 
@@ -162,6 +166,10 @@ def _problems(settings: Settings) -> list[str]:
             found.append(f"{PREFIX}{name.upper()}: {value} is not {low} to {high}")
     if len(set(settings.node_gpus)) != len(settings.node_gpus):
         found.append(f"{PREFIX}NODE_GPUS: each GPU may stand once")
+    if settings.job_domain and not is_domain(settings.job_domain):
+        found.append(
+            f"{PREFIX}JOB_DOMAIN: {settings.job_domain!r} is not a domain such as example.org[:8790]"
+        )
     return found + _shared_problems(settings)
 
 

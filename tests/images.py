@@ -10,8 +10,11 @@ import shutil
 import socket
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
+
+from service.local.demo import python_image
 
 BUSYBOX = "jobyard-test/busybox:1"
 """Has `/bin/sh` and every other applet, a world-writable /tmp, and no command of its own."""
@@ -27,12 +30,27 @@ def docker_socket() -> str:
 
 def import_busybox(name: str = BUSYBOX, *, changes: tuple[str, ...] = ()) -> str:
     """Make the image if the engine does not hold it yet; answers its name."""
+    return _imported(name, _root_filesystem, ("ENV PATH=/bin", *changes))
+
+
+def import_python() -> str:
+    """An image of this machine's own Python; answers its name."""
+
+    def packed() -> bytes:
+        into = io.BytesIO()
+        python_image.write(into)
+        return into.getvalue()
+
+    return _imported(python_image.NAME, packed, python_image.CHANGES)
+
+
+def _imported(name: str, packed: Callable[[], bytes], changes: tuple[str, ...]) -> str:
     if _request("GET", f"/images/{name}/json")[0] == 200:
         return name
     repository, _, tag = name.rpartition(":")
     query = [("fromSrc", "-"), ("repo", repository), ("tag", tag), ("platform", "linux/amd64")]
-    query += [("changes", change) for change in ("ENV PATH=/bin", *changes)]
-    status, answer = _request("POST", f"/images/create?{urlencode(query)}", _root_filesystem())
+    query += [("changes", change) for change in changes]
+    status, answer = _request("POST", f"/images/create?{urlencode(query)}", packed())
     if status != 200 or b'"error"' in answer:
         raise RuntimeError(f"import of {name} failed: {status} {answer!r}")
     return name

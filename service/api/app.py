@@ -10,6 +10,7 @@ from aiohttp import web
 from service.api import door, edge, errors
 from service.api.auth import Tokens
 from service.api.call import SERVICE, Service, endpoint
+from service.api.job_http import way_in
 from service.api.metrics import Metrics
 from service.api.openapi import DOCUMENT, document
 from service.api.ports import ApiParts
@@ -24,12 +25,15 @@ KEEP_ALIVE_S = 75.0
 
 def make_app(parts: ApiParts) -> web.Application:
     """Every route of the table, behind the edge. Its watch runs as long as the application does."""
-    app = web.Application(middlewares=[edge.edge], client_max_size=parts.settings.max_body_bytes)
+    app = web.Application(
+        middlewares=[edge.edge, way_in.by_host], client_max_size=parts.settings.max_body_bytes
+    )
     tokens = Tokens(parts.ledger)
     watch = Watch(parts.ledger, tokens)
     app[SERVICE] = Service(parts, tokens, watch, Metrics(), Readiness(parts))
     app[DOCUMENT] = document(ROUTES)
     _add_routes(app)
+    way_in.add(app)
     app.on_response_prepare.append(edge.dress)
     app.on_shutdown.append(_end_followers)
     app.cleanup_ctx.append(_watching)

@@ -20,13 +20,14 @@ from service.ledger.ledger import Ledger
 #: A revoked token stops working within 5 s, whatever happens to the watch.
 KEPT_S = 3.0
 MOST_KEPT = 10_000
-_PREFIX = "jy_"
+#: Every value begins with it, so that it is known where it must not be.
+PREFIX = "jy_"
 _MOST_CHARS = 512
 
 
 def new_value() -> str:
     """A token's value: 256 random bits."""
-    return _PREFIX + secrets.token_urlsafe(32)
+    return PREFIX + secrets.token_urlsafe(32)
 
 
 def sha256_of(value: str) -> str:
@@ -49,7 +50,11 @@ class Tokens:
 
     async def caller(self, request: web.Request) -> Token:
         """The token of a request. Raises `Unauthenticated`."""
-        sha256 = sha256_of(_bearer(request))
+        return await self.of_value(_bearer(request))
+
+    async def of_value(self, value: str) -> Token:
+        """The token of a value. Raises `Unauthenticated`."""
+        sha256 = sha256_of(value)
         kept = self._kept.get(sha256)
         if kept is not None and kept.until > time.monotonic():
             return kept.token

@@ -50,6 +50,9 @@ class Edge(NamedTuple):
 SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
 EDGE: web.RequestKey[Edge] = web.RequestKey("edge", Edge)
 
+#: Whether the answer is a job's, and so none of our headers are its.
+PROXIED: web.RequestKey[bool] = web.RequestKey("proxied", bool)
+
 _encode = msgspec.json.Encoder().encode
 
 

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from service.api import errors
-from service.api.call import EDGE, SERVICE, Edge
+from service.api.call import EDGE, PROXIED, SERVICE, Edge
 
 REQUEST_ID = "X-Request-Id"
 
@@ -69,7 +69,7 @@ def _account(
     _log.info(
         "request",
         method=method,
-        route=route,
+        route=line.pop("route", route),
         status=response.status,
         ms=round(seconds * 1000, 2),
         request_id=request[EDGE].request_id,
@@ -80,6 +80,10 @@ def _account(
 async def dress(request: web.Request, response: web.StreamResponse) -> None:
     """The headers of every answer, streams included."""
     found = request.get(EDGE)
+    if request.get(PROXIED):
+        if found is not None:
+            response.headers[REQUEST_ID] = found.request_id
+        return
     protect(response, None if found is None else found.request_id)
 
 

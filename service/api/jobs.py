@@ -221,4 +221,5 @@ async def _view(call: Call, job: Job, now: datetime) -> wire.Job:
     key = None
     if job.spec.env and scope.level_of(call.token) >= Level.OPERATE:
         key = await call.ledger.keys.of(job.project)
-    return views.job(job, now=now, key=key, public_url=call.service.parts.settings.public_url)
+    settings = call.service.parts.settings
+    return views.job(job, now=now, key=key, public_url=settings.public_url, job_domain=settings.job_domain)

@@ -138,6 +138,11 @@ class Execs(Protocol):
         """Run a command while the context lasts. Raises `EngineError` or `Unavailable`."""
 
 
+class Addresses(Protocol):
+    async def ip_of(self, container_id: str) -> str | None:
+        """Where a container that runs is reached, or None. Raises `Unavailable`."""
+
+
 def _nobody() -> None:
     """There is no supervisor in this process."""
 
@@ -151,4 +156,5 @@ class ApiParts:
     logs: Logs
     stores: Stores
     execs: Execs
+    addresses: Addresses
     on_duty: Callable[[], OnDuty | None] = _nobody

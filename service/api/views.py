@@ -10,6 +10,7 @@ from msgspec import UNSET
 from service.api import wire
 from service.domain import events as ev
 from service.domain import job as domain
+from service.domain import job_names
 from service.domain import spec as ds
 from service.domain.states import State
 from service.vault import ProjectKey
@@ -18,7 +19,9 @@ from service.vault import ProjectKey
 _REACHABLE = frozenset({State.RUNNING, State.INTERRUPTING, State.TIMEOUT})
 
 
-def job(found: domain.Job, *, now: datetime, key: ProjectKey | None, public_url: str) -> wire.Job:
+def job(
+    found: domain.Job, *, now: datetime, key: ProjectKey | None, public_url: str, job_domain: str
+) -> wire.Job:
     """The wire's job. `now` is the database's clock; without a `key` the values of `envVars` stay empty."""
     return wire.Job(
         id=str(found.id),
@@ -26,7 +29,7 @@ def job(found: domain.Job, *, now: datetime, key: ProjectKey | None, public_url:
         updated_at=found.updated_at,
         user=found.user,
         spec=spec(found.spec, key),
-        status=_status(found, now, public_url),
+        status=_status(found, now, public_url, job_domain),
     )
 
 
@@ -85,9 +88,9 @@ def _resources(of: ds.Resources) -> wire.Resources:
     )
 
 
-def _status(found: domain.Job, now: datetime, public_url: str) -> wire.JobStatus:
+def _status(found: domain.Job, now: datetime, public_url: str, job_domain: str) -> wire.JobStatus:
     reachable = found.ip is not None and found.state in _REACHABLE
-    port, grpc = found.spec.default_http_port, found.spec.grpc_port
+    grpc = found.spec.grpc_port
     return wire.JobStatus(
         state=found.state,
         history=[wire.Visit(state=visit.state, date=visit.date) for visit in found.history],
@@ -104,7 +107,7 @@ def _status(found: domain.Job, now: datetime, public_url: str) -> wire.JobStatus
         info=_info(found.info),
         ip=found.ip,
         external_ip=None,
-        url=f"http://{found.ip}:{port}" if reachable else "",
+        url=job_names.url(found.id, public_url, job_domain),
         info_url=f"{public_url}/v1/job/{found.id}",
         grpc_address=f"{found.ip}:{grpc}" if reachable and grpc else "",
         data_sync=_syncs(found),

@@ -31,11 +31,14 @@ _log = structlog.get_logger()
 
 @dataclass(eq=False)
 class Follower:
-    """One open answer about a run. `over`: the run has ended; `cut`: it must not go on, and `why`."""
+    """One open answer about a run, to a token or to anybody (None).
+
+    `over`: the run has ended; `cut`: it must not go on, and `why`.
+    """
 
     job: UUID
     run: int
-    token: Token
+    token: Token | None
     why: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,7 +55,7 @@ class Watch:
         self._seen_at = 0.0
 
     @contextmanager
-    def followed(self, job: UUID, run: int, token: Token) -> Iterator[Follower]:
+    def followed(self, job: UUID, run: int, token: Token | None) -> Iterator[Follower]:
         follower = Follower(job, run, token)
         self._followers.add(follower)
         try:
@@ -100,7 +103,7 @@ class Watch:
     def _cut(self, token: Token) -> None:
         """End what a revoked token or a renewed one's old value has open."""
         for follower in self._followers:
-            old = token.revoked or token.version != follower.token.version
-            if follower.token.id == token.id and old:
+            mine = follower.token
+            if mine is not None and mine.id == token.id and (token.revoked or token.version != mine.version):
                 follower.why = TOKEN_ENDS
                 follower.cut.set()

@@ -15,6 +15,7 @@ from typing import Annotated, TextIO
 import structlog
 import typer
 import uvloop
+from msgspec.structs import replace
 
 from service import app
 from service.config import Settings, read_settings
@@ -112,12 +113,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         ledger = await stack.enter_async_context(Ledger.open(parts.database_url, basics.master))
         token = await first_run.prepare(ledger, settings, s3)
         duty = app.Duty()
-        port = await _serve(stack, settings, ledger, parts, basics.listening, duty)
+        port: int = basics.listening.getsockname()[1]
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
+        settings = replace(settings, public_url=settings.public_url or url)
+        await _serve(stack, settings, ledger, parts, basics.listening, duty)
         supervising = app.supervision(settings, ledger, parts.docker_host, duty)
         supervisor = await stack.enter_async_context(supervising)
         await _until_ready(supervisor.ready)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
         first_run.write_private(
             path, first_run.up_json(url, token, parts.docker_host, parts.database_url, s3)
         )
@@ -158,14 +161,13 @@ async def _serve(
     parts: Parts,
     listening: socket.socket,
     duty: app.Duty,
-) -> int:
-    """The API, in this process or in several others; the port it listens on."""
+) -> None:
+    """The API, in this process or in several others."""
     port: int = listening.getsockname()[1]
     if settings.api_workers > 1:
         await stack.enter_async_context(workers(settings, parts.database_url, parts.docker_host, port))
     else:
         await stack.enter_async_context(app.api(settings, ledger, listening, parts.docker_host, duty))
-    return port
 
 
 async def _until_ready(ready: asyncio.Event) -> None:

@@ -37,13 +37,22 @@ class Orders(msgspec.Struct, frozen=True):
     state_dir: str
     host: str
     port: int
+    public_url: str
     parent: int
 
 
 @asynccontextmanager
 async def workers(settings: Settings, database_url: str, docker_host: str, port: int) -> AsyncIterator[None]:
     """Run `api_workers` processes while the context lasts; one that dies is replaced."""
-    orders = Orders(database_url, docker_host, str(settings.state_dir), settings.host, port, os.getpid())
+    orders = Orders(
+        database_url,
+        docker_host,
+        str(settings.state_dir),
+        settings.host,
+        port,
+        settings.public_url,
+        os.getpid(),
+    )
     started = [asyncio.get_running_loop().create_future() for _ in range(settings.api_workers)]
     tasks = [asyncio.create_task(_keep(orders, ready)) for ready in started]
     try:
@@ -92,7 +101,9 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 async def _serve(orders: Orders) -> None:
-    settings = read_settings(os.environ, state_dir=orders.state_dir, host=orders.host)
+    settings = read_settings(
+        os.environ, state_dir=orders.state_dir, host=orders.host, public_url=orders.public_url
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

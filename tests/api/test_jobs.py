@@ -61,7 +61,7 @@ async def test_the_whole_life_of_a_job(yard: Yard, supervision: Supervision) -> 
     assert (status["state"], status["ip"], status["url"]) == (
         "RUNNING",
         "172.18.0.2",
-        "http://172.18.0.2:9090",
+        f"http://yard.test/job/{job['id']}/",
     )
     assert status["grpcAddress"] == "172.18.0.2:7"
     assert (await yard.call("DELETE", path)).status == 400
@@ -70,7 +70,7 @@ async def test_the_whole_life_of_a_job(yard: Yard, supervision: Supervision) -> 
     status = (await yard.call("GET", path)).json["status"]
     assert (status["state"], status["exitCode"], status["info"]["code"]) == ("FAILED", 3, "exit-code")
     assert status["info"]["arguments"] == {"exitCode": 3}
-    assert status["url"] == ""
+    assert status["url"] == f"http://yard.test/job/{job['id']}/"
     assert status["finalizedAt"] >= status["stoppedAt"] >= status["startedAt"] >= status["initializingAt"]
     assert (await yard.call("PUT", f"{path}/kill")).status == 400
     assert (await yard.call("PUT", f"{path}/start")).status == 204

@@ -20,13 +20,14 @@ from multidict import CIMultiDict
 from service.api.app import KEEP_ALIVE_S, make_app, runner
 from service.api.auth import new_value, sha256_of
 from service.api.ports import ApiParts
-from service.app import Duty, OpenStores
+from service.app import Duty, LiveAddresses, OpenStores
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.ledger.ledger import Ledger
 from service.supervisor.data.shelf import Shelf
+from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.exec import Execs
 from service.supervisor.logs.format import NO_TIME, Record, RunLog
 from service.supervisor.logs.reader import LogReader
@@ -214,10 +215,22 @@ async def opened(
         stack.push_async_callback(shelf.close)
         logs = LogReader(settings.logs_dir, poll_s=0.05)
         execs = Execs()
+        engine = DockerEngine()
         stack.push_async_callback(execs.close)
+        stack.push_async_callback(engine.close)
         duty: list[Duty] = []
         stores = OpenStores(ledger, shelf)
-        app = make_app(ApiParts(ledger, settings, logs, stores, execs, lambda: duty[-1] if duty else None))
+        app = make_app(
+            ApiParts(
+                ledger,
+                settings,
+                logs,
+                stores,
+                execs,
+                LiveAddresses(engine),
+                lambda: duty[-1] if duty else None,
+            )
+        )
         if furnished is not None:
             furnished(app)
         serving = runner(app, keep_alive_s=keep_alive_s)

@@ -1,0 +1,84 @@
+"""Which headers pass between a client and a job. Pure.
+
+What belongs to one connection stays with it (RFC 9110, 7.6.1); what is ours does not reach the job; what a
+job says cannot speak for us or for another job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
+
+_OF_A_CONNECTION = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("proxy-authenticate", "proxy-authorization", "proxy-authentication-info", "expect"),
+    }
+)
+#: What a client says of where it comes from is ours to say.
+_OURS_TO_SAY = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+                          "x-forwarded-prefix", "x-forwarded-port", "x-real-ip"})  # fmt: skip
+#: The handshake's own; each side of a socket makes its own.
+OF_A_SOCKET = frozenset({"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions",
+                         "sec-websocket-protocol", "sec-websocket-accept"})  # fmt: skip
+#: A page below a path shares our origin with every other job's: it gets one of its own.
+SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
+
+
+def to_job(
+    sent: Headers, *, client: str, scheme: str, host: str, prefix: str, keep_authorization: bool
+) -> CIMultiDict[str]:
+    """A request's headers, as the job gets them."""
+    dropped = _OF_A_CONNECTION | _OURS_TO_SAY | _named(sent)
+    if not keep_authorization:
+        dropped |= {"authorization"}
+    passed = CIMultiDict((name, value) for name, value in sent.items() if name.lower() not in dropped)
+    passed["X-Forwarded-For"] = client
+    passed["X-Forwarded-Proto"] = scheme
+    passed["X-Forwarded-Host"] = host
+    if prefix:
+        passed["X-Forwarded-Prefix"] = prefix
+    return passed
+
+
+def from_job(said: Headers, *, prefix: str) -> CIMultiDict[str]:
+    """An answer's headers, as the client gets them. `prefix` is the path below which the job is, if any."""
+    dropped = _OF_A_CONNECTION | _named(said) | {"x-request-id"}
+    passed = CIMultiDict[str]()
+    for name, value in said.items():
+        lower = name.lower()
+        if lower in dropped:
+            continue
+        if lower == "set-cookie":
+            value = _cookie(value, prefix)
+        elif lower == "location" and prefix and value.startswith("/") and not value.startswith("//"):
+            value = prefix + value
+        passed.add(name, value)
+    if prefix:
+        passed.add("Content-Security-Policy", SANDBOX)
+    return passed
+
+
+def _named(headers: Headers) -> frozenset[str]:
+    """The headers that `Connection` makes part of the connection."""
+    return frozenset(
+        name.strip().lower() for value in headers.getall("Connection", []) for name in value.split(",")
+    )
+
+
+def _cookie(value: str, prefix: str) -> str:
+    """A cookie of this job alone: never of a whole domain, and on the path way only below its prefix."""
+    first, *attributes = [part.strip() for part in value.split(";")]
+    kept = [part for part in attributes if not _is(part, ("domain",))]
+    if prefix:
+        paths = [part.partition("=")[2] for part in kept if _is(part, ("path",))]
+        path = paths[-1] if paths and paths[-1].startswith("/") else "/"
+        kept = [*(part for part in kept if not _is(part, ("path",))), f"Path={prefix}{path}"]
+    return "; ".join([first, *kept])
+
+
+def _is(attribute: str, names: Iterable[str]) -> bool:
+    return attribute.partition("=")[0].strip().lower() in names
