@@ -27,8 +27,12 @@ _LABEL = re.compile(r"\A[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
 _NUMBER = re.compile(r"\A(?:[0-9]+|0[xX][0-9A-Fa-f]*)\Z")
 _REF = re.compile(r"\A[A-Za-z0-9_][A-Za-z0-9._/+-]*\Z")
 
-_GIT = "write https://HOST[:PORT]/REPOSITORY, without a user or a query, and #BRANCH-OR-TAG behind it if need be"
-_ARCHIVE = "write https://HOST[:PORT]/FILE of a .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip, without a user"
+_GIT = (
+    "write https://HOST[:PORT]/REPOSITORY, without a user or a query, and #BRANCH-OR-TAG behind it if need be"
+)
+_ARCHIVE = (
+    "write https://HOST[:PORT]/FILE of a .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip, without a user"
+)
 _REFS = f"a branch or tag of letters, digits, '.', '_', '/', '+' and '-', at most {MAX_REF_CHARS}"
 
 
@@ -123,7 +127,9 @@ def _is_ref(ref: str) -> bool:
     """A name that git takes for a branch or tag, and that cannot be an option or an expression."""
     if not _REF.match(ref) or len(ref) > MAX_REF_CHARS or ".." in ref or "//" in ref:
         return False
-    return not any(part.startswith(".") or part.endswith((".", ".lock")) or not part for part in ref.split("/"))
+    return not any(
+        part.startswith(".") or part.endswith((".", ".lock")) or not part for part in ref.split("/")
+    )
 
 
 _ARCHIVE_NAME = re.compile(r"\.(?:tar|tar\.gz|tgz|tar\.bz2|tar\.xz|zip)\Z", re.IGNORECASE)
@@ -138,3 +144,8 @@ def spoken(kind: str, url: str) -> str:
     """A source (`git` or `archive`) as the command line writes it: with its kind where the URL misleads."""
     looks = "archive" if looks_like_archive(url) else "git"
     return url if looks == kind else f"{kind}+{url}"
+
+
+def shown_url(url: str) -> str:
+    """A URL that was taken, fit for messages."""
+    return _read("url", url, "")[0].shown

@@ -142,7 +142,7 @@ async def _hop(web: Web, at: WebUrl, context: ssl.SSLContext) -> AsyncIterator[a
             yield response
 
 
-class _translated:  # noqa: N801 (it reads as a statement)
+class _translated:
     """What aiohttp raises, as ours. The originals are not chained: they carry requests."""
 
     def __init__(self, at: WebUrl) -> None:
