@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import NAMESPACE_OID, uuid5
 
 import structlog
@@ -32,6 +32,7 @@ from service.supervisor.volumes import volume_root
 _log = structlog.get_logger()
 _KEPT = "kept"
 MAX_DEPTH = 64
+_Wanted: TypeAlias = tuple[int, Volume, Place | Web]
 NOTES_SAID = 3
 
 
@@ -40,7 +41,9 @@ async def pull_all(yard: Yard, job: Job) -> None:
     run = RunId(job.id, job.run)
     for index in range(len(job.spec.volumes)):
         await _on_disk(layout.prepare(volume_root(yard, run, index)))
-    wanted = [(i, v, v.pull_from) for i, v in enumerate(job.spec.volumes) if v.pull_from is not None]
+    wanted: list[_Wanted] = [
+        (i, v, v.pull_from) for i, v in enumerate(job.spec.volumes) if v.pull_from is not None
+    ]
     if wanted:
         await _Sync(yard, job, "pull", _sync_id(run, "pull")).run(wanted)
 
@@ -56,7 +59,9 @@ class Pushed:
 async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushed:
     """Push what the run may push. `sync_id` is that of a push which a user ordered again."""
     run = RunId(job.id, job.run)
-    wanted = [(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
+    wanted: list[_Wanted] = [
+        (i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None
+    ]
     if not wanted:
         return Pushed()
     manual = sync_id is not None
@@ -80,7 +85,7 @@ def _left_out(notes: list[str]) -> Info | None:
 async def move_ordered(yard: Yard, job: Job, order: SyncOrder) -> None:
     """Do what was ordered while the job runs. Raises as `pull_all`; the failure is then recorded."""
     push = order.direction == "push"
-    wanted = [
+    wanted: list[_Wanted] = [
         (index, volume, place)
         for index, volume in enumerate(job.spec.volumes)
         if order.volume in (None, index)
@@ -132,7 +137,7 @@ class _Sync:
         """What was worth telling, of all volumes."""
         return [note for progress in self._progress.values() for note in progress.notes]
 
-    async def run(self, wanted: list[tuple[int, Volume, Place | Web]]) -> None:
+    async def run(self, wanted: list[_Wanted]) -> None:
         for index, _, _ in wanted:
             self._progress[index] = VolumeProgress(volume=index)
         await self._tell("RUNNING")
@@ -148,7 +153,7 @@ class _Sync:
                 await _ended(reporter)
         await self._tell("DONE")
 
-    async def _all(self, wanted: list[tuple[int, Volume, Place | Web]]) -> None:
+    async def _all(self, wanted: list[_Wanted]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for index, volume, place in wanted:
@@ -175,10 +180,12 @@ class _Sync:
                 if attempt < settings.store_attempts:
                     await asyncio.sleep(min(30.0, settings.retry_s * 2**attempt))
                     continue
-                message = f"{what} could not be used, after {attempt} attempts: {error.message}"
+                message = f"{what} could not be used, after {attempt} attempts: {error.message.removeprefix(f'{where}: ')}"
                 raise self._fatal("unavailable", volume, message, index) from error
             except JobyardError as error:
-                raise self._fatal("refused", volume, f"{where}: {error.message}", index) from error
+                raise self._fatal(
+                    "refused", volume, f"{where}: {error.message.removeprefix(f'{where}: ')}", index
+                ) from error
             return
 
     def _fatal(self, code: str, volume: Volume, message: str, index: int) -> FatalForRun:

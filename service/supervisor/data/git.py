@@ -15,6 +15,7 @@ import signal
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from service.domain.weburls import GitUrl, read_git_url
 from service.errors import FetchRefused, Invalid, Misconfigured, Unavailable
@@ -143,7 +144,8 @@ class _Git:
             )
         except FileNotFoundError as error:
             raise Misconfigured("there is no shell to run git with") from error
-        listening = asyncio.create_task(self._listen(process))
+        stderr = cast(asyncio.StreamReader, process.stderr)
+        listening = asyncio.create_task(self._listen(stderr))
         try:
             await self._watch(process)
             await listening
@@ -191,10 +193,9 @@ class _Git:
             if loop.time() - self._alive_at > self._web.stall_s:
                 raise Unavailable(f"{self._url.at.shown}: nothing came for {self._web.stall_s:.0f} s")
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+    async def _listen(self, stderr: asyncio.StreamReader) -> None:
         """Keep the last of what it says; saying something is a sign of life."""
-        assert process.stderr is not None
-        while said := await process.stderr.read(4096):
+        while said := await stderr.read(4096):
             self._alive_at = asyncio.get_running_loop().time()
             self._said = (self._said + said)[-_SAID_BYTES:]
 

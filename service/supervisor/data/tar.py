@@ -92,7 +92,7 @@ def is_tar(block: bytes) -> bool:
 
 
 class TarReader:
-    """A `Reader`. All that is read beside the files is bounded, in each header and by the caller in number."""
+    """A `Reader`. What is read beside the files is bounded, in each header and by the caller in number."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream

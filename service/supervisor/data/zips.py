@@ -13,7 +13,7 @@ from service.errors import FetchRefused
 from service.supervisor.data.members import READ_BYTES, Bounded, Member, damaged
 
 MAX_DIRECTORY_BYTES = 32 * 1024**2
-"""Of the list of names at the archive's end, which is read at once and takes some ten times that in memory."""
+"""Of the list of names at the archive's end, read at once; it takes some ten times that in memory."""
 
 _UNIX = 3
 _ENCRYPTED = 0x1
