@@ -180,12 +180,10 @@ class _Sync:
                 if attempt < settings.store_attempts:
                     await asyncio.sleep(min(30.0, settings.retry_s * 2**attempt))
                     continue
-                message = f"{what} could not be used, after {attempt} attempts: {error.message.removeprefix(f'{where}: ')}"
+                message = f"{what} could not be used, after {attempt} attempts: {_bare(error, where)}"
                 raise self._fatal("unavailable", volume, message, index) from error
             except JobyardError as error:
-                raise self._fatal(
-                    "refused", volume, f"{where}: {error.message.removeprefix(f'{where}: ')}", index
-                ) from error
+                raise self._fatal("refused", volume, f"{where}: {_bare(error, where)}", index) from error
             return
 
     def _fatal(self, code: str, volume: Volume, message: str, index: int) -> FatalForRun:
@@ -279,6 +277,11 @@ class _Sync:
             manual=self._manual,
             message=message,
         )
+
+
+def _bare(error: JobyardError, where: str) -> str:
+    """The message without the place, which is about to be named before it."""
+    return error.message.removeprefix(f"{where}: ")
 
 
 def _shown(index: int, progress: Progress, state: SyncState) -> VolumeProgress:

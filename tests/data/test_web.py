@@ -1,4 +1,4 @@
-"""Fetching what a user named: from public addresses only, hop by hop, bounded; against a real https server."""
+"""Fetching what a user named: from public addresses only, hop by hop, bounded; a real https server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_network
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -174,8 +175,6 @@ async def test_a_body_that_is_cut_short(site: Site, tmp_path: Path) -> None:
 
 
 async def test_a_server_that_trickles_is_as_good_as_silent(site: Site, tmp_path: Path) -> None:
-    from threading import Event
-
     done = Event()
 
     def trickle(to: BaseHTTPRequestHandler) -> None:

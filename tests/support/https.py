@@ -75,8 +75,9 @@ class Site:
     def serve(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
         def answer(to: BaseHTTPRequestHandler) -> None:
             to.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                to.send_header(name.replace("_", "-"), value)
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            for name, value in ({"Content-Length": str(len(body))} | named).items():
+                to.send_header(name, value)
             to.end_headers()
             to.wfile.write(body)
 

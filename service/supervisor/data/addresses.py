@@ -79,7 +79,7 @@ def may_connect(text: str, allow: tuple[Network, ...] = ()) -> bool:
 
 
 def _carried(address: Address) -> list[Address]:
-    """The address itself, or where it stands for an IPv4 address, that too (alone, when it is but a guise)."""
+    """The address itself, or the IPv4 addresses that it stands for; these alone when it is but a guise."""
     if isinstance(address, IPv4Address):
         return [address]
     if address.ipv4_mapped is not None:

@@ -50,7 +50,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 async def git_archive(
     web: Web, url: str, folder: Path, *, max_bytes: int, on_bytes: Callable[[int], None]
 ) -> Path:
-    """Clone `url` (`https://host/path[#ref]`) into `folder`, and make of it the tar file whose path is returned.
+    """Clone `url` (`https://host/path[#ref]`) into `folder`, and make a tar file of it; its path.
 
     `folder` is empty and private. `on_bytes` is told how many bytes there are of the clone so far. Raises
     FetchRefused, Unavailable, Misconfigured (no git) or OSError. A cancelled call leaves no process.

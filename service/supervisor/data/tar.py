@@ -21,6 +21,7 @@ from service.supervisor.data.members import READ_BYTES, Member, damaged
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_EXTENDED_BYTES = 256 * 1024
+MAX_TRAILER_BYTES = 1024**2
 MAX_XZ_MEMORY = 256 * 1024**2
 
 _RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
@@ -126,6 +127,8 @@ class TarReader:
                 continue
             # Each counts as a member: an archive of headers alone must come to the caller's bounds too.
             yield Member(name="", size=header.size, modified_s=0, why="header")
+        # Check sums stand behind the last byte: see it, unless somebody wrote much more there.
+        self._read(MAX_TRAILER_BYTES)
 
     def chunks(self) -> Iterator[bytes]:
         while self._left:
