@@ -76,8 +76,12 @@ async def test_what_stands_in_a_repository_runs_nothing(site: Site, volume: Path
 
 @pytest.mark.parametrize(
     ("path", "why"),
-    [("/git/none.git", "no such repository"), ("/git/r.git#gone", "no such branch or tag"), ("/git/e.git", "empty")],
-)  # fmt: skip
+    [
+        ("/git/none.git", "no such repository"),
+        ("/git/r.git#gone", "no such branch or tag"),
+        ("/git/e.git", "empty"),
+    ],
+)
 async def test_what_is_not_there(site: Site, volume: Path, path: str, why: str) -> None:
     site.repository("r.git", FILES)
     git(site.repositories, "init", "-q", "--bare", "e.git")
@@ -134,7 +138,7 @@ async def test_an_authority_that_is_not_ours(site: Site, volume: Path) -> None:
 
 async def test_a_repository_beyond_the_volume(site: Site, volume: Path) -> None:
     site.repository("r.git", {"big": os.urandom(300_000)})
-    with pytest.raises(FetchRefused, match="larger than|more than"):
+    with pytest.raises(FetchRefused, match=r"larger than|more than"):
         await pulled(site, site.url("/git/r.git"), volume, Limits(100, 100_000, 8))
     assert held(volume) == {}
 

@@ -17,15 +17,14 @@ from service.errors import Invalid
 
 #: Bodies as they were written before there were public sources: with a source, with a target, standalone.
 OLD = (
-    b'{"kind":"cpu","source":null,"spec":{"command":[],"defaultHttpPort":8080,"env":[],"grpcPort":null,'
-    b'"image":"busybox:latest","labels":{},"name":"n","readUser":null,"resources":{"cpus":1,'
-    b'"ephemeralStorage":1,"flavor":"f","gpuBrand":null,"gpuMemory":null,"gpuModel":null,"kind":"cpu",'
-    b'"memory":1,"privateNetwork":0,"publicNetwork":0,"units":1},"shutdown":null,"timeout":60,'
-    b'"timeoutAutoRestart":false,"unsecureHttp":false,"volumes":[{"mountPath":"/a","permission":"RO",'
-    b'"source":{"alias":"s3","container":"box","prefix":"p/"}},{"cache":true,"mountPath":"/b",'
-    b'"permission":"RWD","source":{"alias":"s3","container":"box","prefix":""},"target":{"alias":"s3",'
-    b'"container":"out","prefix":""}},{"mountPath":"/c","permission":"RW"}]},"target":"QUEUED",'
-    b'"tokenLabel":null,"units":1,"user":"u"}'
+    b'{"kind":"cpu","source":null,"spec":{"command":[],"defaultHttpPort":8080,"env":[],"grpcPort":null,"'
+    b'image":"busybox:latest","labels":{},"name":"n","readUser":null,"resources":{"cpus":1,"ephemeralSto'
+    b'rage":1,"flavor":"f","gpuBrand":null,"gpuMemory":null,"gpuModel":null,"kind":"cpu","memory":1,"pri'
+    b'vateNetwork":0,"publicNetwork":0,"units":1},"shutdown":null,"timeout":60,"timeoutAutoRestart":fals'
+    b'e,"unsecureHttp":false,"volumes":[{"mountPath":"/a","permission":"RO","source":{"alias":"s3","cont'
+    b'ainer":"box","prefix":"p/"}},{"cache":true,"mountPath":"/b","permission":"RWD","source":{"alias":"'
+    b's3","container":"box","prefix":""},"target":{"alias":"s3","container":"out","prefix":""}},{"mountP'
+    b'ath":"/c","permission":"RW"}]},"target":"QUEUED","units":1,"user":"u"}'
 )
 
 

@@ -29,7 +29,10 @@ LEAST_BYTES_PER_S = 1000
 _SAID_BYTES = 8192
 
 #: Bounds of one file (512 bytes each) and of memory (KiB), then the program, which ends with us.
-_LIMITED = 'ulimit -c 0 -f "$1" -v "$2" && shift 2 && exec setpriv --no-new-privs --pdeathsig KILL -- "$@"'
+_LIMITED = (
+    'ulimit -c 0 && ulimit -f "$1" && ulimit -v "$2" && shift 2 &&'
+    ' exec setpriv --no-new-privs --pdeathsig KILL -- "$@"'
+)
 _PASSING = re.compile(
     r"Could not resolve|Failed to connect|Couldn't connect|[Tt]imed out|[Tt]imeout|early EOF|hung up|"
     r"RPC failed|returned error: (?:5\d\d|408|425|429)|Connection (?:reset|refused|was reset|closed)|"
