@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_network
@@ -14,6 +15,7 @@ from service.errors import FetchRefused, JobyardError, Unavailable
 from service.supervisor.data.addresses import checked, may_connect
 from service.supervisor.data.web import Web, download
 from tests.support.https import NAME, Site, a_site
+from tests.support.waiting import DEADLINE_S
 
 LOOPBACK = (ip_network("127.0.0.1/32"),)
 
@@ -184,6 +186,9 @@ async def test_a_server_that_trickles_is_as_good_as_silent(site: Site, tmp_path:
             to.wfile.write(b"x")
 
     site.answers["/a"] = trickle
-    with pytest.raises(Unavailable, match="in time"):
-        await get(web(site, stall_s=0.3), site.url("/a"), tmp_path, 10**9)
-    done.set()
+    try:
+        with pytest.raises(Unavailable, match="in time"):
+            async with asyncio.timeout(DEADLINE_S / 3):
+                await get(web(site, stall_s=0.3), site.url("/a"), tmp_path, 10**9)
+    finally:
+        done.set()
