@@ -143,11 +143,12 @@ async def test_a_file_below_a_link_of_the_same_archive_stays_inside(volume: Path
 
 
 async def test_a_link_that_the_job_made_is_never_followed(volume: Path, tmp_path: Path) -> None:
-    (tmp_path / "outside").mkdir()
-    (volume / "d").symlink_to(tmp_path / "outside")
-    done = await unpacked(volume, tarred(("d/x", b"1"), ("e", b"2")))
-    assert list((tmp_path / "outside").iterdir()) == []
-    assert (done.completed, done.failed) == (1, 1)
+    outside = tmp_path / "outside"
+    (outside / "in").mkdir(parents=True)
+    (volume / "d").symlink_to(outside)
+    done = await unpacked(volume, tarred(("d/x", b"1"), ("d/in/x", b"1"), ("e", b"2")))
+    assert list(outside.rglob("*")) == [outside / "in"]
+    assert (done.completed, done.failed) == (1, 2)
 
 
 async def test_of_two_of_one_name_the_later_counts(volume: Path) -> None:
