@@ -6,7 +6,9 @@ bytes, times seconds; the unit stands last in the name.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +99,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shared_registry_username: str = ""
     shared_registry_password: Secret = Secret("")
 
+    #: Networks (CIDR) that public git repositories and archives may come from although they are not public.
+    fetch_allow: tuple[str, ...] = ()
+    #: PEM file of certificate authorities that are trusted for these beside the system's.
+    fetch_ca: Path | None = None
+
+    @property
+    def fetch_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(ip_network(text) for text in self.fetch_allow)
+
     @property
     def shared(self) -> RegistryUrl | None:
         """The shared registry, as `shared_registry` names it."""
@@ -170,7 +181,21 @@ def _problems(settings: Settings) -> list[str]:
         found.append(
             f"{PREFIX}JOB_DOMAIN: {settings.job_domain!r} is not a domain such as example.org[:8790]"
         )
-    return found + _shared_problems(settings)
+    return found + _shared_problems(settings) + _fetch_problems(settings)
+
+
+def _fetch_problems(settings: Settings) -> list[str]:
+    found = []
+    try:
+        _ = settings.fetch_networks
+    except ValueError as error:
+        found.append(f"{PREFIX}FETCH_ALLOW: {error}; write networks such as 10.1.0.0/16,fd00::/8")
+    try:
+        if settings.fetch_ca is not None:
+            ssl.create_default_context(cafile=settings.fetch_ca)
+    except (OSError, ssl.SSLError) as error:
+        found.append(f"{PREFIX}FETCH_CA: {settings.fetch_ca} holds no readable PEM certificates ({error})")
+    return found
 
 
 def _shared_problems(settings: Settings) -> list[str]:

@@ -23,6 +23,7 @@
     │   ├── StoreRefused          what was asked of the store cannot be (the job's fault)
     │   │   ├── StoreDenied       wrong keys, or keys without the right
     │   │   └── StoreMissing      no such container or object
+    │   ├── FetchRefused          a public source cannot be had as it was named (the job's fault)
     │   └── UnsafeKey             an object key that must not become a path
     ├── LedgerCorrupt             the hash chain does not hold
     └── Misconfigured             the configuration cannot work
@@ -154,6 +155,12 @@ class StoreDenied(StoreRefused):
 
 class StoreMissing(StoreRefused):
     code = "store-missing"
+
+
+class FetchRefused(DataError):
+    """The URL leads nowhere, where nothing may be fetched from, or to something that is no such source."""
+
+    code = "fetch-refused"
 
 
 class UnsafeKey(DataError):

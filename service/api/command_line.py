@@ -9,6 +9,7 @@ from service.api.errors import Said
 from service.domain.asked import DataStoreAsked, JobSpecAsked, SourceAsked, VolumeAsked
 from service.domain.labels import OWN_PREFIX
 from service.domain.volumes import mount_path
+from service.domain.weburls import spoken
 from service.errors import Invalid
 
 
@@ -65,7 +66,7 @@ def _options(asked: JobSpecAsked) -> Iterator[str]:
 
 
 def _volume(field: str, volume: VolumeAsked) -> str:
-    """`container@alias/prefix:/path:rw:cache`."""
+    """`container@alias/prefix:/path:rw:cache`, or a URL or `standalone` in the place of the container."""
     if volume.target_data_store or volume.target_private_swift:
         raise Invalid(
             f"{field}.targetDataStore",
@@ -83,7 +84,11 @@ def _volume(field: str, volume: VolumeAsked) -> str:
         else None
     )
     place = "standalone"
-    if store is not None:
+    if source.public_git is not None:
+        place = spoken("git", source.public_git.url)
+    elif source.public_swift is not None:
+        place = spoken("archive", source.public_swift.url)
+    elif store is not None:
         prefix = (store.prefix or "").lstrip("/")
         place = f"{store.container}@{store.alias}" + (f"/{prefix}" if prefix else "")
     permission = "ro" if volume.permission.upper() == "R" else volume.permission.lower()

@@ -64,7 +64,9 @@ def _volume(volume: ds.Volume) -> wire.Volume:
         permission=str(volume.permission),
         cache=volume.cache,
         data_store=_place(source) if source else UNSET,
-        standalone=UNSET if source else wire.Standalone(),
+        public_git=UNSET if volume.git is None else wire.Url(url=volume.git),
+        public_swift=UNSET if volume.url is None else wire.Url(url=volume.url),
+        standalone=UNSET if volume.pull_from else wire.Standalone(),
         target_data_store=_place(volume.target) if volume.target else UNSET,
     )
 

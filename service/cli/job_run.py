@@ -16,7 +16,8 @@ from service.cli.output import Output
 from service.errors import Invalid
 
 _COMMAND = "jobyard.command"
-_EPILOG = r"""A volume is CONTAINER@ALIAS\[/PREFIX]:/PATH\[:ro|rw|rwd]\[:cache|no-cache] or
+_EPILOG = r"""A volume is CONTAINER@ALIAS\[/PREFIX]:/PATH\[:ro|rw|rwd]\[:cache|no-cache],
+https://HOST/REPOSITORY\[#BRANCH-OR-TAG]:/PATH:ro, https://HOST/FILE.tar.gz:/PATH:ro or
 standalone:/PATH:rw. With --watch the exit status tells how the job ended: 0 DONE, 1 FAILED, 5 ERROR or
 INTERRUPTED."""
 

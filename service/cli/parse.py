@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from service.domain.weburls import looks_like_archive
 from service.errors import Invalid
 
 T = TypeVar("T")
@@ -17,10 +18,12 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(?:\d+[smhdw])+\Z")
 _PART = re.compile(r"(\d+)([smhdw])")
 _PERMISSIONS = {"r": "RO", "ro": "RO", "rw": "RW", "rwd": "RWD"}
+_KINDS = {"git": "publicGit", "archive": "publicSwift"}
 _CACHES = {"cache": True, "no-cache": False}
 _VOLUME_FORMS = (
     "write CONTAINER@ALIAS[/PREFIX]:/PATH[:ro|rw|rwd][:cache|no-cache], "
-    "https://HOST/REPOSITORY:/PATH[:…] or standalone:/PATH[:rw]"
+    "https://HOST/REPOSITORY[#REF]:/PATH[:…], https://HOST/FILE.tar.gz:/PATH[:…] (git+https:// and "
+    "archive+https:// tell them apart) or standalone:/PATH[:rw]"
 )
 
 
@@ -105,8 +108,11 @@ def _ending(text: str, known: Mapping[str, T]) -> tuple[str, T | None]:
 def _source(text: str, source: str) -> dict[str, Any]:
     if source == "standalone":
         return {"standalone": {}}
+    kind, plus, url = source.partition("+")
+    if plus and kind in _KINDS and url.startswith("https://"):
+        return {_KINDS[kind]: {"url": url}}
     if source.startswith(("https://", "http://", "git@", "ssh://")):
-        return {"publicGit": {"url": source}}
+        return {_KINDS["archive" if looks_like_archive(source) else "git"]: {"url": source}}
     container, _, place = source.partition("@")
     alias, _, prefix = place.partition("/")
     if not container or not alias:

@@ -172,8 +172,12 @@ def _require_movable(job: Job, command: cmd.SyncData) -> None:
     volumes = job.spec.volumes if command.volume is None else (job.spec.volumes[command.volume],)
     field = "direction" if command.volume is None else "volume"
     if command.direction == "push" and not any(volume.push_to for volume in volumes):
-        raise Invalid(field, _named(job, command), "none of it is pushed: RO and standalone volumes are not")
-    if command.direction == "pull" and not any(volume.source for volume in volumes):
+        raise Invalid(
+            field,
+            _named(job, command),
+            "none of it is pushed: a volume that is RO or has no data store is not",
+        )
+    if command.direction == "pull" and not any(volume.pull_from for volume in volumes):
         raise Invalid(field, _named(job, command), "none of it is pulled: it has no source")
 
 

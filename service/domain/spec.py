@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -47,10 +48,18 @@ class Place(msgspec.Struct, frozen=True, rename="camel"):
     prefix: str = ""
 
 
-class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A directory of the job. `source` None is a standalone volume: empty at first, never pushed.
+class Web(NamedTuple):
+    """A public source: a git repository (`https://host/path[#ref]`) or an archive (`https://host/path`)."""
 
-    `target` names another place to push to; None pushes back to the source.
+    kind: Literal["git", "archive"]
+    url: str
+
+
+class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A directory of the job, with at most one of `source`, `git` and `url` (of an archive).
+
+    Without any it is standalone: empty at first. `target` names another place to push to; None pushes back
+    to `source`. What came from a URL is never pushed there.
     """
 
     mount_path: str
@@ -58,6 +67,15 @@ class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     source: Place | None = None
     target: Place | None = None
     cache: bool = False
+    git: str | None = None
+    url: str | None = None
+
+    @property
+    def pull_from(self) -> Place | Web | None:
+        """Where INITIALIZING pulls the volume from, or None when it begins empty."""
+        if self.git is not None:
+            return Web("git", self.git)
+        return self.source if self.url is None else Web("archive", self.url)
 
     @property
     def push_to(self) -> Place | None:

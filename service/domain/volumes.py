@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from service.domain.asked import DataStoreAsked, PrivateSwiftAsked, SourceAsked, VolumeAsked
-from service.domain.spec import Permission, Place, Volume
+from service.domain.spec import Permission, Place, Volume, Web
+from service.domain.weburls import read_archive_url, read_git_url
 from service.errors import Invalid
 
 MAX_VOLUMES = 32
@@ -59,9 +60,11 @@ def _volume(field: str, asked: VolumeAsked) -> Volume:
     return Volume(
         mount_path=mount_path(f"{field}.mountPath", asked.mount_path),
         permission=permission,
-        source=source,
+        source=source if isinstance(source, Place) else None,
         target=target,
         cache=bool(asked.cache),
+        git=source.url if isinstance(source, Web) and source.kind == "git" else None,
+        url=source.url if isinstance(source, Web) and source.kind == "archive" else None,
     )
 
 
@@ -82,7 +85,7 @@ def mount_path(field: str, path: str) -> str:
     return plain
 
 
-def _source(field: str, asked: VolumeAsked) -> Place | None:
+def _source(field: str, asked: VolumeAsked) -> Place | Web | None:
     base: SourceAsked = asked
     if asked.volume_source is not None:
         if _named(asked):
@@ -90,18 +93,19 @@ def _source(field: str, asked: VolumeAsked) -> Place | None:
         base, field = asked.volume_source, f"{field}.volumeSource"
     named = _named(base)
     if len(named) != 1:
-        raise Invalid(
-            field, named or None, "a volume has exactly one source: dataStore, privateSwift or standalone"
-        )
+        kinds = ", ".join(wire for _, wire in _SOURCES)
+        raise Invalid(field, named or None, f"a volume has exactly one source, one of {kinds}")
     if base.data_store is not None:
         return _place(f"{field}.dataStore", base.data_store)
     if base.private_swift is not None:
         return _swift_place(f"{field}.privateSwift", base.private_swift)
-    if base.standalone is not None:
-        return None
-    raise Invalid(
-        f"{field}.{named[0]}", named[0], "this version offers dataStore, privateSwift and standalone"
-    )
+    if base.public_git is not None:
+        read_git_url(f"{field}.publicGit.url", base.public_git.url)
+        return Web("git", base.public_git.url)
+    if base.public_swift is not None:
+        read_archive_url(f"{field}.publicSwift.url", base.public_swift.url)
+        return Web("archive", base.public_swift.url)
+    return None
 
 
 def _named(source: SourceAsked) -> list[str]:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeAlias
 from uuid import NAMESPACE_OID, uuid5
 
 import structlog
@@ -15,13 +16,15 @@ from msgspec.structs import replace
 from service.domain import commands as cmd
 from service.domain.events import Direction, Info, SyncState, Value, VolumeProgress
 from service.domain.job import Job, SyncOrder
-from service.domain.spec import Permission, Place, Volume
+from service.domain.spec import Permission, Place, Volume, Web
+from service.domain.weburls import shown_url
 from service.errors import DataError, JobyardError, Unavailable
-from service.supervisor.data import layout
+from service.supervisor.data import fetch, layout
 from service.supervisor.data.model import Limits, Source, StoreAccess
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
+from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
 from service.supervisor.volumes import volume_root
@@ -29,6 +32,7 @@ from service.supervisor.volumes import volume_root
 _log = structlog.get_logger()
 _KEPT = "kept"
 MAX_DEPTH = 64
+_Wanted: TypeAlias = tuple[int, Volume, Place | Web]
 NOTES_SAID = 3
 
 
@@ -37,7 +41,9 @@ async def pull_all(yard: Yard, job: Job) -> None:
     run = RunId(job.id, job.run)
     for index in range(len(job.spec.volumes)):
         await _on_disk(layout.prepare(volume_root(yard, run, index)))
-    wanted = [(i, v, v.source) for i, v in enumerate(job.spec.volumes) if v.source is not None]
+    wanted: list[_Wanted] = [
+        (i, v, v.pull_from) for i, v in enumerate(job.spec.volumes) if v.pull_from is not None
+    ]
     if wanted:
         await _Sync(yard, job, "pull", _sync_id(run, "pull")).run(wanted)
 
@@ -53,7 +59,9 @@ class Pushed:
 async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushed:
     """Push what the run may push. `sync_id` is that of a push which a user ordered again."""
     run = RunId(job.id, job.run)
-    wanted = [(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
+    wanted: list[_Wanted] = [
+        (i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None
+    ]
     if not wanted:
         return Pushed()
     manual = sync_id is not None
@@ -77,10 +85,11 @@ def _left_out(notes: list[str]) -> Info | None:
 async def move_ordered(yard: Yard, job: Job, order: SyncOrder) -> None:
     """Do what was ordered while the job runs. Raises as `pull_all`; the failure is then recorded."""
     push = order.direction == "push"
-    wanted = [
+    wanted: list[_Wanted] = [
         (index, volume, place)
         for index, volume in enumerate(job.spec.volumes)
-        if order.volume in (None, index) and (place := volume.push_to if push else volume.source) is not None
+        if order.volume in (None, index)
+        and (place := volume.push_to if push else volume.pull_from) is not None
     ]
     await _Sync(yard, job, order.direction, order.id, manual=True).run(wanted)
 
@@ -128,7 +137,7 @@ class _Sync:
         """What was worth telling, of all volumes."""
         return [note for progress in self._progress.values() for note in progress.notes]
 
-    async def run(self, wanted: list[tuple[int, Volume, Place]]) -> None:
+    async def run(self, wanted: list[_Wanted]) -> None:
         for index, _, _ in wanted:
             self._progress[index] = VolumeProgress(volume=index)
         await self._tell("RUNNING")
@@ -144,7 +153,7 @@ class _Sync:
                 await _ended(reporter)
         await self._tell("DONE")
 
-    async def _all(self, wanted: list[tuple[int, Volume, Place]]) -> None:
+    async def _all(self, wanted: list[_Wanted]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for index, volume, place in wanted:
@@ -152,22 +161,29 @@ class _Sync:
         except* JobyardError as several:
             raise _first(several) from None
 
-    async def _one(self, index: int, volume: Volume, place: Place, beside: int) -> None:
-        """One volume, tried again while its store does not answer."""
+    async def _one(self, index: int, volume: Volume, place: Place | Web, beside: int) -> None:
+        """One volume, tried again while its store or server does not answer."""
         settings = self._yard.settings
-        where = f"{place.container}@{place.alias}"
-        access = await self._access(place, volume, index)
+        if isinstance(place, Web):
+            what = where = shown_url(place.url)
+            move = partial(self._fetch, index, place)
+        else:
+            where = f"{place.container}@{place.alias}"
+            what = f"Data store {where}"
+            access = await self._access(place, volume, index)
+            concurrency = max(1, settings.data_concurrency // beside)
+            move = partial(self._move, access, index, volume, place, concurrency)
         for attempt in range(1, settings.store_attempts + 1):
             try:
-                await self._move(access, index, volume, place, max(1, settings.data_concurrency // beside))
+                await move()
             except Unavailable as error:
                 if attempt < settings.store_attempts:
                     await asyncio.sleep(min(30.0, settings.retry_s * 2**attempt))
                     continue
-                message = f"Data store {where} could not be used, after {attempt} attempts: {error.message}"
+                message = f"{what} could not be used, after {attempt} attempts: {_bare(error, where)}"
                 raise self._fatal("unavailable", volume, message, index) from error
             except JobyardError as error:
-                raise self._fatal("refused", volume, f"{where}: {error.message}", index) from error
+                raise self._fatal("refused", volume, f"{where}: {_bare(error, where)}", index) from error
             return
 
     def _fatal(self, code: str, volume: Volume, message: str, index: int) -> FatalForRun:
@@ -178,12 +194,7 @@ class _Sync:
     async def _move(
         self, access: StoreAccess, index: int, volume: Volume, place: Place, concurrency: int
     ) -> None:
-        settings = self._yard.settings
-        limits = Limits(
-            max_objects=settings.volume_max_objects,
-            max_bytes=self._job.spec.resources.ephemeral_storage,
-            max_depth=MAX_DEPTH,
-        )
+        limits = self._limits
         source = Source(place.container, place.prefix)
         root = volume_root(self._yard, self._run, index)
         noted = self._noted(index)
@@ -204,6 +215,22 @@ class _Sync:
                     on_progress=noted,
                     concurrency=concurrency,
                 )
+        self._progress[index] = _shown(index, done, "DONE")
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(
+            max_objects=self._yard.settings.volume_max_objects,
+            max_bytes=self._job.spec.resources.ephemeral_storage,
+            max_depth=MAX_DEPTH,
+        )
+
+    async def _fetch(self, index: int, source: Web) -> None:
+        """Pull a volume from a URL."""
+        settings = self._yard.settings
+        reach = Reach(settings.fetch_networks, settings.fetch_ca)
+        root = volume_root(self._yard, self._run, index)
+        done = await fetch.fetch(reach, source, root, limits=self._limits, on_progress=self._noted(index))
         self._progress[index] = _shown(index, done, "DONE")
 
     async def _access(self, place: Place, volume: Volume, index: int) -> StoreAccess:
@@ -250,6 +277,11 @@ class _Sync:
             manual=self._manual,
             message=message,
         )
+
+
+def _bare(error: JobyardError, where: str) -> str:
+    """The message without the place, which is about to be named before it."""
+    return error.message.removeprefix(f"{where}: ")
 
 
 def _shown(index: int, progress: Progress, state: SyncState) -> VolumeProgress:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.api.command_line import command_line
 from service.cli import parse
-from service.domain.asked import DataStoreAsked, JobSpecAsked, StandaloneAsked, VolumeAsked
+from service.domain.asked import DataStoreAsked, JobSpecAsked, StandaloneAsked, UrlAsked, VolumeAsked
 
 _NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}[A-Za-z0-9]", fullmatch=True)
 _PARTS = st.text(
@@ -46,6 +46,25 @@ def test_a_volume_of_a_data_store(
 def test_a_standalone_volume(path: str, permission: str) -> None:
     written = _written(VolumeAsked(mount_path=path, permission=permission, standalone=StandaloneAsked()))
     assert parse.volume(written) == {"standalone": {}, "mountPath": path, "permission": permission}
+
+
+_URLS = st.from_regex(
+    r"https://h\.example(:[1-9][0-9]{0,3})?/[a-z+:]{1,8}(\.git|\.zip|\.tar\.gz)?", fullmatch=True
+)
+
+
+@given(
+    _URLS, st.sampled_from(["publicGit", "publicSwift"]), st.sampled_from(["", "#v1.zip", "?a=b:c"]), _PATHS
+)
+def test_a_public_source(url: str, kind: str, more: str, path: str) -> None:
+    source = UrlAsked(url=url + more)
+    asked = VolumeAsked(
+        mount_path=path,
+        public_git=source if kind == "publicGit" else None,
+        public_swift=source if kind == "publicSwift" else None,
+    )
+    expected = {kind: {"url": source.url}, "mountPath": path, "permission": "RO"}
+    assert parse.volume(_written(asked)) == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from("smhdw")), min_size=1, max_size=5))

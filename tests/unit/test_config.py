@@ -147,3 +147,12 @@ def test_shared_registries_that_cannot_be(changed: dict[str, str], text: str) ->
     with pytest.raises(Misconfigured, match=text) as refused:
         read_settings(SHARED | changed)
     assert "hunter2" not in str(refused.value)
+
+
+def test_where_public_sources_may_come_from(tmp_path: Path) -> None:
+    settings = read_settings({"JOBYARD_FETCH_ALLOW": "10.1.0.0/16, fd00::/8"})
+    assert [str(network) for network in settings.fetch_networks] == ["10.1.0.0/16", "fd00::/8"]
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name, value in (("FETCH_ALLOW", "10.1.0.1/16"), ("FETCH_CA", str(tmp_path / "ca.pem"))):
+        with pytest.raises(Misconfigured, match=f"JOBYARD_{name}"):
+            read_settings({f"JOBYARD_{name}": value})

@@ -341,8 +341,11 @@ def test_another_place_to_push_to() -> None:
             ["volumes[0].volumeSource: ['dataStore']", "name the source once"],
         ),
         ([volume(volumeSource={})], ["volumes[0].volumeSource: nothing", "exactly one source"]),
-        ([volume(publicGit={"url": "https://x"})], ["volumes[0].publicGit", "this version offers"]),
-        ([volume(volumeSource={"publicSwift": {"url": "x"}})], ["volumes[0].volumeSource.publicSwift"]),
+        ([volume(publicGit={"url": "https://x"})], ["volumes[0].publicGit.url", "https://HOST"]),
+        (
+            [volume(volumeSource={"publicSwift": {"url": "x"}})],
+            ["volumes[0].volumeSource.publicSwift.url", "https://HOST"],
+        ),
         ([volume() | {"permission": "X"}], ["volumes[0].permission: 'X'", "RO (or R), RW or RWD"]),
         (
             [volume(dataStore=STORE | {"alias": "a/b"})],

@@ -30,11 +30,19 @@ class Standalone(Wire, frozen=True):
     """An empty volume of the job's own."""
 
 
+class Url(Wire, frozen=True):
+    """A public source, by its https URL."""
+
+    url: str
+
+
 class Volume(Wire, frozen=True):
     mount_path: str
     permission: str
     cache: bool
     data_store: Place | UnsetType = UNSET
+    public_git: Url | UnsetType = UNSET
+    public_swift: Url | UnsetType = UNSET
     standalone: Standalone | UnsetType = UNSET
     target_data_store: Place | UnsetType = UNSET
 

@@ -33,7 +33,8 @@ class InTheWay(Exception):
 class Incoming:
     """A file on its way: written under a name that no job can see, then renamed into the volume. Blocking."""
 
-    def __init__(self, partial_fd: int, temp: str, info: ObjectInfo) -> None:
+    def __init__(self, partial_fd: int, temp: str, info: ObjectInfo, mode: int = 0o644) -> None:
+        self._mode = mode
         self._partial_fd = partial_fd
         self._temp = temp
         self._info = info
@@ -70,7 +71,7 @@ class Incoming:
         """
         if self._size != self._info.size or (self._md5 and self._md5.hexdigest() != self._info.etag):
             raise Unavailable(f"object {shown(self._info.key)} arrived damaged")
-        beneath.own(self._fd, 0o644)
+        beneath.own(self._fd, self._mode)
         when = _modified_ns(self._info)
         os.utime(self._fd, ns=(when, when))
         if self._size > CHUNK_BYTES and not self._md5:

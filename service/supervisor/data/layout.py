@@ -11,6 +11,7 @@ system, so that a finished download is renamed into place.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from service.supervisor.data import beneath, disk
@@ -22,6 +23,15 @@ def manifest_path(root: Path) -> Path:
 
 def partial_path(root: Path) -> Path:
     return root.with_name(root.name + ".partial")
+
+
+def fresh_partial(root: Path) -> Path:
+    """An empty folder for downloads: what a killed run left there is of no use. Blocking. Raises OSError."""
+    partial = partial_path(root)
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(mode=0o700, parents=True)
+    return partial
 
 
 async def prepare(root: Path) -> None:

@@ -19,7 +19,7 @@ from service.errors import StoreMissing, Unavailable
 from service.supervisor.data import beneath, disk, manifest, pool
 from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compare
 from service.supervisor.data.keys import Mapping, Plan, plan, shown
-from service.supervisor.data.layout import partial_path
+from service.supervisor.data.layout import fresh_partial
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
 from service.supervisor.data.store import Changed, Store
@@ -59,8 +59,7 @@ class _Pull(Transfer):
         self.wanted = wanted
         self.meter = Meter(on_progress, len(wanted.files), sum(i.size for i in wanted.files.values()))
         await self.open_book()
-        self.partial = partial_path(self.root)
-        await disk.run(_fresh_partial, self.partial)
+        self.partial = await disk.run(fresh_partial, self.root)
         with (
             beneath.opened_root(self.root) as self.root_fd,
             beneath.opened_root(self.partial) as self.partial_fd,
@@ -160,10 +159,3 @@ class _Pull(Transfer):
                 after = asyncio.Event()
                 tasks.create_task(part(offset, turn, after))
                 turn = after
-
-
-def _fresh_partial(partial: Path) -> None:
-    """An empty folder for downloads: what a killed run left there is of no use."""
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(mode=0o700, parents=True)
