@@ -21,7 +21,7 @@ from service.supervisor.data.progress import Progress
 from service.supervisor.data.web import Web
 from tests.data.test_unpack import held
 from tests.support.https import NAME, Site, a_site, git
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 LIMITS = Limits(max_objects=100, max_bytes=2_000_000, max_depth=8)
 FILES = {"README": b"1", "src/run": b"#!/bin/sh\n"}
@@ -156,9 +156,12 @@ async def test_it_ends_with_its_children(site: Site, volume: Path, how: str) -> 
     await until(reached.is_set, what="git has asked")
     if how == "cancelled":
         task.cancel()
+    ended, _ = await asyncio.wait([task], timeout=DEADLINE_S / 3)
+    left = _processes(volume)
+    go.set()
+    assert ended, f"it waits for {left}"
     with pytest.raises(Unavailable if how == "silent" else asyncio.CancelledError):
         await task
-    go.set()
     await until(lambda: not _processes(volume), what="git and its children are gone")
     assert not layout.partial_path(volume).exists()
 
