@@ -79,6 +79,7 @@ def _volume(field: str, volume: VolumeAsked) -> str:
             alias=source.private_swift.region,
             container=source.private_swift.container,
             prefix=source.private_swift.prefix,
+            archive=source.private_swift.archive,
         )
         if source.private_swift
         else None
@@ -89,6 +90,9 @@ def _volume(field: str, volume: VolumeAsked) -> str:
     elif source.public_swift is not None:
         place = spoken("archive", source.public_swift.url)
     elif store is not None:
+        if store.archive:
+            said = Said("the command line has no option for it")
+            raise Invalid(f"{field}.dataStore.archive", said, "submit it through the API")
         prefix = (store.prefix or "").lstrip("/")
         place = f"{store.container}@{store.alias}" + (f"/{prefix}" if prefix else "")
     permission = "ro" if volume.permission.upper() == "R" else volume.permission.lower()

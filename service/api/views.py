@@ -72,7 +72,9 @@ def _volume(volume: ds.Volume) -> wire.Volume:
 
 
 def _place(place: ds.Place) -> wire.Place:
-    return wire.Place(alias=place.alias, container=place.container, prefix=place.prefix or UNSET)
+    return wire.Place(
+        alias=place.alias, container=place.container, prefix=place.prefix or UNSET, archive=place.archive
+    )
 
 
 def _resources(of: ds.Resources) -> wire.Resources:

@@ -278,7 +278,7 @@ def _volume(volume: Any) -> str:
         if volume.get(kind):
             source = volume[kind]["url"]
     if store:
-        source = f"{store['container']}@{store['alias']}/{store.get('prefix') or ''}"
+        source = f"{store['container']}@{store['alias']}/{store.get('archive') or store.get('prefix') or ''}"
     return f"{source}:{volume['mountPath']}:{volume.get('permission', 'RO').lower()}"
 
 

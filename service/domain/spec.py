@@ -41,11 +41,15 @@ class Permission(StrEnum):
 
 
 class Place(msgspec.Struct, frozen=True, rename="camel"):
-    """A place in a data store: the objects of `container` whose keys begin with `prefix`."""
+    """A place in a data store: the objects of `container` whose keys begin with `prefix`.
+
+    With `archive`, the one object of that key stands for all files, packed.
+    """
 
     alias: str
     container: str
     prefix: str = ""
+    archive: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Web(NamedTuple):

@@ -11,6 +11,10 @@ from service.errors import Invalid
 
 MAX_VOLUMES = 32
 MAX_PATH_BYTES = 1024
+MAX_SEGMENT_BYTES = 255
+
+#: What a push can write, by the ends of their names.
+WRITTEN_ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
 #: Parts of a container's file system that the kernel or the engine provides.
 RESERVED = ("/proc", "/sys", "/dev")
@@ -57,7 +61,7 @@ def _volume(field: str, asked: VolumeAsked) -> Volume:
     target = _target(field, asked)
     if target is not None and permission is Permission.RO:
         raise Invalid(f"{field}.targetDataStore", target.alias, "a volume that is RO is never pushed")
-    return Volume(
+    volume = Volume(
         mount_path=mount_path(f"{field}.mountPath", asked.mount_path),
         permission=permission,
         source=source if isinstance(source, Place) else None,
@@ -66,6 +70,18 @@ def _volume(field: str, asked: VolumeAsked) -> Volume:
         git=source.url if isinstance(source, Web) and source.kind == "git" else None,
         url=source.url if isinstance(source, Web) and source.kind == "archive" else None,
     )
+    _refuse_unwritable(field, volume)
+    return volume
+
+
+def _refuse_unwritable(field: str, volume: Volume) -> None:
+    """An archive that is pushed must have a name that says which kind we shall write."""
+    place = volume.push_to
+    if place is None or not place.archive or place.archive.endswith(WRITTEN_ARCHIVES):
+        return
+    where = "targetDataStore" if volume.target else "dataStore"
+    allowed = f"an archive that is pushed ends in {', '.join(WRITTEN_ARCHIVES)}; of others, read with RO"
+    raise Invalid(f"{field}.{where}.archive", place.archive, allowed)
 
 
 def mount_path(field: str, path: str) -> str:
@@ -133,8 +149,6 @@ def _swift_place(field: str, asked: PrivateSwiftAsked) -> Place:
 
 
 def _place(field: str, asked: DataStoreAsked, alias_field: str = "alias") -> Place:
-    if asked.archive:
-        raise Invalid(f"{field}.archive", asked.archive, "archives are not offered by this version")
     check_alias(f"{field}.{alias_field}", asked.alias)
     check_container(f"{field}.container", asked.container)
     prefix = (asked.prefix or "").lstrip("/")
@@ -142,7 +156,23 @@ def _place(field: str, asked: DataStoreAsked, alias_field: str = "alias") -> Pla
         raise Invalid(f"{field}.prefix", prefix, f"at most {MAX_PATH_BYTES} bytes, no control characters")
     if any(segment in (".", "..") for segment in prefix.split("/")) or "//" in prefix:
         raise Invalid(f"{field}.prefix", prefix, "a prefix without empty, '.' or '..' parts")
-    return Place(asked.alias, asked.container, prefix)
+    if not asked.archive:
+        return Place(asked.alias, asked.container, prefix)
+    if prefix:
+        raise Invalid(f"{field}.prefix", prefix, "an archive is one object; write its whole key in archive")
+    _check_archive(f"{field}.archive", asked.archive)
+    return Place(asked.alias, asked.container, "", asked.archive)
+
+
+def _check_archive(field: str, key: str) -> None:
+    """The key of one object, which must be one that a pull could make a file of."""
+    if len(key.encode()) > MAX_PATH_BYTES or any(ord(char) < 32 or ord(char) == 127 for char in key):
+        raise Invalid(field, key, f"at most {MAX_PATH_BYTES} bytes, no control characters")
+    segments = key.split("/")
+    if any(part in ("", ".", "..") or len(part.encode()) > MAX_SEGMENT_BYTES for part in segments):
+        raise Invalid(
+            field, key, f"a key without empty, '.' and '..' parts, at most {MAX_SEGMENT_BYTES} bytes each"
+        )
 
 
 def check_alias(field: str, alias: str) -> None:

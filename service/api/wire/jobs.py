@@ -24,6 +24,7 @@ class Place(Wire, frozen=True):
     alias: str
     container: str
     prefix: str | UnsetType = UNSET
+    archive: str | UnsetType = UNSET
 
 
 class Standalone(Wire, frozen=True):
