@@ -3,7 +3,8 @@
 Pulled is any archive that `unpack` reads, told by its content; one that is not there is an empty volume.
 Pushed are tar archives, compressed when the key ends in `.gz` or `.tgz`, never held in memory or on the
 disk as a whole. RWD replaces the archive: it then holds what the volume holds. RW deletes nothing: what the
-archive held and the volume does not stays in it. Where nothing changed, no bytes move.
+archive held and the volume does not stays in it, but for links, which no volume can hold. Where nothing
+changed, no bytes move.
 
 The manifest keeps, under a name of its own (`ARCHIVE`), which object it was, beside all of its members.
 """
@@ -85,7 +86,8 @@ async def _fetched(
             await _save(download, path, limits, meter)
         moved = meter.snapshot()
         done = await unpack(path, root, origin=origin, limits=limits, on_progress=on_progress, moved=moved)
-        await disk.run(_remember, root, origin, download.info)
+        if not done.failed:  # else the archive holds more than the record says
+            await disk.run(_remember, root, origin, download.info)
     finally:
         await disk.run(shutil.rmtree, partial)
     return done
@@ -260,7 +262,7 @@ class _Push:
                 if there is not None and await self._is_object(packing, there):
                     await self._record(packing, there)
                     return self._unmoved()
-                stream = self._counted(_stream(packing.bytes(compressed=self._compressed)))
+                stream = self._counted(_stream(packing.stream(compressed=self._compressed)))
                 info = await self._store.upload(self._container, self._key, stream)
             except Unstable:
                 continue
@@ -277,7 +279,7 @@ class _Push:
     async def _is_object(self, packing: Packing, there: ObjectInfo) -> bool:
         """Whether the archive that we would send is there already. Reads all files, and sends nothing."""
         digest = Digest()
-        async for piece in _stream(packing.bytes(compressed=self._compressed)):
+        async for piece in _stream(packing.stream(compressed=self._compressed)):
             await disk.run(digest.add, piece)
         return digest.size == there.size and digest.is_of(there.etag)
 

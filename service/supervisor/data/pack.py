@@ -6,12 +6,14 @@ execute bit is. Empty folders are left out, as a data store has none. Blocking.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from service.supervisor.data.outgoing import Unstable
 OVERHEAD_BYTES = 4 * tarfile.BLOCKSIZE
 """The most that a member costs beside its bytes: its header, one for a long name, and the padding."""
 
+#: What opening says of a name that the job swapped. Anything else is the disk's fault, and is raised: an
+#: archive that is replaced must not lose a file for it.
+_SWAPPED = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EXDEV})
 _GZIP = zlib.MAX_WBITS | 16
 
 
@@ -38,7 +43,7 @@ class Packing:
     entries: dict[str, manifest.Entry] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def bytes(self, *, compressed: bool) -> Iterator[bytes]:
+    def stream(self, *, compressed: bool) -> Iterator[bytes]:
         """The archive. Raises Unstable when a file changes while it is read, and OSError."""
         self.entries.clear()
         self.left_out.clear()
@@ -50,20 +55,20 @@ class Packing:
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def _member(self, path: str, root: Path) -> Iterator[bytes]:
-        with beneath.opened_root(root) as root_fd:
+        with ExitStack() as stack:
+            root_fd = stack.enter_context(beneath.opened_root(root))
             try:
-                file = beneath.opened_file(root_fd, path)
-                fd = file.__enter__()
-            except FileNotFoundError:
-                self.left_out[path] = f"{shown(path)}: deleted meanwhile, not pushed"
-                return
+                fd = stack.enter_context(beneath.opened_file(root_fd, path))
             except ValueError as why:
                 self.left_out[path] = f"{shown(path)}: {why}, not pushed"
                 return
-            try:
-                yield from self._read(path, fd)
-            finally:
-                file.__exit__(None, None, None)
+            except OSError as error:
+                if error.errno not in _SWAPPED:
+                    raise
+                why_not = "deleted meanwhile" if error.errno == errno.ENOENT else "no plain file any more"
+                self.left_out[path] = f"{shown(path)}: {why_not}, not pushed"
+                return
+            yield from self._read(path, fd)
 
     def _read(self, path: str, fd: int) -> Iterator[bytes]:
         found = os.fstat(fd)
