@@ -107,7 +107,7 @@ async def _parts() -> AsyncIterator[Parts]:
         print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
 
     await asyncio.to_thread(_ensure_busybox, say)
-    await asyncio.to_thread(_ensure_registry, say)
+    await asyncio.to_thread(_ensure_programs, say)
     say("Starting Postgres, Docker and the object store")
     async with throwaway_parts(say=say) as parts:
         say(f"Ready; Docker at {parts.docker_host}" + (" (ours)" if parts.engine_is_ours else ""))
@@ -140,10 +140,15 @@ def _ensure_busybox(say: apt.Say) -> None:
         apt.install(["busybox-static"], why="the tests' container image", say=say)
 
 
-def _ensure_registry(say: apt.Say) -> None:
-    """Private images are pulled from a real registry that asks for a password; the tests start it."""
-    if shutil.which("docker-registry") is None:
-        apt.install(["docker-registry"], why="the tests' private registry", say=say)
+#: Programs that the tests use as users would, each with its Debian package.
+PROGRAMS = {"docker-registry": "docker-registry", "git": "git", "curl": "curl"}
+
+
+def _ensure_programs(say: apt.Say) -> None:
+    """A real registry that asks for a password, a real server of repositories, a real client of job URLs."""
+    missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
+    if missing:
+        apt.install(missing, why="what the tests talk to and talk with", say=say)
 
 
 async def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> int:
