@@ -67,6 +67,9 @@ def _options(asked: JobSpecAsked) -> Iterator[str]:
 
 def _volume(field: str, volume: VolumeAsked) -> str:
     """`container@alias/prefix:/path:rw:cache`, or a URL or `standalone` in the place of the container."""
+    if volume.user_volume_id is not None:
+        said = Said("the command line has no option for it")
+        raise Invalid(f"{field}.userVolumeId", said, "submit it through the API")
     if volume.target_data_store or volume.target_private_swift:
         raise Invalid(
             f"{field}.targetDataStore",

@@ -273,7 +273,7 @@ def _resources(spec: Any) -> str:
 
 def _volume(volume: Any) -> str:
     store = volume.get("dataStore")
-    source = "standalone"
+    source = volume.get("userVolumeId") or "standalone"
     for kind in ("publicGit", "publicSwift"):
         if volume.get(kind):
             source = volume[kind]["url"]

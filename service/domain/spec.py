@@ -62,7 +62,8 @@ class Web(NamedTuple):
 class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A directory of the job, with at most one of `source`, `git` and `url` (of an archive).
 
-    Without any it is standalone: empty at first. `target` names another place to push to; None pushes back
+    Without any it is standalone: empty at first. `user_volume` is the id of the project's volume that these
+    were taken from; one that is standalone too is shared by all the jobs that name it. `target` names another place to push to; None pushes back
     to `source`. What came from a URL is never pushed there.
     """
 
@@ -73,6 +74,12 @@ class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     cache: bool = False
     git: str | None = None
     url: str | None = None
+    user_volume: str | None = None
+
+    @property
+    def shared(self) -> bool:
+        """True when the directory is not the run's own and outlives it."""
+        return self.user_volume is not None and self.pull_from is None
 
     @property
     def pull_from(self) -> Place | Web | None:

@@ -27,7 +27,7 @@ from service.supervisor.data.push import push
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
-from service.supervisor.volumes import volume_root
+from service.supervisor.volumes import root_of, volume_root
 
 _log = structlog.get_logger()
 _KEPT = "kept"
@@ -40,7 +40,7 @@ async def pull_all(yard: Yard, job: Job) -> None:
     """Pull every volume of the run. Raises `FatalForRun`, or `Unavailable` from the ledger."""
     run = RunId(job.id, job.run)
     for index in range(len(job.spec.volumes)):
-        await _on_disk(layout.prepare(volume_root(yard, run, index)))
+        await _on_disk(layout.prepare(root_of(yard, job, index)))
     wanted: list[_Wanted] = [
         (i, v, v.pull_from) for i, v in enumerate(job.spec.volumes) if v.pull_from is not None
     ]
