@@ -62,9 +62,9 @@ class Web(NamedTuple):
 class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A directory of the job, with at most one of `source`, `git` and `url` (of an archive).
 
-    Without any it is standalone: empty at first. `user_volume` is the id of the project's volume that these
-    were taken from; one that is standalone too is shared by all the jobs that name it. `target` names another place to push to; None pushes back
-    to `source`. What came from a URL is never pushed there.
+    Without any it is standalone: empty at first. `target` names another place to push to; None pushes back
+    to `source`. What came from a URL is never pushed there. `user_volume` is the id of the project's volume
+    that the source was taken from; one that is standalone as well is shared by all the jobs that name it.
     """
 
     mount_path: str
