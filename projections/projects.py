@@ -1,11 +1,11 @@
-"""`projects`: one row a project, with its data stores and its registries."""
+"""`projects`: one row a project, with its data stores, registries and volumes."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
 from projections.fold import Fold
-from service.domain.directory import DataStore, Project, Registry
+from service.domain.directory import DataStore, Project, Registry, UserVolume
 from service.domain.events import (
     DataStoreRemoved,
     DataStoreSet,
@@ -13,9 +13,19 @@ from service.domain.events import (
     ProjectCreated,
     RegistryRemoved,
     RegistrySet,
+    VolumeCreated,
+    VolumeDeleted,
 )
 
-_CONCERNED = ProjectCreated | DataStoreSet | DataStoreRemoved | RegistrySet | RegistryRemoved
+_CONCERNED = (
+    ProjectCreated
+    | DataStoreSet
+    | DataStoreRemoved
+    | RegistrySet
+    | RegistryRemoved
+    | VolumeCreated
+    | VolumeDeleted
+)
 
 
 def key(event: Event) -> str | None:
@@ -45,6 +55,11 @@ def evolve(row: Project | None, event: Event) -> Project:
             return replace(row, data_stores=kept)
         case RegistrySet() as body if row is not None:
             return replace(row, registries={**row.registries, body.registry_id: _registry(row, event, body)})
+        case VolumeCreated() as body if row is not None:
+            return replace(row, volumes={**row.volumes, body.volume_id: _volume(event, body)})
+        case VolumeDeleted() as body if row is not None:
+            rest = {known: each for known, each in row.volumes.items() if known != body.volume_id}
+            return replace(row, volumes=rest)
         case RegistryRemoved() as body if row is not None:
             left = {known: each for known, each in row.registries.items() if known != body.registry_id}
             return replace(row, registries=left)
@@ -64,6 +79,18 @@ def _registry(row: Project, event: Event, body: RegistrySet) -> Registry:
         user=body.user,
         created_at=known.created_at if known else event.recorded_at,
         updated_at=event.recorded_at,
+    )
+
+
+def _volume(event: Event, body: VolumeCreated) -> UserVolume:
+    return UserVolume(
+        id=body.volume_id,
+        created_at=event.recorded_at,
+        updated_at=event.recorded_at,
+        cache=body.cache,
+        source=body.source,
+        git=body.git,
+        url=body.url,
     )
 
 

@@ -120,6 +120,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.state_dir / "volumes"
 
     @property
+    def user_volumes_dir(self) -> Path:
+        return self.state_dir / "user-volumes"
+
+    @property
     def logs_dir(self) -> Path:
         return self.state_dir / "logs"
 

@@ -67,6 +67,9 @@ def _options(asked: JobSpecAsked) -> Iterator[str]:
 
 def _volume(field: str, volume: VolumeAsked) -> str:
     """`container@alias/prefix:/path:rw:cache`, or a URL or `standalone` in the place of the container."""
+    if volume.user_volume_id is not None:
+        said = Said("the command line has no option for it")
+        raise Invalid(f"{field}.userVolumeId", said, "submit it through the API")
     if volume.target_data_store or volume.target_private_swift:
         raise Invalid(
             f"{field}.targetDataStore",
@@ -79,6 +82,7 @@ def _volume(field: str, volume: VolumeAsked) -> str:
             alias=source.private_swift.region,
             container=source.private_swift.container,
             prefix=source.private_swift.prefix,
+            archive=source.private_swift.archive,
         )
         if source.private_swift
         else None
@@ -89,6 +93,9 @@ def _volume(field: str, volume: VolumeAsked) -> str:
     elif source.public_swift is not None:
         place = spoken("archive", source.public_swift.url)
     elif store is not None:
+        if store.archive:
+            said = Said("the command line has no option for it")
+            raise Invalid(f"{field}.dataStore.archive", said, "submit it through the API")
         prefix = (store.prefix or "").lstrip("/")
         place = f"{store.container}@{store.alias}" + (f"/{prefix}" if prefix else "")
     permission = "ro" if volume.permission.upper() == "R" else volume.permission.lower()

@@ -104,6 +104,7 @@ _MADE: dict[str, tuple[str, str, str]] = {
     "/v1/job": ("/v1/job/{id}", "id", "$response.body#/id"),
     "/v1/token": ("/v1/token/{id}", "id", "$response.body#/id"),
     "/v1/registry": ("/v1/registry/{id}", "id", "$response.body#/id"),
+    "/v1/volume": ("/v1/volume/{id}", "id", "$response.body#/id"),
     "/v1/datastore": ("/v1/datastore/{alias}", "alias", "$response.body#/alias"),
     "/v1/project": ("/v1/project/{id}", "id", "$response.body#/project/id"),
 }

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from service.api import account, exec, jobs, logs, objects, projects, registries, system, tokens, wire
+from service.api import (
+    account,
+    exec,
+    jobs,
+    logs,
+    objects,
+    projects,
+    registries,
+    system,
+    tokens,
+    user_volumes,
+    wire,
+)
 from service.api import capabilities as offers
 from service.api import datastores as stores
 from service.api.call import Route
@@ -16,7 +28,7 @@ from service.domain.offers import JobImage, Preset
 _P, _R, _O, _A, _Y = Level.PUBLIC, Level.READ, Level.OPERATE, Level.ADMINISTER, Level.OVERSEE
 _BIN, _TEXT, _HTML = "application/octet-stream", "text/plain", "text/html"
 _JOB, _STORE, _OFFERS = "/v1/job/{id}", "/v1/datastore/{alias}", "/v1/capabilities"
-_REGISTRY = "/v1/registry/{id}"
+_REGISTRY, _VOLUME = "/v1/registry/{id}", "/v1/volume/{id}"
 _OBJECTS = _STORE + "/container/{container}/object"
 #: A key is whatever follows, a line's end included: it is for the handler to refuse.
 _OBJECT = _OBJECTS + "/{key:(?s:.*)}"
@@ -75,6 +87,16 @@ ROUTES: tuple[Route, ...] = (
         "PUT", _REGISTRY, registries.update, _O, "Change a registry", wire.RegistryChanged, None, CheckAsked
     ),
     Route("DELETE", _REGISTRY, registries.remove, _O, "Detach a registry"),
+    Route(
+        *("GET", "/v1/volume", user_volumes.find, _R, "List volumes"),
+        *(None, wire.UserVolumeList, user_volumes.VolumesAsked),
+    ),
+    Route(
+        *("POST", "/v1/volume", user_volumes.create, _O, "Make a volume"),
+        *(wire.UserVolumeAsked, wire.UserVolume),
+    ),
+    Route("GET", _VOLUME, user_volumes.get, _R, "Get a volume", None, wire.UserVolume),
+    Route("DELETE", _VOLUME, user_volumes.remove, _O, "Delete a volume"),
     Route("GET", "/v1/openapi.json", openapi, _P, "This document"),
     Route("GET", "/", system.home, _P, "Where to begin: leads to /docs", None, wire.Home),
     Route("GET", "/docs", system.docs, _P, "These pages", media=_HTML),

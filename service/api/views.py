@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID, uuid5
 
 from msgspec import UNSET
@@ -12,6 +13,7 @@ from service.domain import events as ev
 from service.domain import job as domain
 from service.domain import job_names
 from service.domain import spec as ds
+from service.domain.directory import UserVolume
 from service.domain.states import State
 from service.vault import ProjectKey
 
@@ -58,21 +60,38 @@ def _opened(sealed: ds.Sealed, key: ProjectKey | None) -> str:
 
 
 def _volume(volume: ds.Volume) -> wire.Volume:
-    source = volume.source
     return wire.Volume(
         mount_path=volume.mount_path,
         permission=str(volume.permission),
         cache=volume.cache,
-        data_store=_place(source) if source else UNSET,
-        public_git=UNSET if volume.git is None else wire.Url(url=volume.git),
-        public_swift=UNSET if volume.url is None else wire.Url(url=volume.url),
-        standalone=UNSET if volume.pull_from else wire.Standalone(),
         target_data_store=_place(volume.target) if volume.target else UNSET,
+        **source(volume),
+    )
+
+
+def source(of: ds.Volume | UserVolume) -> dict[str, Any]:
+    """The one field that names a volume's source, as it was asked."""
+    if isinstance(of, ds.Volume) and of.user_volume is not None:
+        return {"user_volume_id": of.user_volume}
+    if of.source is not None:
+        return {"data_store": _place(of.source)}
+    if of.git is not None:
+        return {"public_git": wire.Url(url=of.git)}
+    if of.url is not None:
+        return {"public_swift": wire.Url(url=of.url)}
+    return {"standalone": wire.Standalone()}
+
+
+def user_volume(of: UserVolume) -> wire.UserVolume:
+    return wire.UserVolume(
+        id=of.id, cache=of.cache, created_at=of.created_at, updated_at=of.updated_at, **source(of)
     )
 
 
 def _place(place: ds.Place) -> wire.Place:
-    return wire.Place(alias=place.alias, container=place.container, prefix=place.prefix or UNSET)
+    return wire.Place(
+        alias=place.alias, container=place.container, prefix=place.prefix or UNSET, archive=place.archive
+    )
 
 
 def _resources(of: ds.Resources) -> wire.Resources:
@@ -141,6 +160,7 @@ def _volume_status(found: domain.Job, index: int) -> wire.VolumeStatus:
     return wire.VolumeStatus(
         id=volume_id(found.id, index),
         mount_path=found.spec.volumes[index].mount_path,
+        user_volume_id=found.spec.volumes[index].user_volume or "",
         last_pulled_created_at=last.get("pull"),
         last_pushed_created_at=last.get("push"),
     )

@@ -273,12 +273,12 @@ def _resources(spec: Any) -> str:
 
 def _volume(volume: Any) -> str:
     store = volume.get("dataStore")
-    source = "standalone"
+    source = volume.get("userVolumeId") or "standalone"
     for kind in ("publicGit", "publicSwift"):
         if volume.get(kind):
             source = volume[kind]["url"]
     if store:
-        source = f"{store['container']}@{store['alias']}/{store.get('prefix') or ''}"
+        source = f"{store['container']}@{store['alias']}/{store.get('archive') or store.get('prefix') or ''}"
     return f"{source}:{volume['mountPath']}:{volume.get('permission', 'RO').lower()}"
 
 

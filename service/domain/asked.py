@@ -62,6 +62,7 @@ class VolumeAsked(SourceAsked, frozen=True):
     permission: str = "RO"
     cache: bool | None = None
     volume_source: SourceAsked | None = None
+    user_volume_id: str | None = None
     target_data_store: DataStoreAsked | None = None
     target_private_swift: PrivateSwiftAsked | None = None
 

@@ -11,7 +11,7 @@ import msgspec
 
 from service.domain.events import Direction, Info, SyncState, VolumeProgress
 from service.domain.selectors import Selector
-from service.domain.spec import JobSpec, Sealed
+from service.domain.spec import JobSpec, Place, Sealed
 from service.domain.states import State
 
 
@@ -96,6 +96,20 @@ class SetRegistry(Command, frozen=True):
 
 class RemoveRegistry(Command, frozen=True):
     registry_id: str
+
+
+class CreateVolume(Command, frozen=True):
+    """At most one of `source`, `git` and `url`; none makes a standalone volume."""
+
+    volume_id: str
+    cache: bool = False
+    source: Place | None = None
+    git: str | None = None
+    url: str | None = None
+
+
+class DeleteVolume(Command, frozen=True):
+    volume_id: str
 
 
 class SetPrices(Command, frozen=True):

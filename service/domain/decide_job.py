@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.domain import commands as cmd
-from service.domain import decide_edit
+from service.domain import decide_edit, decide_volume
 from service.domain import events as ev
 from service.domain.context import Context, Decision, for_job, move, past_timeout
 from service.domain.decide_project import project_of
@@ -60,15 +60,7 @@ def _submit(command: cmd.SubmitJob, context: Context) -> list[Decision]:
     project = project_of(context, command.project)
     if context.job is not None:
         raise Conflict(f"job {command.job} exists already")
-    spec = command.spec
-    for index, volume in enumerate(spec.volumes):
-        for field, place in (("dataStore", volume.source), ("targetDataStore", volume.target)):
-            if place is not None and place.alias not in project.data_stores:
-                raise Invalid(
-                    f"volumes[{index}].{field}.alias",
-                    place.alias,
-                    f"the project's data stores are {', '.join(sorted(project.data_stores)) or 'none yet'}",
-                )
+    spec = decide_volume.resolved(command.spec, project)
     resources = spec.resources
     if context.prices.price(resources.flavor, context.now) is None:
         raise Invalid("resources.flavor", resources.flavor, "no price has been set for it")
@@ -120,6 +112,7 @@ def _start(job: Job, command: cmd.StartJob, context: Context) -> list[Decision]:
             f"job {job.id}: what run {job.run} made could not be pushed and was kept: push it again first"
             " (jobyard job push-data), or start with discardVolumes=true (--discard-volumes) to remove it"
         )
+    decide_volume.require_volumes(job.spec, project_of(context, job.project))
     resources = job.spec.resources
     quota_of(context, job.project).require(resources.kind, resources.units)
     info = ev.Info("queued", "The job was started again and is about to be processed.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from service.domain import commands as cmd
-from service.domain import decide_registry
+from service.domain import decide_registry, decide_volume
 from service.domain import events as ev
 from service.domain.context import Context, Decision
 from service.domain.directory import ADMINISTRATOR, ROLES, Project
@@ -38,6 +38,10 @@ def decide(command: cmd.Command, context: Context) -> list[Decision]:
             body = decide_registry.attached(command, project_of(context, command.project))
         case cmd.RemoveRegistry():
             body = decide_registry.removed(command, project_of(context, command.project))
+        case cmd.CreateVolume():
+            body = decide_volume.created(command, project_of(context, command.project))
+        case cmd.DeleteVolume():
+            body = decide_volume.deleted(command, project_of(context, command.project))
         case cmd.SetPrices():
             body = _prices(command, context)
         case cmd.StartSupervisor():

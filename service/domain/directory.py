@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from service.domain.spec import Sealed
+from service.domain.spec import Place, Sealed
 
 Role = Literal["administrator", "ai_training_operator", "ai_training_read"]
 ADMINISTRATOR: Role = "administrator"
@@ -47,14 +47,30 @@ class Registry(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: datetime
 
 
+class UserVolume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A volume that the project's jobs name by its id; with at most one of `source`, `git` and `url`.
+
+    Without any it is standalone: its data lives on the node, and the jobs that name it share it.
+    """
+
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    cache: bool = False
+    source: Place | None = None
+    git: str | None = None
+    url: str | None = None
+
+
 class Project(msgspec.Struct, frozen=True, rename="camel"):
-    """`data_stores` by alias, `registries` by id; of these there is one a host."""
+    """`data_stores` by alias, `registries` by id, one a host, and `volumes` by id."""
 
     id: str
     name: str
     created_at: datetime
     data_stores: dict[str, DataStore] = {}
     registries: dict[str, Registry] = {}
+    volumes: dict[str, UserVolume] = {}
 
     def registry_of(self, host: str) -> Registry | None:
         """The registry attached for exactly this canonical host and port."""

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from service.domain.flavors import Kind
-from service.domain.spec import JobSpec, Sealed
+from service.domain.spec import JobSpec, Place, Sealed
 from service.domain.states import State
 
 Value = str | int | bool | None
@@ -101,6 +101,20 @@ class RegistrySet(Body, frozen=True):
 
 class RegistryRemoved(Body, frozen=True):
     registry_id: str
+
+
+class VolumeCreated(Body, frozen=True):
+    """The project has a volume that its jobs may name; `UserVolume` says what the fields mean."""
+
+    volume_id: str
+    cache: bool = False
+    source: Place | None = None
+    git: str | None = None
+    url: str | None = None
+
+
+class VolumeDeleted(Body, frozen=True):
+    volume_id: str
 
 
 # -- the whole yard ---------------------------------------------------------------------------------
@@ -338,6 +352,8 @@ OTHER_BODIES: tuple[type[Body], ...] = (
     DataStoreRemoved,
     RegistrySet,
     RegistryRemoved,
+    VolumeCreated,
+    VolumeDeleted,
     PricesSet,
     SupervisorStarted,
 )

@@ -41,11 +41,15 @@ class Permission(StrEnum):
 
 
 class Place(msgspec.Struct, frozen=True, rename="camel"):
-    """A place in a data store: the objects of `container` whose keys begin with `prefix`."""
+    """A place in a data store: the objects of `container` whose keys begin with `prefix`.
+
+    With `archive`, the one object of that key stands for all files, packed.
+    """
 
     alias: str
     container: str
     prefix: str = ""
+    archive: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Web(NamedTuple):
@@ -59,7 +63,8 @@ class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A directory of the job, with at most one of `source`, `git` and `url` (of an archive).
 
     Without any it is standalone: empty at first. `target` names another place to push to; None pushes back
-    to `source`. What came from a URL is never pushed there.
+    to `source`. What came from a URL is never pushed there. `user_volume` is the id of the project's volume
+    that the source was taken from; one that is standalone as well is shared by all the jobs that name it.
     """
 
     mount_path: str
@@ -69,6 +74,12 @@ class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     cache: bool = False
     git: str | None = None
     url: str | None = None
+    user_volume: str | None = None
+
+    @property
+    def shared(self) -> bool:
+        """True when the directory is not the run's own and outlives it."""
+        return self.user_volume is not None and self.pull_from is None
 
     @property
     def pull_from(self) -> Place | Web | None:

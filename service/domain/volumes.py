@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import UUID
 
 from service.domain.asked import DataStoreAsked, PrivateSwiftAsked, SourceAsked, VolumeAsked
 from service.domain.spec import Permission, Place, Volume, Web
@@ -11,6 +12,10 @@ from service.errors import Invalid
 
 MAX_VOLUMES = 32
 MAX_PATH_BYTES = 1024
+MAX_SEGMENT_BYTES = 255
+
+#: What a push can write, by the ends of their names.
+WRITTEN_ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
 #: Parts of a container's file system that the kernel or the engine provides.
 RESERVED = ("/proc", "/sys", "/dev")
@@ -53,11 +58,12 @@ def _volume(field: str, asked: VolumeAsked) -> Volume:
     permission = _PERMISSIONS.get(asked.permission.upper())
     if permission is None:
         raise Invalid(f"{field}.permission", asked.permission, "RO (or R), RW or RWD")
-    source = _source(field, asked)
+    user_volume = _user_volume(field, asked)
+    source = None if user_volume else _source(field, asked)
     target = _target(field, asked)
     if target is not None and permission is Permission.RO:
         raise Invalid(f"{field}.targetDataStore", target.alias, "a volume that is RO is never pushed")
-    return Volume(
+    volume = Volume(
         mount_path=mount_path(f"{field}.mountPath", asked.mount_path),
         permission=permission,
         source=source if isinstance(source, Place) else None,
@@ -65,7 +71,20 @@ def _volume(field: str, asked: VolumeAsked) -> Volume:
         cache=bool(asked.cache),
         git=source.url if isinstance(source, Web) and source.kind == "git" else None,
         url=source.url if isinstance(source, Web) and source.kind == "archive" else None,
+        user_volume=user_volume,
     )
+    refuse_unwritable(field, volume)
+    return volume
+
+
+def refuse_unwritable(field: str, volume: Volume) -> None:
+    """An archive that is pushed must have a name that says which kind we shall write."""
+    place = volume.push_to
+    if place is None or not place.archive or place.archive.endswith(WRITTEN_ARCHIVES):
+        return
+    where = "targetDataStore" if volume.target else "dataStore"
+    allowed = f"an archive that is pushed ends in {', '.join(WRITTEN_ARCHIVES)}; of others, read with RO"
+    raise Invalid(f"{field}.{where}.archive", place.archive, allowed)
 
 
 def mount_path(field: str, path: str) -> str:
@@ -85,25 +104,56 @@ def mount_path(field: str, path: str) -> str:
     return plain
 
 
+def _user_volume(field: str, asked: VolumeAsked) -> str | None:
+    """The id of the project's volume that stands for a source."""
+    if asked.user_volume_id is None:
+        return None
+    if _named(asked) or asked.volume_source is not None:
+        said = "name a volume of the project or a source, not both"
+        raise Invalid(f"{field}.userVolumeId", asked.user_volume_id, said)
+    try:
+        return str(UUID(asked.user_volume_id))
+    except ValueError:
+        said = "the id of a volume of the project, a UUID"
+        raise Invalid(f"{field}.userVolumeId", asked.user_volume_id, said) from None
+
+
+def read_user_volume(asked: SourceAsked, cache: bool | None) -> tuple[Place | Web | None, bool]:
+    """The source of a volume that a project is to have, and whether it is cached. Raises `Invalid`.
+
+    Cached are all but git repositories and standalone volumes, unless it is said otherwise.
+    """
+    source = _one_source("", asked)
+    cachable = source is not None and not (isinstance(source, Web) and source.kind == "git")
+    if cache and not cachable:
+        raise Invalid("cache", cache, "a git repository and a standalone volume have no cache")
+    return source, cachable if cache is None else cache
+
+
 def _source(field: str, asked: VolumeAsked) -> Place | Web | None:
     base: SourceAsked = asked
     if asked.volume_source is not None:
         if _named(asked):
             raise Invalid(f"{field}.volumeSource", _named(asked), "name the source once, in it or beside it")
         base, field = asked.volume_source, f"{field}.volumeSource"
+    return _one_source(field, base)
+
+
+def _one_source(field: str, base: SourceAsked) -> Place | Web | None:
     named = _named(base)
     if len(named) != 1:
         kinds = ", ".join(wire for _, wire in _SOURCES)
-        raise Invalid(field, named or None, f"a volume has exactly one source, one of {kinds}")
+        raise Invalid(field or "dataStore", named or None, f"a volume has exactly one source, one of {kinds}")
+    field = f"{field}." if field else ""
     if base.data_store is not None:
-        return _place(f"{field}.dataStore", base.data_store)
+        return _place(f"{field}dataStore", base.data_store)
     if base.private_swift is not None:
-        return _swift_place(f"{field}.privateSwift", base.private_swift)
+        return _swift_place(f"{field}privateSwift", base.private_swift)
     if base.public_git is not None:
-        read_git_url(f"{field}.publicGit.url", base.public_git.url)
+        read_git_url(f"{field}publicGit.url", base.public_git.url)
         return Web("git", base.public_git.url)
     if base.public_swift is not None:
-        read_archive_url(f"{field}.publicSwift.url", base.public_swift.url)
+        read_archive_url(f"{field}publicSwift.url", base.public_swift.url)
         return Web("archive", base.public_swift.url)
     return None
 
@@ -133,8 +183,6 @@ def _swift_place(field: str, asked: PrivateSwiftAsked) -> Place:
 
 
 def _place(field: str, asked: DataStoreAsked, alias_field: str = "alias") -> Place:
-    if asked.archive:
-        raise Invalid(f"{field}.archive", asked.archive, "archives are not offered by this version")
     check_alias(f"{field}.{alias_field}", asked.alias)
     check_container(f"{field}.container", asked.container)
     prefix = (asked.prefix or "").lstrip("/")
@@ -142,7 +190,23 @@ def _place(field: str, asked: DataStoreAsked, alias_field: str = "alias") -> Pla
         raise Invalid(f"{field}.prefix", prefix, f"at most {MAX_PATH_BYTES} bytes, no control characters")
     if any(segment in (".", "..") for segment in prefix.split("/")) or "//" in prefix:
         raise Invalid(f"{field}.prefix", prefix, "a prefix without empty, '.' or '..' parts")
-    return Place(asked.alias, asked.container, prefix)
+    if not asked.archive:
+        return Place(asked.alias, asked.container, prefix)
+    if prefix:
+        raise Invalid(f"{field}.prefix", prefix, "an archive is one object; write its whole key in archive")
+    _check_archive(f"{field}.archive", asked.archive)
+    return Place(asked.alias, asked.container, "", asked.archive)
+
+
+def _check_archive(field: str, key: str) -> None:
+    """The key of one object, which must be one that a pull could make a file of."""
+    if len(key.encode()) > MAX_PATH_BYTES or any(ord(char) < 32 or ord(char) == 127 for char in key):
+        raise Invalid(field, key, f"at most {MAX_PATH_BYTES} bytes, no control characters")
+    segments = key.split("/")
+    if any(part in ("", ".", "..") or len(part.encode()) > MAX_SEGMENT_BYTES for part in segments):
+        raise Invalid(
+            field, key, f"a key without empty, '.' and '..' parts, at most {MAX_SEGMENT_BYTES} bytes each"
+        )
 
 
 def check_alias(field: str, alias: str) -> None:

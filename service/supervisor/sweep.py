@@ -21,6 +21,10 @@ async def sweep(yard: Yard, busy: Container[RunId]) -> None:
     """
     await _containers(yard, busy)
     await _volumes(yard, busy)
+    try:
+        await volumes.remove_deleted(yard)
+    except DataError as error:
+        _log.warning("deleted volume stays", error=error.message)
 
 
 async def _containers(yard: Yard, busy: Container[RunId]) -> None:

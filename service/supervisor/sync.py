@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict
 from uuid import NAMESPACE_OID, uuid5
 
 import structlog
@@ -20,6 +19,7 @@ from service.domain.spec import Permission, Place, Volume, Web
 from service.domain.weburls import shown_url
 from service.errors import DataError, JobyardError, Unavailable
 from service.supervisor.data import fetch, layout
+from service.supervisor.data.archive import pull_archive, push_archive
 from service.supervisor.data.model import Limits, Source, StoreAccess
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
@@ -27,7 +27,7 @@ from service.supervisor.data.push import push
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
-from service.supervisor.volumes import volume_root
+from service.supervisor.volumes import root_of, volume_root
 
 _log = structlog.get_logger()
 _KEPT = "kept"
@@ -40,7 +40,7 @@ async def pull_all(yard: Yard, job: Job) -> None:
     """Pull every volume of the run. Raises `FatalForRun`, or `Unavailable` from the ledger."""
     run = RunId(job.id, job.run)
     for index in range(len(job.spec.volumes)):
-        await _on_disk(layout.prepare(volume_root(yard, run, index)))
+        await _on_disk(layout.prepare(root_of(yard, job, index)))
     wanted: list[_Wanted] = [
         (i, v, v.pull_from) for i, v in enumerate(job.spec.volumes) if v.pull_from is not None
     ]
@@ -115,6 +115,13 @@ async def _on_disk(work: Awaitable[None]) -> None:
     except DataError as error:
         info = Info("node-storage", f"The node's storage failed: {error.message}")
         raise FatalForRun(info, ours=True) from error
+
+
+class _How(TypedDict):
+    """What every move is told."""
+
+    limits: Limits
+    on_progress: Callable[[Progress], None]
 
 
 class _Sync:
@@ -194,27 +201,21 @@ class _Sync:
     async def _move(
         self, access: StoreAccess, index: int, volume: Volume, place: Place, concurrency: int
     ) -> None:
-        limits = self._limits
-        source = Source(place.container, place.prefix)
+        may: Literal["RW", "RWD"] = "RWD" if volume.permission is Permission.RWD else "RW"
         root = volume_root(self._yard, self._run, index)
-        noted = self._noted(index)
-        async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(self._yard.shelf.open(access))
-            if self._direction == "pull":
-                done = await pull(
-                    store, source, root, limits=limits, on_progress=noted, concurrency=concurrency
-                )
-            else:
-                may: Literal["RW", "RWD"] = "RWD" if volume.permission is Permission.RWD else "RW"
-                done = await push(
-                    store,
-                    source,
-                    root,
-                    permission=may,
-                    limits=limits,
-                    on_progress=noted,
-                    concurrency=concurrency,
-                )
+        how = _How(limits=self._limits, on_progress=self._noted(index))
+        async with self._yard.shelf.open(access) as store:
+            match self._direction, place.archive or "":
+                case "pull", "":
+                    source = Source(place.container, place.prefix)
+                    done = await pull(store, source, root, **how, concurrency=concurrency)
+                case "push", "":
+                    source = Source(place.container, place.prefix)
+                    done = await push(store, source, root, permission=may, **how, concurrency=concurrency)
+                case "pull", key:
+                    done = await pull_archive(store, place.container, key, root, **how)
+                case _, key:
+                    done = await push_archive(store, place.container, key, root, permission=may, **how)
         self._progress[index] = _shown(index, done, "DONE")
 
     @property

@@ -30,12 +30,19 @@ def volume_root(yard: Yard, run: RunId, index: int) -> Path:
     return run_dir(yard, run) / str(index)
 
 
+def root_of(yard: Yard, job: Job, index: int) -> Path:
+    """The directory of a job's volume: the run's own, or the one that jobs of the project share."""
+    volume = job.spec.volumes[index]
+    if volume.user_volume is not None and volume.shared:
+        return yard.settings.user_volumes_dir / job.project / volume.user_volume
+    return volume_root(yard, RunId(job.id, job.run), index)
+
+
 def mounts(yard: Yard, job: Job) -> tuple[Mount, ...]:
     """The job's volumes as its container sees them."""
-    run = RunId(job.id, job.run)
     return tuple(
         Mount(
-            source=str(volume_root(yard, run, index)),
+            source=str(root_of(yard, job, index)),
             target=volume.mount_path,
             read_only=volume.permission is Permission.RO,
         )
@@ -73,6 +80,23 @@ async def remove(yard: Yard, run: RunId) -> None:
         path.parent.rmdir()
     except OSError:
         _log.debug("other runs of the job keep volumes", job=str(run.job))
+
+
+async def remove_deleted(yard: Yard) -> None:
+    """Remove shared volumes that their project deleted and that no live job has. Raises `DataError`.
+
+    The project is asked before the jobs: one that names a volume was submitted before that was deleted.
+    """
+    for path in yard.settings.user_volumes_dir.glob("*/*"):
+        project = await yard.ledger.project(path.parent.name)
+        if project is None or path.name in project.volumes:
+            continue
+        live = await yard.ledger.live_jobs()
+        if any(volume.user_volume == path.name for job in live for volume in job.spec.volumes):
+            continue
+        await yard.still_ours()
+        await remove_tree(path)
+        _log.info("shared volume removed", project=project.id, volume=path.name)
 
 
 def runs_on_disk(yard: Yard) -> list[RunId]:

@@ -15,6 +15,7 @@ from service.domain.states import State
 from service.errors import Invalid, QuotaExceeded
 from service.ledger import database, rebuild
 from service.ledger.rebuild import Comparison
+from sql import migrations
 from tests.support import jobs
 from tests.support.jobs import PROJECT
 from tests.support.waiting import until
@@ -146,3 +147,13 @@ async def test_after_an_error_the_connection_can_rebuild_again(
         with pytest.raises(ValueError, match="a bug in a fold"):
             await rebuild.rebuild(admin, [], unsaid)
     assert wrong(await rebuild.rebuild(admin, [], unsaid)) == {}
+
+
+async def test_rows_of_a_version_without_volumes_are_mended_by_its_migration(
+    admin: asyncpg.Connection, yard: Yard
+) -> None:
+    await admin.execute("UPDATE folds SET row = row - 'volumes' WHERE fold = 'projects'")
+    assert wrong(await rebuild.verify(admin, [], unsaid)) == {"projects": [PROJECT]}
+    (mending,) = [each for each in migrations() if each.name.endswith("volumes")]
+    await admin.execute(mending.text)
+    assert wrong(await rebuild.verify(admin, [], unsaid)) == {}

@@ -71,6 +71,7 @@ from service.api.wire.jobs import (
     VolumeStatus,
 )
 from service.api.wire.registries import Registry, RegistryAsked, RegistryChanged, RegistryList
+from service.api.wire.volumes import UserVolume, UserVolumeAsked, UserVolumeList
 
 __all__ = [
     "Alive",
@@ -130,6 +131,9 @@ __all__ = [
     "TokenSpec",
     "TokenStatus",
     "Url",
+    "UserVolume",
+    "UserVolumeAsked",
+    "UserVolumeList",
     "Visit",
     "Volume",
     "VolumeStatus",

@@ -24,6 +24,7 @@ class Place(Wire, frozen=True):
     alias: str
     container: str
     prefix: str | UnsetType = UNSET
+    archive: str | UnsetType = UNSET
 
 
 class Standalone(Wire, frozen=True):
@@ -44,6 +45,7 @@ class Volume(Wire, frozen=True):
     public_git: Url | UnsetType = UNSET
     public_swift: Url | UnsetType = UNSET
     standalone: Standalone | UnsetType = UNSET
+    user_volume_id: str | UnsetType = UNSET
     target_data_store: Place | UnsetType = UNSET
 
 

@@ -179,6 +179,8 @@ class _Unpack:
                 if not member.is_folder and self._last.get(name) == number:
                     yield from self._file(reader, name, number, root_fd, partial_fd, known)
             beneath.settle(root_fd)
+        for gone in known.keys() - self._wanted.files.keys():
+            del known[gone]
         manifest.save(self._root, book)
 
     def _folders(self, root_fd: int) -> Iterator[None]:

@@ -1,0 +1,343 @@
+"""A volume that is one object in a data store: an archive, unpacked by a pull and packed by a push.
+
+Pulled is any archive that `unpack` reads, told by its content; one that is not there is an empty volume.
+Pushed are tar archives, compressed when the key ends in `.gz` or `.tgz`, never held in memory or on the
+disk as a whole. RWD replaces the archive: it then holds what the volume holds. RW deletes nothing: what the
+archive held and the volume does not stays in it, but for links, which no volume can hold. Where nothing
+changed, no bytes move.
+
+The manifest keeps, under a name of its own (`ARCHIVE`), which object it was, beside all of its members.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+
+from service.errors import DataError, StoreMissing, Unavailable
+from service.supervisor.data import beneath, disk, manifest
+from service.supervisor.data.incoming import PLAIN_MD5
+from service.supervisor.data.keys import ancestors, shown, unsafe
+from service.supervisor.data.layout import fresh_partial, manifest_path, partial_path, prepare
+from service.supervisor.data.model import CHUNK_BYTES, MAX_PARTS, Limits, ObjectInfo, Permission
+from service.supervisor.data.outgoing import Unstable
+from service.supervisor.data.pack import OVERHEAD_BYTES, Digest, Packing
+from service.supervisor.data.progress import Meter, Progress
+from service.supervisor.data.store import Download, Store
+from service.supervisor.data.unpack import unpack
+from service.supervisor.data.walk import Tree, walk
+
+ARCHIVE = ""
+"""The manifest's name for the object itself: no file has it."""
+
+_SOME_BYTES = 1024**2
+_CHANGES = 3
+_log = structlog.get_logger()
+
+
+async def pull_archive(
+    store: Store,
+    container: str,
+    key: str,
+    root: Path,
+    *,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+) -> Progress:
+    """Make the volume `root` hold what the archive holds; see `unpack` for what is left alone.
+
+    A missing container is made. Raises as `unpack`, and StoreRefused and Unavailable.
+    """
+    with disk.faults("volume"):
+        info = await _head(store, container, key)
+        if info is None:
+            await store.ensure_container(container)
+            return Meter(on_progress, 0, 0).finish()
+        origin = _origin(store, container, key)
+        held = await disk.run(_held, root, origin, info)
+        if held is not None:
+            meter = Meter(on_progress, held, 0)
+            meter.skipped = held
+            return meter.finish()
+        return await _fetched(store, container, key, root, limits=limits, on_progress=on_progress)
+
+
+async def _fetched(
+    store: Store,
+    container: str,
+    key: str,
+    root: Path,
+    *,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+) -> Progress:
+    """Download the object beside the volume, and unpack it."""
+    origin = _origin(store, container, key)
+    partial = await disk.run(fresh_partial, root)
+    try:
+        path = partial / "archive"
+        async with store.download(container, key) as download:
+            meter = Meter(on_progress, 0, download.info.size)
+            await _save(download, path, limits, meter)
+        moved = meter.snapshot()
+        done = await unpack(path, root, origin=origin, limits=limits, on_progress=on_progress, moved=moved)
+        if not done.failed:  # else the archive holds more than the record says
+            await disk.run(_remember, root, origin, download.info)
+    finally:
+        await disk.run(shutil.rmtree, partial)
+    return done
+
+
+def _origin(store: Store, container: str, key: str) -> str:
+    return f"archive:{store.endpoint}/{container}/{key}"
+
+
+async def _head(store: Store, container: str, key: str) -> ObjectInfo | None:
+    try:
+        return await store.head(container, key)
+    except StoreMissing:
+        return None
+
+
+def _held(root: Path, origin: str, info: ObjectInfo) -> int | None:
+    """How many members the volume holds of this very object; None when one is missing or it is another."""
+    known = dict(manifest.load(root).place(origin, "", "").files)
+    whole = known.pop(ARCHIVE, None)
+    if whole is None or not whole.agrees(info):
+        return None
+    with beneath.opened_root(root) as root_fd:
+        return len(known) if all(_is_there(root_fd, path) for path in known) else None
+
+
+def _is_there(root_fd: int, path: str) -> bool:
+    try:
+        with beneath.opened_file(root_fd, path):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+async def _save(download: Download, path: Path, limits: Limits, meter: Meter) -> None:
+    """The object's bytes in a file of ours, bounded and verified."""
+    info, what = download.info, f"object {shown(download.info.key)}"
+    if info.size > limits.max_bytes:
+        raise DataError(f"{what}: more than {limits.max_bytes} bytes")
+    total, size = hashlib.md5(usedforsecurity=False), 0
+    file: BinaryIO = await disk.run(path.open, "xb")
+    try:
+        async for piece in download.stream:
+            size += len(piece)
+            if size > info.size:
+                break
+            await disk.run(_append, file, total, piece)
+            meter.moved(len(piece))
+    finally:
+        await disk.run(file.close)
+    if size != info.size or (PLAIN_MD5.fullmatch(info.etag) and total.hexdigest() != info.etag):
+        raise Unavailable(f"{what} arrived damaged")
+
+
+def _append(file: BinaryIO, total: hashlib._Hash, piece: bytes) -> None:
+    total.update(piece)
+    file.write(piece)
+
+
+def _remember(root: Path, origin: str, info: ObjectInfo) -> None:
+    book = manifest.load(root)
+    book.place(origin, "", "").files[ARCHIVE] = manifest.Entry(info.size, info.etag, 0, 0, 0)
+    manifest.save(root, book)
+
+
+async def push_archive(
+    store: Store,
+    container: str,
+    key: str,
+    root: Path,
+    *,
+    permission: Permission,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+) -> Progress:
+    """Pack the volume `root` into the object `key`; the module docstring says what becomes of the old one.
+
+    Raises DataError beyond the limits, FetchRefused when RW would have to keep what is in an object that is
+    no archive, StoreRefused and Unavailable; it can then be called again.
+    """
+    with disk.faults("volume"):
+        tree = await disk.run(_settled, root, limits)
+        pushing = _Push(store, container, key, root, tree, on_progress)
+        return await pushing.run(permission, limits)
+
+
+def _settled(root: Path, limits: Limits) -> Tree:
+    with beneath.opened_root(root) as root_fd:
+        beneath.settle(root_fd)
+    return walk(root, limits)
+
+
+class _Push:
+    """One archive on its way to the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        container: str,
+        key: str,
+        root: Path,
+        tree: Tree,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._store = store
+        self._container = container
+        self._key = key
+        self._root = root
+        self._tree = tree
+        self._compressed = key.endswith((".gz", ".tgz"))
+        self._packed = {path: root for path in tree.files if unsafe(path) is None}
+        self._meter = Meter(on_progress, len(tree.files) + len(tree.skipped), tree.total_bytes)
+        self._unsafe = {path: why for path in tree.files if (why := unsafe(path)) is not None}
+
+    async def run(self, permission: Permission, limits: Limits) -> Progress:
+        for path, why in (self._tree.skipped | self._unsafe).items():
+            self._meter.skip(f"{shown(path)}: {why}, not pushed")
+        self._book = await disk.run(manifest.load, self._root)
+        self._place = self._book.place(_origin(self._store, self._container, self._key), "", "")
+        there = await _head(self._store, self._container, self._key)
+        if there is None:
+            await self._store.ensure_container(self._container)
+        elif self._is_unchanged(there, permission):
+            return self._unmoved()
+        merged = self._root.with_name(self._root.name + ".merge")
+        try:
+            if there is not None and permission == "RW" and self._lacks(there):
+                await self._keep(merged, limits)
+            return await self._send(there)
+        finally:
+            await disk.run(_cleared, merged)
+
+    def _is_unchanged(self, there: ObjectInfo, permission: Permission) -> bool:
+        known = self._place.files
+        whole = known.get(ARCHIVE)
+        if whole is None or not whole.agrees(there):
+            return False
+        if any(
+            path not in known or not known[path].describes(self._tree.files[path]) for path in self._packed
+        ):
+            return False
+        return permission == "RW" or len(known) == len(self._packed) + 1
+
+    def _lacks(self, there: ObjectInfo) -> bool:
+        """Whether the archive may hold what the volume does not."""
+        known = self._place.files
+        whole = known.get(ARCHIVE)
+        return (
+            whole is None or not whole.agrees(there) or not (known.keys() - {ARCHIVE} <= self._packed.keys())
+        )
+
+    async def _keep(self, merged: Path, limits: Limits) -> None:
+        """Add what the archive holds and the volume does not, unpacked beside the volume."""
+        await disk.run(_cleared, merged)
+        await prepare(merged)
+        await _fetched(
+            self._store, self._container, self._key, merged, limits=limits, on_progress=lambda _: None
+        )
+        kept = (await disk.run(walk, merged, limits)).files.keys() - self._packed.keys()
+        folders = {above for path in self._packed for above in ancestors(path)}
+        for path in sorted(kept):
+            if path in folders or any(above in self._packed for above in ancestors(path)):
+                self._meter.remark(f"{shown(path)}: the volume has its name otherwise, not kept")
+            else:
+                self._packed[path] = merged
+
+    async def _send(self, there: ObjectInfo | None) -> Progress:
+        self._refuse_too_large()
+        packing = Packing(self._packed)
+        for _ in range(_CHANGES):
+            try:
+                if there is not None and await self._is_object(packing, there):
+                    await self._record(packing, there)
+                    return self._unmoved()
+                stream = self._counted(_stream(packing.stream(compressed=self._compressed)))
+                info = await self._store.upload(self._container, self._key, stream)
+            except Unstable:
+                continue
+            await self._record(packing, info)
+            return self._finished(packing)
+        raise Unavailable("the volume keeps changing while it is packed")
+
+    def _refuse_too_large(self) -> None:
+        most = CHUNK_BYTES * MAX_PARTS
+        size = sum(self._tree.files[path].st_size for path in self._packed if path in self._tree.files)
+        if size + len(self._packed) * OVERHEAD_BYTES > most:
+            raise DataError(f"an archive has at most {most} bytes: push such a volume as files")
+
+    async def _is_object(self, packing: Packing, there: ObjectInfo) -> bool:
+        """Whether the archive that we would send is there already. Reads all files, and sends nothing."""
+        digest = Digest()
+        async for piece in _stream(packing.stream(compressed=self._compressed)):
+            await disk.run(digest.add, piece)
+        return digest.size == there.size and digest.is_of(there.etag)
+
+    async def _counted(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in stream:
+            yield piece
+            self._meter.moved(len(piece))
+
+    async def _record(self, packing: Packing, info: ObjectInfo) -> None:
+        """The members as they were packed. Those that only the archive has describe no file of the volume."""
+        files = self._place.files
+        files.clear()
+        for path, entry in packing.entries.items():
+            ours = self._packed[path] == self._root
+            files[path] = entry if ours else manifest.Entry(entry.size, entry.etag, 0, 0, 0)
+        files[ARCHIVE] = manifest.Entry(info.size, info.etag, 0, 0, 0)
+        await disk.run(manifest.save, self._root, self._book)
+
+    def _unmoved(self) -> Progress:
+        self._meter.skipped += len(self._tree.files) - len(self._unsafe)
+        return self._meter.finish()
+
+    def _finished(self, packing: Packing) -> Progress:
+        for note in packing.left_out.values():
+            self._meter.skip(note)
+        self._meter.completed = sum(path in self._tree.files for path in packing.entries)
+        done = self._meter.finish()
+        _log.info("archive pushed", container=self._container, key=self._key, files=done.completed)
+        return done
+
+
+async def _stream(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces, joined to some size, made in a disk thread."""
+    try:
+        while some := await disk.run(_some, pieces):
+            yield some
+    finally:
+        await disk.run(_close, pieces)
+
+
+def _some(pieces: Iterator[bytes]) -> bytes:
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        if len(held) >= _SOME_BYTES:
+            break
+    return bytes(held)
+
+
+def _close(pieces: Iterator[bytes]) -> None:
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
+
+
+def _cleared(merged: Path) -> None:
+    """Remove what a push unpacks beside the volume, also of one that was killed. Blocking."""
+    for path in (merged, partial_path(merged)):
+        if path.exists():
+            shutil.rmtree(path)
+    manifest_path(merged).unlink(missing_ok=True)
