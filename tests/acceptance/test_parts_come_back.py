@@ -114,7 +114,9 @@ async def test_a_job_runs_on_while_dockerd_is_killed(ground: OwnGround, up: Up) 
     assert (await reach(up, job, "RUNNING"))["status"]["startedAt"] == before["startedAt"]
     work(ground, job).touch()
     await reach(up, job, "DONE")
-    assert await log_of(up, job) == "said\n"
+    # On a busy machine the engine is away for so long that the log says where lines may be missing.
+    printed = [line for line in (await log_of(up, job)).splitlines() if not line.startswith("[jobyard]")]
+    assert printed == ["said"]
     assert "the Docker Engine ended by itself; starting it again" in ground.said()
     events, bills = await ground.recorded(job)
     assert [event.type for event in events].count("RunStarted") == 1 and len(bills) == 1

@@ -19,7 +19,8 @@ from tests.support.waiting import until
 #: What the table of routes must say: a new route has to be put here too.
 READS = {
     "GET /v1/job", "POST /v1/job/command", "GET /v1/job/{id}", "GET /v1/job/{id}/log", "GET /v1/me",
-    "GET /v1/quota", "GET /v1/capabilities/flavor", "GET /v1/capabilities/flavor/{id}",
+    "GET /v1/quota", "GET /v1/volume", "GET /v1/volume/{id}",
+    "GET /v1/capabilities/flavor", "GET /v1/capabilities/flavor/{id}",
     "GET /v1/capabilities/job/image", "GET /v1/capabilities/preset", "GET /v1/capabilities/preset/{id}",
     "GET /v1/capabilities/quota", "GET /v1/billing", "GET /v1/datastore", "GET /v1/datastore/{alias}",
     "GET /v1/datastore/{alias}/container/{container}/object",
@@ -27,6 +28,7 @@ READS = {
     "GET /v1/registry", "GET /v1/registry/{id}",
 }  # fmt: skip
 OPERATES = {
+    "POST /v1/volume", "DELETE /v1/volume/{id}",
     "PUT /v1/job/{id}", "PUT /v1/job/{id}/label", "GET /v1/job/{id}/exec",
     "POST /v1/job", "DELETE /v1/job/{id}", "PUT /v1/job/{id}/kill", "PUT /v1/job/{id}/start",
     "POST /v1/job/{id}/datasync", "POST /v1/datastore", "PUT /v1/datastore/{alias}",
