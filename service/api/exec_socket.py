@@ -17,7 +17,7 @@ from service.api.call import EDGE, Call
 from service.api.ports import RunningExec
 from service.api.stream import cut_off
 from service.api.watch import SERVICE_ENDS, Follower
-from service.errors import Invalid, JobyardError
+from service.errors import Invalid, JobyardError, Unavailable
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
@@ -91,6 +91,7 @@ class _Session:
         self._stdin = stdin
         self._heard_at = asyncio.get_running_loop().time()
         self._handing_on = False
+        self._input_over = False
         self.sent_bytes = 0
 
     async def talk(self) -> None:
@@ -165,8 +166,12 @@ class _Session:
     async def _write(self, data: bytes) -> None:
         self._handing_on = True
         try:
-            if data:
+            if data and not self._input_over:
                 await self._running.write(data)
+        except Unavailable:
+            # The command has ended, or reads no more: how it ended is told by its output's end. A line to
+            # the engine that is broken ends the output too.
+            self._input_over = True
         finally:
             self._handing_on = False
             self._heard_at = asyncio.get_running_loop().time()

@@ -120,6 +120,8 @@ class Client:
         try:
             async with self._session.ws_connect(url, protocols=(protocol,), max_msg_size=0) as socket:
                 yield socket
+        except BrokenPipeError:
+            raise  # our own output's: aiohttp has errors of its own for the service's side
         except aiohttp.WSServerHandshakeError as error:
             # aiohttp drops what such an answer says; asked once more, the service says it again.
             async with self._request("GET", path, params=params, headers=_handshake(protocol)):
@@ -188,6 +190,8 @@ class Client:
                 if reply.status >= 300:
                     raise _refusal(reply.status, await reply.read())
                 yield reply
+        except BrokenPipeError:
+            raise  # our own output's, as above
         except _LOST as error:
             raise Unavailable(f"{self.where.url} does not answer: {_reason(error)}") from error
 

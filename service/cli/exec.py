@@ -28,6 +28,7 @@ from service.errors import Rejected, Unavailable
 PROTOCOL = "v5.channel.k8s.io"
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK_BYTES = 65536
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def register(app: typer.Typer) -> None:
@@ -44,14 +45,41 @@ async def run(
     """Runs a command in a running job's container. The exit status is the command's."""
     params = [("command", word) for word in words]
     params += [("stdin", _said(stdin)), ("tty", _said(terminal))]
-    async with client.socket(f"/job/{segment(job_id)}/exec", params, PROTOCOL) as socket:
-        with _raw(stdin and terminal):
-            code = await _Session(socket, resizes=terminal).talk(stdin)
+    ended_by: list[int] = []
+    try:
+        with _ends_by_signal(ended_by):
+            async with client.socket(f"/job/{segment(job_id)}/exec", params, PROTOCOL) as socket:
+                with _raw(stdin and terminal):
+                    code = await _Session(socket, resizes=terminal).talk(stdin)
+    except asyncio.CancelledError:
+        if not ended_by:
+            raise
+        code = 128 + ended_by[0]
     raise typer.Exit(code)
 
 
 def _said(value: bool) -> str:
     return "true" if value else "false"
+
+
+@contextlib.contextmanager
+def _ends_by_signal(ended_by: list[int]) -> Iterator[None]:
+    """A signal that would end this process at once ends its work instead, so that what must be put back is:
+    the terminal's mode first of all. `ended_by` then holds its number."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def end(number: int) -> None:
+        ended_by.append(number)
+        if task is not None:
+            task.cancel()
+
+    for number in _ENDING:
+        loop.add_signal_handler(number, end, number)
+    try:
+        yield
+    finally:
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager
@@ -84,9 +112,10 @@ class _Session:
         try:
             return await self._hear()
         finally:
-            for task in (feeding, *self._sizes):
-                if task is not None:
-                    task.cancel()
+            tasks = [task for task in (feeding, *self._sizes) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # the socket's end is told by `_hear`
             if self._resizes and sys.stdout.isatty():
                 loop.remove_signal_handler(signal.SIGWINCH)
 
