@@ -19,6 +19,7 @@
     │   ├── CommandUnusable       the container cannot be started as asked (the job's fault)
     │   ├── GpuDriverMissing      GPUs were asked of an engine that has no GPU driver (our fault)
     │   └── NoSuchContainer
+    │       └── NotRunning        it is there, and does not run
     ├── DataError                 a data store or a volume refused
     │   ├── StoreRefused          what was asked of the store cannot be (the job's fault)
     │   │   ├── StoreDenied       wrong keys, or keys without the right
@@ -139,6 +140,12 @@ class GpuDriverMissing(EngineError):
 
 class NoSuchContainer(EngineError):
     code = "no-such-container"
+
+
+class NotRunning(NoSuchContainer):
+    """There is nothing that runs under this id: the container has ended, or never began."""
+
+    code = "container-not-running"
 
 
 class DataError(JobyardError):

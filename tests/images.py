@@ -23,6 +23,10 @@ GREETER = "jobyard-test/greeter:1"
 """Like BUSYBOX, with an entrypoint and a command: says `hello world`."""
 
 
+#: Another engine on this machine can be at work on the same firewall at that moment.
+NETWORK_ATTEMPTS = 10
+
+
 def docker_socket() -> str:
     """The unix socket of the engine under test, from DOCKER_HOST."""
     return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
@@ -68,7 +72,10 @@ def image_id(name: str) -> str:
 def make_network(name: str, *, unique: bool = True) -> str:
     """A bridge for tests, so that they need no default bridge; answers its id."""
     body = json.dumps({"Name": name, "Driver": "bridge", "CheckDuplicate": unique}).encode()
-    status, answer = _request("POST", "/networks/create", body, "application/json")
+    for _ in range(NETWORK_ATTEMPTS):
+        status, answer = _request("POST", "/networks/create", body, "application/json")
+        if status == 201 or b"IP tables" not in answer:
+            break
     if status != 201:
         raise RuntimeError(f"network {name} failed: {status} {answer!r}")
     return str(json.loads(answer)["Id"])

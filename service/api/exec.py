@@ -12,13 +12,14 @@ from aiohttp import web
 
 from service.api import exec_socket, jobs
 from service.api.call import EDGE, Call
+from service.api.idempotency import CommandId
 from service.api.ports import ExecOutput, RunningExec
 from service.api.query import Query
-from service.api.stream import gone, pump
+from service.api.stream import cut_off, gone, pump
 from service.api.watch import Follower
 from service.domain import commands as cmd
 from service.domain.job import Job
-from service.errors import Forbidden, Invalid, Unavailable, WrongState
+from service.errors import Forbidden, Invalid, NoSuchContainer, Unavailable, WrongState
 
 MOST_WORDS = 1024
 #: Output is held back up to here, so that the exit code can stand in the answer's head.
@@ -55,19 +56,25 @@ async def run(call: Call) -> web.StreamResponse:
     job, _ = await jobs.seen(call)
     if call.request.method == "HEAD":
         return web.Response(content_type="text/plain")
-    container_id = await _opened(call, job, asked)
     with call.service.watch.followed(job.id, job.run, call.token) as follower:
-        async with call.service.parts.execs.open(
-            container_id,
-            asked.command,
-            stdin=asked.stdin,
-            stdout=asked.stdout,
-            stderr=asked.stderr,
-            tty=asked.tty,
-        ) as running:
-            if socket:
-                return await exec_socket.serve(call, running, follower, stdin=asked.stdin)
-            return await _answer(call, running, follower)
+        # Whatever becomes of the token from here on is told to the follower; this is what was before.
+        await call.service.tokens.caller(call.request)
+        container_id = await _opened(call, job, asked)
+        try:
+            async with call.service.parts.execs.open(
+                container_id,
+                asked.command,
+                stdin=asked.stdin,
+                stdout=asked.stdout,
+                stderr=asked.stderr,
+                tty=asked.tty,
+            ) as running:
+                if socket:
+                    return await exec_socket.serve(call, running, follower, stdin=asked.stdin)
+                return await _Answer(call, running).until(follower)
+        except NoSuchContainer as error:
+            # The ledger hears of a container's end a moment after the engine knows it.
+            raise WrongState(f"job {job.id}: its container has ended; run commands while it runs") from error
 
 
 def _check(asked: ExecAsked) -> None:
@@ -100,52 +107,64 @@ async def _opened(call: Call, job: Job, asked: ExecAsked) -> str:
         command=key.seal(msgspec.json.encode(asked.command).decode()),
         tty=asked.tty,
     )
-    await call.submit(command)
+    # An Idempotency-Key makes no two runs one: each has an event of its own.
+    receipt = await call.submit(command, CommandId(uuid4()))
+    if receipt.events[0].run != job.run:
+        raise WrongState(f"job {job.id} was started again meanwhile; try again")
     if job.container_id is None:
         raise WrongState(f"job {job.id} has no container yet; try again")
     return job.container_id
 
 
-async def _answer(call: Call, running: RunningExec, follower: Follower) -> web.StreamResponse:
+class _Answer:
     """All of the output with the exit code, or a stream when there is too much of it."""
-    answering = asyncio.create_task(_answered(call, running))
-    cut = asyncio.create_task(follower.cut.wait())
-    try:
-        while not answering.done():
-            await asyncio.wait({answering, cut}, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
-            if gone(call.request) or (cut.done() and not answering.done()):
-                call.request[EDGE].line["cut"] = follower.why or "client"
-                answering.cancel()
-                await asyncio.gather(answering, return_exceptions=True)
-                raise Unavailable(f"the command was ended: {follower.why or 'the client left'}")
-        return answering.result()
-    finally:
-        answering.cancel()
-        cut.cancel()
-        await asyncio.gather(answering, cut, return_exceptions=True)
 
+    def __init__(self, call: Call, running: RunningExec) -> None:
+        self._call = call
+        self._running = running
+        self._begun: web.StreamResponse | None = None
 
-async def _answered(call: Call, running: RunningExec) -> web.StreamResponse:
-    held = bytearray()
-    output = running.output()
-    async for each in output:
-        held += each.data
-        if len(held) > MOST_HELD_BYTES:
-            return await _streamed(call, bytes(held), output)
-    code = await running.exit_code()
-    return web.Response(
-        body=bytes(held), content_type="text/plain", charset="utf-8", headers={EXIT_CODE: str(code)}
-    )
+    async def until(self, follower: Follower) -> web.StreamResponse:
+        """The answer, unless the client leaves or the token may not go on: then the command is ended."""
+        request = self._call.request
+        answering = asyncio.create_task(self._made())
+        cut = asyncio.create_task(follower.cut.wait())
+        try:
+            while not answering.done():
+                await asyncio.wait({answering, cut}, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
+                if not answering.done() and (gone(request) or cut.done()):
+                    request[EDGE].line["cut"] = follower.why or "client"
+                    if self._begun is not None:
+                        cut_off(request)  # an answer that is cut must not look whole, nor hold another
+                        return self._begun
+                    raise Unavailable(f"the command was ended: {follower.why or 'the client left'}")
+            return answering.result()
+        finally:
+            answering.cancel()
+            cut.cancel()
+            await asyncio.gather(answering, cut, return_exceptions=True)
 
-
-async def _streamed(call: Call, held: bytes, output: AsyncIterator[ExecOutput]) -> web.StreamResponse:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield held
+    async def _made(self) -> web.StreamResponse:
+        held = bytearray()
+        output = self._running.output()
         async for each in output:
-            yield each.data
+            held += each.data
+            if len(held) > MOST_HELD_BYTES:
+                return await self._streamed(bytes(held), output)
+        code = await self._running.exit_code()
+        return web.Response(
+            body=bytes(held), content_type="text/plain", charset="utf-8", headers={EXIT_CODE: str(code)}
+        )
 
-    response = web.StreamResponse()
-    response.content_type, response.charset = "text/plain", "utf-8"
-    await response.prepare(call.request)
-    await pump(call.request, response, chunks())
-    return response
+    async def _streamed(self, held: bytes, output: AsyncIterator[ExecOutput]) -> web.StreamResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield held
+            async for each in output:
+                yield each.data
+
+        response = web.StreamResponse()
+        response.content_type, response.charset = "text/plain", "utf-8"
+        self._begun = response
+        await response.prepare(self._call.request)
+        await pump(self._call.request, response, chunks())
+        return response

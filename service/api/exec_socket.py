@@ -15,6 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from service.api.call import EDGE, Call
 from service.api.ports import RunningExec
+from service.api.stream import cut_off
 from service.api.watch import SERVICE_ENDS, Follower
 from service.errors import Invalid, JobyardError
 
@@ -22,7 +23,10 @@ PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 
 MOST_MESSAGE_BYTES = 1024**2
+#: The client is asked so often whether it is there; one that is silent twice as long is not.
 HEARTBEAT_S = 20.0
+#: For so long a client may take to agree to the end.
+CLOSE_S = 2.0
 WRITE_TIMEOUT_S = 60.0
 MOST_SIDE = 10_000
 
@@ -50,24 +54,28 @@ async def serve(
 ) -> web.WebSocketResponse:
     """Until the command ends, the client leaves, or the token may not go on."""
     socket = web.WebSocketResponse(
-        protocols=PROTOCOLS, max_msg_size=MOST_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False
+        protocols=PROTOCOLS, max_msg_size=MOST_MESSAGE_BYTES, autoping=False, timeout=CLOSE_S, compress=False
     )
     await socket.prepare(call.request)
     session = _Session(socket, running, stdin=stdin)
     talking = asyncio.create_task(session.talk())
     listening = asyncio.create_task(session.listen())
+    beating = asyncio.create_task(session.beat())
     cut = asyncio.create_task(follower.cut.wait())
+    tasks = (talking, listening, beating, cut)
     try:
-        await asyncio.wait({talking, listening, cut}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if beating.done():
+            cut_off(call.request)
         if cut.done() and not talking.done():
             call.request[EDGE].line["cut"] = follower.why
             code = WSCloseCode.GOING_AWAY if follower.why == SERVICE_ENDS else WSCloseCode.POLICY_VIOLATION
             await socket.close(code=code, message=follower.why.encode())
     finally:
-        for task in (talking, listening, cut):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(talking, listening, cut, return_exceptions=True)
-    for task in (talking, listening):
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in (talking, listening, beating):
         if not task.cancelled():
             task.result()  # what nobody expected is for the edge to tell
     call.request[EDGE].line["sent_bytes"] = session.sent_bytes
@@ -81,6 +89,8 @@ class _Session:
         self._socket = socket
         self._running = running
         self._stdin = stdin
+        self._heard_at = asyncio.get_running_loop().time()
+        self._handing_on = False
         self.sent_bytes = 0
 
     async def talk(self) -> None:
@@ -105,8 +115,31 @@ class _Session:
             await self._send(ERROR, _failure(error.message))
             await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
 
+    async def beat(self) -> None:
+        """Ends when the client is there no more.
+
+        Nothing is read from it while its input waits for a command that does not read: then its silence
+        says nothing.
+        """
+        loop = asyncio.get_running_loop()
+        while loop.time() - self._heard_at <= 2 * HEARTBEAT_S:
+            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await self._socket.ping()
+            except (ConnectionError, TimeoutError):
+                return
+            if self._handing_on:
+                self._heard_at = loop.time()
+
     async def _listen(self) -> None:
         async for message in self._socket:
+            self._heard_at = asyncio.get_running_loop().time()
+            if message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+                continue
+            if message.type is WSMsgType.PONG:
+                continue
             if message.type is not WSMsgType.BINARY or not message.data:
                 await self._refuse("messages are binary, and begin with the number of a channel")
                 return
@@ -118,8 +151,7 @@ class _Session:
         """One message; in words, what is wrong with it."""
         match channel:
             case 0 if self._stdin:
-                if data:
-                    await self._running.write(data)
+                await self._write(data)
             case 0:
                 return "the command was asked for without stdin"
             case 4:
@@ -129,6 +161,15 @@ class _Session:
             case _:
                 return f"a client does not speak on channel {channel}"
         return None
+
+    async def _write(self, data: bytes) -> None:
+        self._handing_on = True
+        try:
+            if data:
+                await self._running.write(data)
+        finally:
+            self._handing_on = False
+            self._heard_at = asyncio.get_running_loop().time()
 
     async def _resize(self, data: bytes) -> str | None:
         try:

@@ -30,11 +30,11 @@ async def pump(request: web.Request, response: web.StreamResponse, chunks: Async
             sent += len(chunk)
     except (ConnectionError, TimeoutError):
         edge.line["cut"] = "client"
-        _cut(request)
+        cut_off(request)
     except Exception:  # noqa: BLE001 (the answer has begun: it can only be cut, and told in the log)
         _log.exception("stream broke off", request_id=edge.request_id, sent_bytes=sent)
         edge.line["cut"] = "service"
-        _cut(request)
+        cut_off(request)
     finally:
         edge.line["sent_bytes"] = sent
 
@@ -44,6 +44,7 @@ def gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
-def _cut(request: web.Request) -> None:
+def cut_off(request: web.Request) -> None:
+    """End the connection so that what was sent does not look whole."""
     if request.transport is not None:
         request.transport.abort()

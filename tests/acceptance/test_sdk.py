@@ -30,8 +30,8 @@ OPERATIONS = (
     "me.me",
     *(f"token.token_{name}" for name in ("new", "get", "get_all", "renew", "delete")),
     *(f"registry.registry_{name}" for name in ("new", "get", "get_all", "update", "delete")),
-    *(f"volume.{name}_v1_volume{one}" for name, one in (
-        ("post", ""), ("get", ""), ("get", "_id"), ("delete", "_id"),
+    *(f"volume.{name}" for name in (
+        "post_v1_volume", "get_v1_volume", "get_v1_volume_id", "delete_v1_volume_id",
     )),
     *(f"capabilities.get_v1_capabilities_{name}" for name in (
         "flavor", "flavor_id", "job_image", "preset", "preset_id", "quota",
@@ -294,6 +294,19 @@ async def test_tokens_registries_and_capabilities(ask: Client, private: PrivateR
     for preset in presets:
         same(preset, m.Preset.from_dict)
         same(await ask("capabilities.get_v1_capabilities_preset_id", preset.id), m.Preset.from_dict)
+
+
+async def test_volumes_made_before_their_jobs(ask: Client) -> None:
+    source = m.DataStoreVolumeSource(STORE, "sdk-volume", prefix=PREFIX)
+    for body in (m.CreateVolume(data_store=source), m.CreateVolume(standalone=m.StandaloneVolumeSource())):
+        volume = await ask("volume.post_v1_volume", body=body)
+        same(volume, m.UserVolume.from_dict)
+        same(await ask("volume.get_v1_volume_id", volume.id), m.UserVolume.from_dict)
+        listed = await ask("volume.get_v1_volume", page=1, size=50, order=m.Order.DESC)
+        same(listed, m.VolumeList.from_dict)
+        assert volume.id in [each.id for each in listed.items]
+        await ask("volume.delete_v1_volume_id", volume.id, expect=204)
+        await ask("volume.get_v1_volume_id", volume.id, expect=404)
 
 
 def test_every_operation_passed_both_ways(table: Table) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
+from projections.catalogue import FOLDS
 from service.errors import Misconfigured
 from service.ledger import database
 from service.ledger.ledger import Ledger
@@ -125,7 +126,7 @@ async def test_what_the_service_may(service: asyncpg.Connection) -> None:
         " FROM information_schema.role_table_grants"
         " WHERE grantee = 'jobyard_service' AND table_schema = 'jobyard' GROUP BY 1"
     )
-    reads = dict.fromkeys(("status", "quota", "billing", "projects", "tokens", "prices"), "SELECT")
+    reads = dict.fromkeys(FOLDS, "SELECT")
     assert {record["table_name"]: record["may"] for record in records} == {
         "commands": "INSERT SELECT",
         "events": "INSERT SELECT",

@@ -7,12 +7,9 @@ apart, an end of the input, and an end of the command when whoever asked for it 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiodocker
@@ -21,14 +18,17 @@ import structlog
 from aiodocker.execs import Exec
 from aiodocker.stream import Stream
 
-from service.errors import EngineError, NoSuchContainer, Unavailable
+from service.errors import EngineError, NoSuchContainer, NotRunning, Unavailable
 from service.supervisor.engine.protocol import JOB_USER
+from service.supervisor.engine.session import end_session
 from service.supervisor.engine.wire import Wire, refused, safe_name
 
 _log = structlog.get_logger()
 
 CALL_TIMEOUT_S = 30.0
 _LOOKS, _LOOK_EVERY_S = 40, 0.05
+#: The engine records a command's end a moment after its streams have ended.
+RECORDED_S = 10.0
 _LOST = (aiohttp.ClientError, OSError, EOFError)
 
 
@@ -76,52 +76,44 @@ class RunningExec:
             _log.debug("resize refused", exec=self.id[:12], error=answer.message)
 
     async def exit_code(self) -> int:
-        """After its output has ended. 126 and 127: it could not be run, or was not found."""
-        found = await self._inspected()
-        code = found["ExitCode"]
-        return 0 if code is None else int(code)
+        """After its output has ended. 126 and 127: it could not be run, or was not found.
+
+        Raises `NoSuchContainer` when it is gone with its container, and `Unavailable` when the engine does
+        not say how it ended: no code is never taken for 0.
+        """
+        deadline = asyncio.get_running_loop().time() + RECORDED_S
+        while asyncio.get_running_loop().time() < deadline:
+            found = await self._inspected()
+            if not found["Running"] and found["ExitCode"] is not None:
+                return int(found["ExitCode"])
+            await asyncio.sleep(_LOOK_EVERY_S)
+        raise Unavailable("the engine does not say how the command ended")
 
     async def _inspected(self) -> Any:
         path = f"/exec/{safe_name(self.id)}/json"
         answer = await self._wire.call("GET", path, timeout_s=CALL_TIMEOUT_S)
+        if answer.status == 404:
+            raise NoSuchContainer("the command is gone with its container")
         if answer.status != 200:
             raise refused("inspect an exec", answer)
         return answer.body
 
     async def kill(self) -> bool:
-        """End it if it still runs; False when that cannot be done from here.
+        """End it if it still runs, and what it began; False when that cannot be done from here.
 
         The engine has no call for it, but tells the process's pid on its host. A command that has just been
-        asked for has none yet: it is waited for.
+        asked for has none yet: it is waited for. Raises `NoSuchContainer` when nothing is left to be ended.
         """
         for _ in range(_LOOKS):
             found = await self._inspected()
             if not found["Running"]:
                 return True
             if pid := int(found.get("Pid") or 0):
-                return self._wire.socket_path is not None and _killed(pid, str(found["ContainerID"]))
+                if self._wire.socket_path is None:
+                    return False
+                return await asyncio.to_thread(end_session, pid, str(found["ContainerID"]))
             await asyncio.sleep(_LOOK_EVERY_S)
         return False
-
-
-def _killed(pid: int, container_id: str) -> bool:
-    """Whether the process was one of the container's, and was sent its end.
-
-    It is held fast before its cgroup is compared, so that no other process of the same pid is ever hit.
-    """
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        if container_id not in Path(f"/proc/{pid}/cgroup").read_text():
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 class Execs:
@@ -144,8 +136,7 @@ class Execs:
     ) -> AsyncIterator[RunningExec]:
         """Run a command as the job's user while the context lasts; one that still runs then is killed.
 
-        Raises `NoSuchContainer`, `EngineError` (the container does not run, or the engine refused) and
-        `Unavailable`.
+        Raises `NoSuchContainer` (`NotRunning` when it has ended), `EngineError` and `Unavailable`.
         """
         body = {
             "AttachStdin": stdin,
@@ -161,6 +152,8 @@ class Execs:
         answer = await self._wire.call("POST", path, body=body, timeout_s=CALL_TIMEOUT_S)
         if answer.status == 404:
             raise NoSuchContainer(f"no container {container_id}")
+        if answer.status == 409:
+            raise NotRunning(f"container {container_id} does not run")
         if answer.status != 201:
             raise refused("exec", answer)
         exec_id = str(answer.body["Id"])
@@ -183,6 +176,8 @@ async def _let_go(running: RunningExec, stream: Stream) -> None:
         await stream.close()
     try:
         killed = await running.kill()
+    except NoSuchContainer:
+        return  # it ended with its container
     except (Unavailable, EngineError) as error:
         _log.warning("exec left behind", exec=running.id[:12], error=error.message)
         return
@@ -200,6 +195,8 @@ class _told:
         return None
 
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, aiodocker.DockerError) and error.status in (404, 409):
+            raise NotRunning(f"{self._what}: its container does not run") from error
         if isinstance(error, aiodocker.DockerError):
             raise EngineError(f"{self._what}: the Docker Engine refused: {error.message}") from error
         if isinstance(error, _LOST):
