@@ -228,6 +228,35 @@ async def test_lists_with_every_filter(ask: Client) -> None:
         await ask("job.job_delete", job.id, expect=204)
 
 
+async def test_volumes_of_the_project(ask: Client, bucket: tuple[str, Store]) -> None:
+    name, _ = bucket
+    before = (await ask("volume.get_v1_volume")).metadata.total
+    archive = m.DataStoreVolumeSource(alias=STORE, container=name, archive="a.tar")
+    made = await ask("volume.post_v1_volume", body=m.CreateVolume(data_store=archive))
+    same(made, m.UserVolume.from_dict)
+    assert (made.cache, made.data_store.archive) == (True, "a.tar")
+    shared = await ask("volume.post_v1_volume", body=m.CreateVolume(standalone=m.StandaloneVolumeSource()))
+    cached = m.CreateVolume(cache=True, standalone=m.StandaloneVolumeSource())
+    await ask("volume.post_v1_volume", body=cached, expect=400)
+    found = await ask(
+        "volume.get_v1_volume", page=1, size=10, order=m.Order.ASC, sort="createdAt", read_lock=True
+    )
+    same(found, m.VolumeList.from_dict)
+    assert found.metadata.total == before + 2
+    same(await ask("volume.get_v1_volume_id", made.id), m.UserVolume.from_dict)
+
+    volume = m.Volume(mount_path="/data", permission="RW")
+    volume["userVolumeId"] = shared.id
+    asked = m.JobSpec(image=BUSYBOX, command=["true"], resources=m.Resources(cpu=1), volumes=[volume])
+    job = await ask("job.job_new", body=asked)
+    assert job.status.volumes[0].user_volume_id == shared.id
+    assert (await reached(ask, job.id, "DONE", "FAILED", "ERROR")).status.state == "DONE"
+    await ask("job.job_delete", job.id, expect=204)
+    for each in (made, shared):
+        await ask("volume.delete_v1_volume_id", each.id, expect=204)
+        await ask("volume.get_v1_volume_id", each.id, expect=404)
+
+
 async def test_tokens_registries_and_capabilities(ask: Client, private: PrivateRegistry) -> None:
     me = await ask("me.me")
     same(me, m.Me.from_dict)

@@ -40,7 +40,8 @@ class Canned:
         if "list-type" in request.query:
             return web.Response(text=self._listing(), content_type="application/xml")
         if "Range" not in request.headers:
-            return web.Response(body=self.body, headers={"ETag": f'"{self.etag}"'})
+            headers = {"ETag": f'"{self.etag}"', "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"}
+            return web.Response(body=self.body, headers=headers)
         piece = request.http_range
         told = f"bytes {piece.start}-{piece.stop - 1}/{len(self.body)}"
         headers = {"ETag": f'"{self.etag}"', "Content-Range": told}

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import DataError, FetchRefused, UnsafeKey
+from service.errors import DataError, FetchRefused, Unavailable, UnsafeKey
 from service.supervisor.data import DEFAULT_LIMITS, Limits, Permission, Progress, Source, Store, prepare
 from service.supervisor.data.archive import pull_archive, push_archive
 from service.supervisor.data.model import CHUNK_BYTES
 from service.supervisor.data.outgoing import Unstable
 from service.supervisor.data.pack import Digest, Packing
+from tests.data.canned import Canned, serving
 from tests.data.sync import files, fill, held, write
 from tests.data.watched import Watched
 
@@ -203,6 +204,18 @@ async def test_a_pull_brings_back_what_is_missing_and_leaves_what_the_job_change
     assert done.notes == ("b: changed here and in the store, kept as it is here",)
 
 
+async def test_what_the_archive_no_longer_holds_stays_here_and_is_not_missed(
+    store: Store, source: Source, volume: Path
+) -> None:
+    await fill(store, source, {KEY: tar({"a": b"1", "b": b"2"})})
+    await pulled(store, source, volume)
+    await fill(store, source, {KEY: tar({"a": b"1"})})
+    await pulled(store, source, volume)
+    assert files(volume) == {"a": b"1", "b": b"2"}
+    (volume / "b").unlink()
+    assert (await pulled(store, source, volume)).transferred_bytes == 0
+
+
 @pytest.mark.parametrize("name", ["../evil", "/evil", "d/../../evil", "a\nb", "x" * 256])
 async def test_a_hostile_archive_writes_nothing(
     store: Store, source: Source, volume: Path, name: str
@@ -221,6 +234,15 @@ async def test_bounds(store: Store, source: Source, volume: Path) -> None:
     for key in (KEY, "large.tar"):
         with pytest.raises(DataError, match="more than 20000 bytes"):
             await pulled(store, source, volume, key, limits=few)
+    assert files(volume) == {}
+
+
+async def test_an_object_that_arrives_damaged_is_asked_for_again(volume: Path) -> None:
+    whole = tar({"a": b"1"})
+    canned = Canned([KEY], whole, etag="0" * 32)
+    async with serving(canned) as access, Store.open(access) as store:
+        with pytest.raises(Unavailable, match="arrived damaged"):
+            await pulled(store, Source("box"), volume)
     assert files(volume) == {}
 
 
