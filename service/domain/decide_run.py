@@ -15,6 +15,9 @@ from service.errors import WrongState
 #: The shortest time a process can have run: the resolution of our times.
 _LEAST = timedelta(microseconds=1)
 
+#: The exit code of a process that SIGKILL ended: 128 + 9.
+_SIGKILLED = 137
+
 
 def decide(command: cmd.RunCommand, context: Context) -> list[Decision]:
     job = job_of(command, context)
@@ -140,6 +143,14 @@ def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
     if command.oom_killed:
         message = f"The process ended with code {code} after it ran out of the job's memory."
         return State.FAILED, ev.Info("out-of-memory", message, arguments)
+    if code == _SIGKILLED:
+        # The engine misses some of the kills for memory (service/supervisor/engine/memory.py): no guess here.
+        message = (
+            f"The process ended with code {code}, as one killed by SIGKILL does; no order to this service "
+            f"did it. The engine reported no lack of memory, which does not rule it out: "
+            f"the job had {job.spec.resources.memory / 2**30:g} GiB."
+        )
+        return State.FAILED, ev.Info("exit-code", message, arguments)
     return State.FAILED, ev.Info("exit-code", f"The process ended with code {code}.", arguments)
 
 

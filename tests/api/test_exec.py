@@ -252,8 +252,8 @@ async def test_a_revoked_token_ends_what_it_has_open(room: Room) -> None:
 
 
 async def test_the_end_of_the_container_ends_the_command(room: Room) -> None:
-    socket = await room.open("sleep", "5555")
-    await socket.hear(b"")
+    socket = await room.open("sh", "-c", "echo ready; sleep 5555")
+    await socket.hear(b"ready")
     await room.lab.engine.stop(room.container, 1)
     _, status = await socket.end()
     assert exit_code(status) == 137

@@ -324,3 +324,9 @@ def test_stopped_is_when_running_ended_not_when_the_process_did() -> None:
     interrupted = in_state(S.INTERRUPTING)
     stopped = interrupted.when(jobs.exited(minutes(9), 143), at=minutes(9)).job.stopped_at
     assert stopped is not None and stopped < minutes(9)
+
+
+def test_a_kill_that_nobody_ordered_is_told_without_a_guess() -> None:
+    job = given(*RUNNING).when(jobs.exited(minutes(6), 137, oom=False)).job
+    assert "code 137" in job.info.message
+    assert "does not rule it out: the job had 4 GiB" in job.info.message

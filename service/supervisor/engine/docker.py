@@ -22,6 +22,7 @@ from service.errors import (
 from service.supervisor.engine import image_ref, inspect
 from service.supervisor.engine.create import create_body
 from service.supervisor.engine.events import read_events
+from service.supervisor.engine.memory import with_oom_events
 from service.supervisor.engine.network import Networks, block_metadata
 from service.supervisor.engine.output import read_logs
 from service.supervisor.engine.protocol import (
@@ -131,7 +132,7 @@ class DockerEngine:
             return None
         if answer.status != 200:
             raise refused(f"inspect {name_or_id}", answer)
-        return inspect.container(answer.body)
+        return await with_oom_events(self._control, inspect.container(answer.body), self._timeout_s)
 
     async def list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
         wanted = [f"{name}={value}" if value else name for name, value in labels.items()]

@@ -133,7 +133,8 @@ class Container:
     """A container as the engine knows it at one moment.
 
     `exit_code` is None until it ended. `oom_killed` says the kernel killed some process in it for
-    memory, not necessarily the main one. `error` is the engine's own text about a failed start.
+    memory, not necessarily the main one; when it is False, the engine did not notice any (it misses
+    some: see `engine/memory.py`). `error` is the engine's own text about a failed start.
     """
 
     id: str
