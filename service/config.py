@@ -21,7 +21,7 @@ from service.errors import Invalid, Misconfigured
 from service.vault import Secret
 
 PREFIX = "JOBYARD_"
-
+SSH_PORT = 8722
 
 _DAY_S = 86_400
 _MIB = 1024**2
@@ -62,6 +62,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str = ""
     #: Jobs' own HTTP services are at `<job id>[-<port>].job.<this>`, with a port if clients need one.
     job_domain: str = ""
+    #: Where SSH listens, or that it does not. None: `SSH_PORT`, or a free one where `port` is free as well.
+    ssh_port: int | Literal["off"] | None = None
+    ssh_host: str | None = None
+    #: `host[:port]` where clients reach it; `up` fills it in when it is empty and SSH is on.
+    ssh_address: str = ""
     catalogue: Catalogue = DEFAULT_CATALOGUE
     currency: str = "EUR"
 
@@ -114,6 +119,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.shared_registry:
             return None
         return read_registry_url(f"{PREFIX}SHARED_REGISTRY", self.shared_registry)
+
+    @property
+    def ssh_listens(self) -> tuple[str, int] | None:
+        """Address and port that SSH is to listen on (0: a free one), or None when it is off."""
+        if self.ssh_port == "off":
+            return None
+        otherwise = SSH_PORT if self.port else 0
+        return self.ssh_host or self.host, otherwise if self.ssh_port is None else self.ssh_port
+
+    @property
+    def ssh_key_file(self) -> Path:
+        return self.state_dir / "ssh_host_ed25519_key"
 
     @property
     def volumes_dir(self) -> Path:
@@ -184,6 +201,12 @@ def _problems(settings: Settings) -> list[str]:
     if settings.job_domain and not is_domain(settings.job_domain):
         found.append(
             f"{PREFIX}JOB_DOMAIN: {settings.job_domain!r} is not a domain such as example.org[:8790]"
+        )
+    if isinstance(settings.ssh_port, int) and not 0 <= settings.ssh_port <= 65_535:
+        found.append(f"{PREFIX}SSH_PORT: {settings.ssh_port} is not 0 to 65535; `off` switches SSH off")
+    if settings.ssh_address and not is_domain(settings.ssh_address):
+        found.append(
+            f"{PREFIX}SSH_ADDRESS: {settings.ssh_address!r} is not a host such as yard.example.org[:22]"
         )
     return found + _shared_problems(settings) + _fetch_problems(settings)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
-from service.api import cursors, reads, scope, views, wire
+from service.api import cursors, errors, reads, scope, views, wire
 from service.api.call import Call
 from service.api.command_line import command_line
 from service.api.pages import PageAsked, metadata
@@ -87,6 +87,9 @@ def _spec(call: Call, job_id: UUID, seal: Any) -> JobSpec:
     if call.token.label_selector is not None:
         asked = replace(asked, labels=scope.labelled(call.token, asked.labels))
     settings = call.service.parts.settings
+    if asked.ssh_public_keys and not settings.ssh_address:
+        said = errors.Said(f"{len(asked.ssh_public_keys)} keys")
+        raise Invalid("sshPublicKeys", said, "SSH is switched off on this service; leave them out")
     if settings.shared is not None:
         check_shared(asked.image, call.project, settings.shared.host)
     spec = read_spec(asked, job_id=str(job_id), catalogue=settings.catalogue, seal=seal)
@@ -222,4 +225,11 @@ async def _view(call: Call, job: Job, now: datetime) -> wire.Job:
     if job.spec.env and scope.level_of(call.token) >= Level.OPERATE:
         key = await call.ledger.keys.of(job.project)
     settings = call.service.parts.settings
-    return views.job(job, now=now, key=key, public_url=settings.public_url, job_domain=settings.job_domain)
+    return views.job(
+        job,
+        now=now,
+        key=key,
+        public_url=settings.public_url,
+        job_domain=settings.job_domain,
+        ssh_address=settings.ssh_address,
+    )

@@ -22,7 +22,13 @@ _REACHABLE = frozenset({State.RUNNING, State.INTERRUPTING, State.TIMEOUT})
 
 
 def job(
-    found: domain.Job, *, now: datetime, key: ProjectKey | None, public_url: str, job_domain: str
+    found: domain.Job,
+    *,
+    now: datetime,
+    key: ProjectKey | None,
+    public_url: str,
+    job_domain: str,
+    ssh_address: str = "",
 ) -> wire.Job:
     """The wire's job. `now` is the database's clock; without a `key` the values of `envVars` stay empty."""
     return wire.Job(
@@ -31,7 +37,7 @@ def job(
         updated_at=found.updated_at,
         user=found.user,
         spec=spec(found.spec, key),
-        status=_status(found, now, public_url, job_domain),
+        status=_status(found, now, public_url, job_domain, ssh_address),
     )
 
 
@@ -51,6 +57,7 @@ def spec(of: ds.JobSpec, key: ProjectKey | None) -> wire.JobSpec:
         grpc_port=of.grpc_port or UNSET,
         read_user=of.read_user or UNSET,
         shutdown=of.shutdown or UNSET,
+        ssh_public_keys=of.ssh_public_keys,
     )
 
 
@@ -109,7 +116,9 @@ def _resources(of: ds.Resources) -> wire.Resources:
     )
 
 
-def _status(found: domain.Job, now: datetime, public_url: str, job_domain: str) -> wire.JobStatus:
+def _status(
+    found: domain.Job, now: datetime, public_url: str, job_domain: str, ssh_address: str
+) -> wire.JobStatus:
     reachable = found.ip is not None and found.state in _REACHABLE
     grpc = found.spec.grpc_port
     return wire.JobStatus(
@@ -129,6 +138,7 @@ def _status(found: domain.Job, now: datetime, public_url: str, job_domain: str) 
         ip=found.ip,
         external_ip=None,
         url=job_names.url(found.id, public_url, job_domain),
+        ssh_url=f"ssh://{found.id}@{ssh_address}" if ssh_address and found.spec.ssh_public_keys else None,
         info_url=f"{public_url}/v1/job/{found.id}",
         grpc_address=f"{found.ip}:{grpc}" if reachable and grpc else "",
         data_sync=_syncs(found),

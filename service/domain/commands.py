@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from service.domain.events import Direction, Info, SyncState, VolumeProgress
+from service.domain.events import Direction, Info, Session, SyncState, VolumeProgress
 from service.domain.selectors import Selector
 from service.domain.spec import JobSpec, Place, Sealed
 from service.domain.states import State
@@ -148,11 +148,12 @@ class DeleteJob(JobCommand, frozen=True):
 
 
 class OpenExec(JobCommand, frozen=True):
-    """A command is about to be run in the job's container."""
+    """Somebody is about to go into the job's container; see `events.ExecOpened`."""
 
     exec_id: str
     command: Sealed
     tty: bool = False
+    session: Session = "exec"
 
 
 class EditJob(JobCommand, frozen=True):

@@ -9,7 +9,7 @@ from service.domain.context import Context, Decision, for_job, move, past_timeou
 from service.domain.decide_project import project_of
 from service.domain.job import Job
 from service.domain.quota import Quota
-from service.domain.states import ENDED, MEANING, STARTABLE, State
+from service.domain.states import ENDED, MEANING, REACHABLE, STARTABLE, State
 from service.errors import Conflict, Invalid, NotFound, WrongState
 
 INTERRUPTED_BEFORE = ev.Info("interrupted", "The job was interrupted before anything had been made for it.")
@@ -131,9 +131,13 @@ def _delete(job: Job, command: cmd.DeleteJob, context: Context) -> list[Decision
 
 
 def _exec(job: Job, command: cmd.OpenExec, context: Context) -> list[Decision]:
-    if job.state is not State.RUNNING:
+    # Who has come by SSH may see how the process takes its stop order.
+    allowed = {State.RUNNING} if command.session == "exec" else REACHABLE
+    if job.state not in allowed:
         raise WrongState(f"job {job.id} is {job.state}: commands can be run in it while it is RUNNING")
-    body = ev.ExecOpened(exec_id=command.exec_id, command=command.command, tty=command.tty)
+    body = ev.ExecOpened(
+        exec_id=command.exec_id, command=command.command, tty=command.tty, session=command.session
+    )
     return for_job(job, context.now, body)
 
 

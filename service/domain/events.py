@@ -22,6 +22,8 @@ from service.domain.states import State
 Value = str | int | bool | None
 Direction = Literal["pull", "push"]
 SyncState = Literal["RUNNING", "DONE", "FAILED"]
+#: How somebody went into a container: by the API (`exec`), or by SSH.
+Session = Literal["exec", "shell", "command", "sftp", "forward"]
 
 
 class Body(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
@@ -292,11 +294,16 @@ class SyncOrdered(Body, frozen=True):
 
 
 class ExecOpened(Body, frozen=True):
-    """Somebody ran a command in the container of a run. `command` is the sealed JSON list of its words."""
+    """Somebody went into the container of a run. `command` is the sealed JSON list of the words.
+
+    By SSH the words are of what was asked for: nothing for a login `shell`, the one line of a `command`,
+    `sftp`, or the port that a `forward` leads to.
+    """
 
     exec_id: str
     command: Sealed
     tty: bool = False
+    session: Session = "exec"
 
 
 class JobEdited(Body, frozen=True):

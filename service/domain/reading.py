@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from msgspec import UNSET
+
 from service.domain.asked import EnvVarAsked, JobSpecAsked, ResourcesAsked
 from service.domain.flavors import KINDS, Catalogue, Flavor, Kind
 from service.domain.images import parse_image
@@ -19,6 +21,7 @@ from service.domain.spec import (
     Resources,
     Sealed,
 )
+from service.domain.ssh_keys import read_keys
 from service.domain.volumes import read_volumes
 from service.errors import Invalid
 
@@ -46,10 +49,6 @@ def read_spec(asked: JobSpecAsked, *, job_id: str, catalogue: Catalogue, seal: S
             asked.image,
             "an image reference is [host[:port]/]name[:tag][@sha256:digest] in lower case",
         )
-    if asked.ssh_public_keys:
-        raise Invalid(
-            "sshPublicKeys", f"{len(asked.ssh_public_keys)} keys", "SSH access is not offered by this version"
-        )
     if asked.deletion_requested:
         raise Invalid("deletionRequested", True, "a job that is to be deleted cannot be submitted")
     env = _checked_env(asked.env_vars or [])
@@ -67,6 +66,7 @@ def read_spec(asked: JobSpecAsked, *, job_id: str, catalogue: Catalogue, seal: S
         grpc_port=_within("grpcPort", asked.grpc_port, 1, 65535),
         read_user=_text("readUser", asked.read_user),
         shutdown=_shutdown(asked.shutdown),
+        ssh_public_keys=read_keys(asked.ssh_public_keys) if asked.ssh_public_keys else UNSET,
         env=tuple(EnvVar(var.name, seal(var.value)) for var in env),
     )
 

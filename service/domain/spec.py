@@ -131,3 +131,5 @@ class JobSpec(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     grpc_port: int | None = None
     read_user: str | None = None
     shutdown: str | None = None
+    #: Those who may come in by SSH, one plain line a key (see `ssh_keys`). Unset: nobody.
+    ssh_public_keys: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET

@@ -48,6 +48,9 @@ PLACED = LIVE - {State.QUEUED}
 #: The states in which a container may exist and should be kept alive.
 STOPPING = frozenset({State.INTERRUPTING, State.TIMEOUT})
 
+#: The states in which the job's process may run and answer.
+REACHABLE = STOPPING | {State.RUNNING}
+
 #: A job in one of these can be started again, as a new run.
 STARTABLE = frozenset({State.DONE, State.INTERRUPTED, State.FAILED})
 

@@ -76,7 +76,7 @@ BAD_FIELDS: list[tuple[Any, str, str]] = [
     ({"grpcPort": -1}, "grpcPort", "1 to 65535"),
     ({"readUser": "a\nb"}, "readUser", "plain text"),
     ({"shutdown": "Slow"}, "shutdown", "Normal or Fast"),
-    ({"sshPublicKeys": ["ssh-ed25519 x"]}, "sshPublicKeys", "not offered"),
+    ({"sshPublicKeys": ["ssh-ed25519 x"]}, "sshPublicKeys[0]", "no base64"),
     ({"deletionRequested": True}, "deletionRequested", "cannot be submitted"),
 ]
 

@@ -221,7 +221,7 @@ def test_an_image_that_is_no_text_or_far_too_long_is_shown_shortened() -> None:
         ({"readUser": "a\0"}, ["readUser", "plain text of at most 255"]),
         ({"readUser": "a" * 256}, ["readUser"]),
         ({"shutdown": "Slow"}, ["shutdown: 'Slow'", "Normal or Fast"]),
-        ({"sshPublicKeys": ["ssh-ed25519 AAAA"]}, ["sshPublicKeys: '1 keys'", "not offered"]),
+        ({"sshPublicKeys": ["ssh-ed25519 AAAA"]}, ["sshPublicKeys[0]: 'ssh-ed25519 AAAA'", "cut off"]),
         ({"deletionRequested": True}, ["deletionRequested: True"]),
         ({"labels": {"a b": "x"}}, ["labels.a b: 'a b'", "[prefix/]name"]),
         ({"labels": {"": "x"}}, ["labels."]),

@@ -81,6 +81,7 @@ class JobSpec(Wire, frozen=True):
     grpc_port: int | UnsetType = UNSET
     read_user: str | UnsetType = UNSET
     shutdown: str | UnsetType = UNSET
+    ssh_public_keys: tuple[str, ...] | UnsetType = UNSET
 
 
 class Info(Wire, frozen=True):
@@ -152,6 +153,7 @@ class JobStatus(Wire, frozen=True):
 
     `imageDigest` is of the image that it runs, as its registry names it; null before it runs, and for one
     that came from no registry. A tag that was moved between two runs shows here.
+    `sshUrl` is null for a job without `sshPublicKeys`; it answers while the job runs.
     """
 
     state: State
@@ -170,6 +172,7 @@ class JobStatus(Wire, frozen=True):
     ip: str | None
     external_ip: str | None
     url: str
+    ssh_url: str | None
     info_url: str
     grpc_address: str
     data_sync: list[DataSync]
