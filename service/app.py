@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import asyncssh
 from aiohttp import web
 
 from service.api import app as serving
@@ -17,11 +18,14 @@ from service.config import Settings
 from service.domain.directory import DataStore
 from service.errors import Unavailable
 from service.ledger.ledger import Ledger
+from service.ssh.gateway import gateway
+from service.ssh.ports import SshParts
 from service.supervisor.data.model import StoreAccess
 from service.supervisor.data.shelf import Shelf
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.exec import Execs
 from service.supervisor.engine.protocol import Engine
+from service.supervisor.inside.containers import Inside
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.logs.reader import LogReader
 from service.supervisor.logs.writer import LogLimits
@@ -126,6 +130,20 @@ async def api(
         await shelf.close()
         await execs.close()
         await engine.close()
+
+
+@asynccontextmanager
+async def ssh(
+    ledger: Ledger, listening: socket.socket, docker_host: str, key: asyncssh.SSHKey
+) -> AsyncIterator[None]:
+    """Serve SSH into jobs' containers on a socket while the context lasts."""
+    execs, inside = Execs(docker_host), Inside(docker_host)
+    try:
+        async with gateway(SshParts(ledger, execs, inside, key), listening):
+            yield
+    finally:
+        await execs.close()
+        await inside.close()
 
 
 @asynccontextmanager

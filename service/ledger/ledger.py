@@ -100,6 +100,10 @@ class Ledger:
         found: Job | None = await self._one("status", _SQL.job, str(job))
         return found
 
+    async def jobs_of(self, jobs: Iterable[UUID]) -> list[Job]:
+        """Those jobs, deleted or not, that there are."""
+        return await self._many("status", _SQL.jobs_of, [str(job) for job in jobs])
+
     async def job_as_of(self, job: UUID, position: int) -> Job | None:
         """A job as it was right after the event at a position, by the same fold."""
         row: Job | None = None

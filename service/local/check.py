@@ -141,11 +141,11 @@ def _ensure_busybox(say: apt.Say) -> None:
 
 
 #: Programs that the tests use as users would, each with its Debian package.
-PROGRAMS = {"docker-registry": "docker-registry", "git": "git", "curl": "curl"}
+PROGRAMS = {"docker-registry": "docker-registry", "git": "git", "curl": "curl", "ssh": "openssh-client"}
 
 
 def _ensure_programs(say: apt.Say) -> None:
-    """A real registry that asks for a password, a real server of repositories, a real client of job URLs."""
+    """A registry that asks for passwords, a server of repositories, clients of URLs and of SSH: all real."""
     missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
     if missing:
         apt.install(missing, why="what the tests talk to and talk with", say=say)

@@ -1,6 +1,10 @@
 -- name: job
 SELECT row FROM fold_status WHERE key = $1
 
+-- name: jobs_of
+-- $1: ids.
+SELECT row FROM fold_status WHERE key = ANY ($1::text[])
+
 -- name: jobs
 -- Newest first. $1 project, $2 states or null, $3 most rows, $4 rows to pass over.
 SELECT row FROM fold_status

@@ -26,6 +26,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "ledger": (DATABASE,),
     "api": (DATABASE, DOCKER, STORE, REGISTRY),
     "data": (STORE,),
+    "ssh": (DATABASE, DOCKER),
     "supervisor": (DATABASE, DOCKER, REGISTRY),
     "acceptance": (DATABASE, DOCKER, STORE, REGISTRY),
 }

@@ -20,7 +20,7 @@ from aiodocker.stream import Stream
 
 from service.errors import EngineError, NoSuchContainer, NotRunning, Unavailable
 from service.supervisor.engine.protocol import JOB_USER
-from service.supervisor.engine.session import end_session
+from service.supervisor.engine.session import end_session, signal_group
 from service.supervisor.engine.wire import Wire, refused, safe_name
 
 _log = structlog.get_logger()
@@ -29,6 +29,8 @@ CALL_TIMEOUT_S = 30.0
 _LOOKS, _LOOK_EVERY_S = 40, 0.05
 #: The engine records a command's end a moment after its streams have ended.
 RECORDED_S = 10.0
+#: For so long a command takes no input before it is looked whether it still runs.
+SILENCE_S = 0.5
 _LOST = (aiohttp.ClientError, OSError, EOFError)
 
 
@@ -47,17 +49,52 @@ class RunningExec:
         self.id = exec_id
         self._wire = wire
         self._stream = stream
+        #: How many pieces of output came, and after how many the next is waited for; None: by nobody.
+        self._pieces = 0
+        self._awaited: int | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def output(self) -> AsyncIterator[Output]:
         """Everything it writes, until it has closed both streams. Reads no faster than it is asked to."""
         with _told("exec output"):
+            self._awaited = 0
             while (message := await self._stream.read_out()) is not None:
+                self._pieces, self._awaited = self._pieces + 1, None
                 yield Output(message.stream, message.data)
+                self._awaited = self._pieces
 
     async def write(self, data: bytes) -> None:
         """To its standard input; waits while it does not read."""
-        with _told("exec input"):
-            await self._stream.write_in(data)
+        late = asyncio.get_running_loop().call_later(SILENCE_S, self._look)
+        try:
+            with _told("exec input"):
+                await self._stream.write_in(data)
+        finally:
+            late.cancel()
+            if self._looking is not None:
+                self._looking.cancel()
+
+    def _look(self) -> None:
+        self._looking = asyncio.create_task(self._end_unread())
+
+    async def _end_unread(self) -> None:
+        """End the output of a command that has ended without reading its input.
+
+        The engine keeps such a line open for ever. What the command wrote has come when it has ended and
+        nothing more was heard for a while by somebody who asked for it.
+        """
+        while True:
+            awaited = self._awaited
+            try:
+                over = not (await self._inspected())["Running"]
+            except NoSuchContainer:
+                over = True
+            except (Unavailable, EngineError):
+                return  # the line to the engine is broken, which the output tells
+            await asyncio.sleep(SILENCE_S)
+            if over and awaited is not None and awaited == self._awaited and self._stream._queue is not None:
+                self._stream._queue.feed_eof()
+                return
 
     async def end_input(self) -> None:
         """Its standard input is at its end."""
@@ -111,9 +148,19 @@ class RunningExec:
             if pid := int(found.get("Pid") or 0):
                 if self._wire.socket_path is None:
                     return False
-                return await asyncio.to_thread(end_session, pid, str(found["ContainerID"]))
+                if await asyncio.to_thread(end_session, pid, str(found["ContainerID"])):
+                    return True
+                # It may have ended by itself in between, which the engine hears a moment later.
             await asyncio.sleep(_LOOK_EVERY_S)
         return False
+
+    async def signal(self, number: int) -> bool:
+        """Send a signal to it and what it has started in its group; False when that cannot be done."""
+        found = await self._inspected()
+        pid = int(found.get("Pid") or 0)
+        if not found["Running"] or not pid or self._wire.socket_path is None:
+            return False
+        return await asyncio.to_thread(signal_group, pid, str(found["ContainerID"]), number)
 
 
 class Execs:

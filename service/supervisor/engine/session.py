@@ -38,6 +38,23 @@ def end_session(leader: int, container_id: str) -> bool:
     return False
 
 
+def signal_group(leader: int, container_id: str, number: int) -> bool:
+    """Send a signal to the leader's process group, as a terminal would; False when nobody got it."""
+    got = [
+        _killed(pid, container_id, number)
+        for pid in _session(leader, container_id)
+        if _group(pid) == _group(leader)
+    ]
+    return any(got)
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
+
+
 def _session(leader: int, container_id: str) -> Iterator[int]:
     """The processes of a session that live, and that are the container's."""
     for entry in os.scandir("/proc"):
@@ -59,8 +76,8 @@ def _is_in(pid: int, container_id: str) -> bool:
         return False
 
 
-def _killed(pid: int, container_id: str) -> bool:
-    """Whether the process was the container's, and was sent its end.
+def _killed(pid: int, container_id: str, number: int = signal.SIGKILL) -> bool:
+    """Whether the process was the container's, and was sent the signal.
 
     It is held fast before its cgroup is compared, so that no other process of the same pid is ever hit.
     """
@@ -71,7 +88,7 @@ def _killed(pid: int, container_id: str) -> bool:
     try:
         if not _is_in(pid, container_id):
             return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        signal.pidfd_send_signal(descriptor, number)
     except OSError:
         return False
     finally:

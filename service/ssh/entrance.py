@@ -1,0 +1,223 @@
+"""One connection: who is let in, and what they may open. One object a connection, called by asyncssh."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import asyncssh
+import structlog
+
+from service.errors import JobyardError, Unavailable
+from service.ssh.forward import OWN_HOSTS, Connection, Forward
+from service.ssh.guests import Guest, Refused, admit, record
+from service.ssh.ports import SshParts
+from service.ssh.session import Session
+
+#: Keys that a client may offer; an agent may hold many.
+MOST_TRIES = 20
+MOST_SESSIONS = 10
+MOST_FORWARDS = 64
+#: A connection whose line is full is not read from until less than this waits to be sent.
+MOST_UNSENT_BYTES = 1024**2
+
+PROHIBITED = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
+SHORT, FAILED = asyncssh.OPEN_RESOURCE_SHORTAGE, asyncssh.OPEN_CONNECT_FAILED
+
+_log = structlog.get_logger()
+
+
+class Hall(Protocol):
+    """The gateway, as its connections see it."""
+
+    @property
+    def parts(self) -> SshParts: ...
+
+    def arrived(self, entrance: Entrance) -> bool:
+        """Whether there is room for one more that has not said who it is."""
+
+    def entered(self, entrance: Entrance) -> bool:
+        """Whether there is room for one more of its job."""
+
+    def left(self, entrance: Entrance) -> None: ...
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+
+
+class Entrance(asyncssh.SSHServer):
+    """`guest` once somebody was let in; `free` while the line takes what is sent."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+        self._conn: Any = None
+        self._candidate: tuple[str, Guest] | None = None
+        self._guest: Guest | None = None
+        self._why = "no key was offered"
+        self._tries = 0
+        self._sessions = 0
+        self._ports: set[int] = set()
+        self._forwards = 0
+        self._lost = False
+        self.user = self.peer = ""
+        self.free = asyncio.Event()
+        self.free.set()
+
+    @property
+    def parts(self) -> SshParts:
+        return self._hall.parts
+
+    @property
+    def guest(self) -> Guest:
+        if self._guest is None:
+            raise LookupError("nobody was let in")
+        return self._guest
+
+    @property
+    def is_in(self) -> bool:
+        return self._guest is not None
+
+    # -- the connection -----------------------------------------------------------------------------
+
+    def connection_made(self, conn: Any) -> None:
+        self._conn = conn
+        address = conn.get_extra_info("peername")
+        self.peer = address[0] if address else ""
+        # asyncssh does nothing when a client takes all it can get and reads none of it.
+        conn.pause_writing, conn.resume_writing = self._line_full, self._line_free
+        conn._transport.set_write_buffer_limits(high=MOST_UNSENT_BYTES)
+        if not self._hall.arrived(self):
+            self._why = "too many connections that have not said who they are"
+            conn.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self.free.set()
+        self._hall.left(self)
+        if self._guest is None:
+            said = {} if exc is None else {"error": str(exc)[:200]}
+            _log.info("ssh refused", user=self.user, peer=self.peer, why=self._why, tries=self._tries, **said)
+
+    def _line_full(self) -> None:
+        self.free.clear()
+        if self._conn._transport is not None:
+            self._conn._transport.pause_reading()
+
+    def _line_free(self) -> None:
+        self.free.set()
+        if self._conn._transport is not None:
+            self._conn._transport.resume_reading()
+
+    def end(self, why: str) -> None:
+        """Close it, and say why to a client that listens."""
+        self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, why)
+
+    # -- who it is ----------------------------------------------------------------------------------
+
+    def begin_auth(self, username: str) -> bool:
+        self.user = username[:64]
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether a key may be used; that its owner is there, asyncssh looks at."""
+        self._candidate = None
+        self._tries += 1
+        if self._tries > MOST_TRIES:
+            self._why = "too many keys were offered"
+            self._conn.abort()
+            return False
+        try:
+            guest = await admit(self.parts.ledger, username, key.public_data)
+        except Refused as error:
+            self._why = f"{error} ({key.get_fingerprint()})"
+            return False
+        except Unavailable as error:
+            self._why = f"who may come in cannot be read: {error.message}"
+            return False
+        self._candidate = username, guest
+        self._why = "the key was not proved"
+        return True
+
+    def auth_completed(self) -> None:
+        username, guest = self._candidate or ("", None)
+        if guest is None or username != self._conn.get_extra_info("username"):
+            self._conn.abort()
+            return
+        self._guest = guest
+        if not self._hall.entered(self):
+            self._conn.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "the job has too many SSH connections")
+
+    # -- what they open -----------------------------------------------------------------------------
+
+    def session_requested(self) -> Any:
+        if self._guest is None:
+            raise asyncssh.ChannelOpenError(PROHIBITED, "nobody was let in")
+        if self._sessions >= MOST_SESSIONS:
+            raise asyncssh.ChannelOpenError(SHORT, f"at most {MOST_SESSIONS} sessions a connection")
+        self._sessions += 1
+        return Session(self)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._hall.begin(work)
+
+    def session_over(self) -> None:
+        self._sessions -= 1
+
+    def connection_requested(self, dest_host: str, dest_port: int, _orig_host: str, _orig_port: int) -> Any:
+        if self._guest is None or dest_host.lower() not in OWN_HOSTS or not 0 < dest_port < 65_536:
+            allowed = ", ".join(sorted(OWN_HOSTS, reverse=True))
+            raise asyncssh.ChannelOpenError(PROHIBITED, f"only to a port of the job itself: {allowed}")
+        if self._forwards >= MOST_FORWARDS:
+            raise asyncssh.ChannelOpenError(SHORT, f"at most {MOST_FORWARDS} forwards a connection")
+        self._forwards += 1
+        return self._forward(dest_port)
+
+    async def _forward(self, port: int) -> Forward:
+        handed_on = False
+        try:
+            await self._recorded(port)
+            far = await Connection.of(await self.parts.inside.connect(self.guest.container_id, port))
+            if self._lost:
+                far.close()
+                raise asyncssh.ChannelOpenError(FAILED, "the connection was lost")
+            forward = Forward(self, far)
+            self._hall.begin(self._forwarded(forward, port))
+            handed_on = True
+            return forward
+        except (OSError, TimeoutError) as error:
+            text = getattr(error, "strerror", None) or "no answer"
+            raise asyncssh.ChannelOpenError(FAILED, f"port {port} of the job: {text}") from error
+        except JobyardError as error:
+            raise asyncssh.ChannelOpenError(FAILED, error.message) from error
+        finally:
+            if not handed_on:
+                self._forwards -= 1
+
+    async def _recorded(self, port: int) -> None:
+        """Once a connection and port: what a browser opens through one forward is one thing."""
+        if port not in self._ports:
+            await record(self.parts.ledger, self.guest, "forward", [str(port)], tty=False)
+            self._ports.add(port)
+
+    async def _forwarded(self, forward: Forward, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await forward.run()
+        finally:
+            self._forwards -= 1
+            _log.info(
+                "ssh session",
+                job=str(self.guest.job),
+                run=self.guest.run,
+                key=self.guest.fingerprint,
+                peer=self.peer,
+                kind="forward",
+                port=port,
+                sent_bytes=forward.sent_bytes,
+                received_bytes=forward.received_bytes,
+                ms=round((loop.time() - began) * 1000, 2),
+            )

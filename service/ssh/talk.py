@@ -1,0 +1,121 @@
+"""A channel and what is at its far end, until one of them is done. Neither side is read faster than the other
+takes it, so that memory is bounded however slow they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol
+
+import asyncssh
+import structlog
+
+from service.errors import Unavailable
+from service.ssh.ports import Far
+
+#: Input that the far end has not taken yet, before the client is told to wait; beside the channel's window.
+MOST_HELD_BYTES = 256 * 1024
+EXTENDED_DATA_STDERR = 1
+
+_log = structlog.get_logger()
+
+
+class Line(Protocol):
+    """The connection that the channel is on: `free` while it takes what we send."""
+
+    @property
+    def free(self) -> asyncio.Event: ...
+
+
+class Talk:
+    """The callbacks that sessions of all kinds have in common, and the two directions."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._chan: Any = None
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._ended = False
+        self._heard = asyncio.Event()
+        self._takes = asyncio.Event()
+        self._takes.set()
+        self.gone = asyncio.Event()
+        self.sent_bytes = self.received_bytes = 0
+
+    # -- what asyncssh calls ------------------------------------------------------------------------
+
+    def connection_made(self, chan: Any) -> None:
+        self._chan = chan
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        self._held.append(data)
+        self._held_bytes += len(data)
+        self.received_bytes += len(data)
+        if self._held_bytes > MOST_HELD_BYTES:
+            self._chan.pause_reading()
+        self._heard.set()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        self._heard.set()
+        return True  # we may go on to speak
+
+    def pause_writing(self) -> None:
+        self._takes.clear()
+
+    def resume_writing(self) -> None:
+        self._takes.set()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.gone.set()
+
+    # -- the two directions -------------------------------------------------------------------------
+
+    async def hand_out(self, far: Far) -> None:
+        """Everything that the far end says, to the client."""
+        async for each in far.output():
+            await self._line.free.wait()
+            await self._takes.wait()
+            try:
+                self._chan.write(each.data, EXTENDED_DATA_STDERR if each.stream == 2 else None)
+            except OSError:  # the channel is closed, as `gone` is about to tell
+                await self.gone.wait()
+                return
+            self.sent_bytes += len(each.data)
+
+    async def hand_in(self, far: Far) -> None:
+        """Everything that the client says, to the far end, and that it has ended."""
+        takes = True
+        while (data := await self._next()) is not None:
+            try:
+                if takes:
+                    await far.write(data)
+            except Unavailable:
+                takes = False  # it reads no more: how it ended is told by its output
+        if takes:
+            await self.finish(far)
+
+    async def finish(self, far: Far) -> None:
+        """Tell the far end that the client has said all it has to say."""
+        await far.end_input()
+
+    async def _next(self) -> bytes | None:
+        while not self._held:
+            if self._ended:
+                return None
+            self._heard.clear()
+            await self._heard.wait()
+        data = self._held.popleft()
+        self._held_bytes -= len(data)
+        if self._held_bytes <= MOST_HELD_BYTES // 2:
+            self._chan.resume_reading()
+        return data
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they are over. What went wrong in one meanwhile is told to the log."""
+    for task in tasks:
+        task.cancel()
+    for found in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(found, Exception):
+            _log.warning("ssh line broken", error=f"{type(found).__name__}: {found}"[:200])
