@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -57,6 +58,7 @@ class Entrance(asyncssh.SSHServer):
         self._tries = 0
         self._sessions = 0
         self._ports: set[int] = set()
+        self._recording = asyncio.Lock()
         self._forwards = 0
         self._lost = False
         self.user = self.peer = ""
@@ -188,7 +190,7 @@ class Entrance(asyncssh.SSHServer):
             handed_on = True
             return forward
         except (OSError, TimeoutError) as error:
-            text = getattr(error, "strerror", None) or "no answer"
+            text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "no answer"
             raise asyncssh.ChannelOpenError(FAILED, f"port {port} of the job: {text}") from error
         except JobyardError as error:
             raise asyncssh.ChannelOpenError(FAILED, error.message) from error
@@ -198,9 +200,10 @@ class Entrance(asyncssh.SSHServer):
 
     async def _recorded(self, port: int) -> None:
         """Once a connection and port: what a browser opens through one forward is one thing."""
-        if port not in self._ports:
-            await record(self.parts.ledger, self.guest, "forward", [str(port)], tty=False)
-            self._ports.add(port)
+        async with self._recording:
+            if port not in self._ports:
+                await record(self.parts.ledger, self.guest, "forward", [str(port)], tty=False)
+                self._ports.add(port)
 
     async def _forwarded(self, forward: Forward, port: int) -> None:
         loop = asyncio.get_running_loop()

@@ -44,6 +44,7 @@ class Client:
     key: Key
     home: Path
     host_key: asyncssh.SSHKey
+    log_level: str = "ERROR"
 
     def __post_init__(self) -> None:
         public = self.host_key.export_public_key().decode()
@@ -65,7 +66,7 @@ class Client:
             "GlobalKnownHostsFile": "/dev/null",
             "StrictHostKeyChecking": "yes",
             "ConnectTimeout": "20",
-            "LogLevel": "ERROR",
+            "LogLevel": self.log_level,
             "Port": str(self.port),
         }
         return ("-F", "none", *(word for name, value in chosen.items() for word in ("-o", f"{name}={value}")))

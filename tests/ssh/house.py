@@ -50,6 +50,12 @@ class House:
         async with self.gateway.parts.execs.open(self.container, ("sh", "-c", text)) as running:
             return b"".join([each.data async for each in running.output()]).decode()
 
+    @asynccontextmanager
+    async def running(self, text: str) -> AsyncIterator[None]:
+        """A shell text that goes on in the container while the context lasts."""
+        async with self.gateway.parts.execs.open(self.container, ("sh", "-c", text)):
+            yield
+
     async def runs(self, text: str) -> bool:
         """Whether a process with this in its command line runs in the container."""
         return text in await self.inside("ps -o args")
