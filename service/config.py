@@ -6,6 +6,7 @@ bytes, times seconds; the unit stands last in the name.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -21,6 +22,9 @@ from service.errors import Invalid, Misconfigured
 from service.vault import Secret
 
 PREFIX = "JOBYARD_"
+_ADDRESS = re.compile(
+    r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:[1-9][0-9]{0,4})?"
+)
 SSH_PORT = 8722
 
 _DAY_S = 86_400
@@ -204,7 +208,7 @@ def _problems(settings: Settings) -> list[str]:
         )
     if isinstance(settings.ssh_port, int) and not 0 <= settings.ssh_port <= 65_535:
         found.append(f"{PREFIX}SSH_PORT: {settings.ssh_port} is not 0 to 65535; `off` switches SSH off")
-    if settings.ssh_address and not is_domain(settings.ssh_address):
+    if settings.ssh_address and _ADDRESS.fullmatch(settings.ssh_address) is None:
         found.append(
             f"{PREFIX}SSH_ADDRESS: {settings.ssh_address!r} is not a host such as yard.example.org[:22]"
         )

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, TextIO
+from urllib.parse import urlsplit
 
+import asyncssh
 import structlog
 import typer
 import uvloop
@@ -25,6 +27,7 @@ from service.ledger.migrate import migrate
 from service.local import first_run
 from service.local.parts import Parts, local_parts
 from service.local.workers import workers
+from service.ssh.host_key import host_key
 from service.telemetry import set_up_logging
 from service.vault import MasterKey, master_key
 
@@ -75,6 +78,7 @@ async def _up(settings: Settings) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         _say(f"Jobyard is ready at {ready.url}   (API documentation: {ready.url}/docs)")
+        _say(ready.ssh)
         _say(f"Token and addresses are in {settings.state_dir / UP_JSON}; Ctrl-C stops.")
         await stop.wait()
         _say("Stopping; the containers of running jobs go on, and the next `up` takes them over.")
@@ -83,8 +87,9 @@ async def _up(settings: Settings) -> None:
 class Running:
     """A service that is ready."""
 
-    def __init__(self, url: str, token: str, parts: Parts, ledger: Ledger) -> None:
+    def __init__(self, url: str, token: str, parts: Parts, ledger: Ledger, ssh: str) -> None:
         self.url = url
+        self.ssh = ssh
         self.token = token
         self.parts = parts
         self.ledger = ledger
@@ -117,7 +122,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
         settings = replace(settings, public_url=settings.public_url or url)
-        await _serve(stack, settings, ledger, parts, basics.listening, duty)
+        settings = replace(settings, ssh_address=_ssh_address(settings, basics))
+        await _serve(stack, settings, ledger, parts, basics, duty)
         supervising = app.supervision(settings, ledger, parts.docker_host, duty)
         supervisor = await stack.enter_async_context(supervising)
         await _until_ready(supervisor.ready)
@@ -125,33 +131,61 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             path, first_run.up_json(url, token, parts.docker_host, parts.database_url, s3)
         )
         stack.callback(path.unlink, missing_ok=True)
-        yield Running(url, token, parts, ledger)
+        yield Running(url, token, parts, ledger, _ssh_said(settings, basics))
 
 
 class _Basics:
-    """What an operator most often gets wrong, settled before any part is started: the port and the key."""
+    """What an operator most often gets wrong, settled before any part is started: the ports and the keys."""
 
     listening: socket.socket
     master: MasterKey
+    #: Of SSH, when it is on: its socket and its host key.
+    ssh: tuple[socket.socket, asyncssh.SSHKey] | None = None
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings = settings
         self._stack = stack
 
     def settle(self) -> None:
-        """Takes the port, which nobody is answered on yet, and reads or makes the master key.
+        """Takes the ports, which nobody is answered on yet, and reads or makes the master and the host key.
 
         Raises Misconfigured or Unavailable, in one line.
         """
         here = self._settings
         self.master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), here.master_key_file)
+        self.listening = self._taken(here.host, here.port, "port", "give --port")
+        if (at := here.ssh_listens) is not None:
+            otherwise = "set JOBYARD_SSH_PORT to another, or to off"
+            self.ssh = self._taken(*at, "SSH port", otherwise), host_key(here.ssh_key_file)
+
+    def _taken(self, host: str, port: int, what: str, otherwise: str) -> socket.socket:
         try:
-            self.listening = app.listening_socket(here.host, here.port, shared=here.api_workers > 1)
+            made = app.listening_socket(host, port, shared=self._settings.api_workers > 1)
         except OSError as error:
             raise Misconfigured(
-                f"port {here.port} of {here.host} cannot be used: {error.strerror}; give --port"
+                f"{what} {port} of {host} cannot be used: {error.strerror}; {otherwise}"
             ) from error
-        self._stack.callback(self.listening.close)
+        self._stack.callback(made.close)
+        return made
+
+
+def _ssh_address(settings: Settings, basics: _Basics) -> str:
+    """Where clients reach SSH: as it was configured, or at the API's public host. Empty when it is off."""
+    if basics.ssh is None:
+        return ""
+    host = urlsplit(settings.public_url).hostname or settings.host
+    port = basics.ssh[0].getsockname()[1]
+    return settings.ssh_address or f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _ssh_said(settings: Settings, basics: _Basics) -> str:
+    if basics.ssh is None:
+        return "SSH is off (JOBYARD_SSH_PORT)."
+    socket, key = basics.ssh
+    host, port = socket.getsockname()[:2]
+    fingerprint = key.get_fingerprint()
+    _log.info("ssh listens", host=host, port=port, address=settings.ssh_address, host_key=fingerprint)
+    return f"SSH into jobs listens at {host} port {port}; its host key is {fingerprint}"
 
 
 async def _serve(
@@ -159,15 +193,18 @@ async def _serve(
     settings: Settings,
     ledger: Ledger,
     parts: Parts,
-    listening: socket.socket,
+    basics: _Basics,
     duty: app.Duty,
 ) -> None:
-    """The API, in this process or in several others."""
-    port: int = listening.getsockname()[1]
+    """The API and SSH, in this process or in several others."""
+    engine, ssh = parts.docker_host, basics.ssh
     if settings.api_workers > 1:
-        await stack.enter_async_context(workers(settings, parts.database_url, parts.docker_host, port))
-    else:
-        await stack.enter_async_context(app.api(settings, ledger, listening, parts.docker_host, duty))
+        ports = basics.listening.getsockname()[1], None if ssh is None else ssh[0].getsockname()[1]
+        await stack.enter_async_context(workers(settings, parts.database_url, engine, *ports))
+        return
+    await stack.enter_async_context(app.api(settings, ledger, basics.listening, engine, duty))
+    if ssh is not None:
+        await stack.enter_async_context(app.ssh(ledger, ssh[0], engine, ssh[1]))
 
 
 async def _until_ready(ready: asyncio.Event) -> None:

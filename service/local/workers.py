@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 import structlog
@@ -17,6 +17,7 @@ from service import app
 from service.config import Settings, read_settings
 from service.errors import Unavailable
 from service.ledger.ledger import Ledger
+from service.ssh.host_key import host_key
 from service.telemetry import set_up_logging
 from service.vault import master_key
 
@@ -38,11 +39,15 @@ class Orders(msgspec.Struct, frozen=True):
     host: str
     port: int
     public_url: str
+    ssh_port: int | None
+    ssh_address: str
     parent: int
 
 
 @asynccontextmanager
-async def workers(settings: Settings, database_url: str, docker_host: str, port: int) -> AsyncIterator[None]:
+async def workers(
+    settings: Settings, database_url: str, docker_host: str, port: int, ssh_port: int | None
+) -> AsyncIterator[None]:
     """Run `api_workers` processes while the context lasts; one that dies is replaced."""
     orders = Orders(
         database_url,
@@ -51,6 +56,8 @@ async def workers(settings: Settings, database_url: str, docker_host: str, port:
         settings.host,
         port,
         settings.public_url,
+        ssh_port,
+        settings.ssh_address,
         os.getpid(),
     )
     started = [asyncio.get_running_loop().create_future() for _ in range(settings.api_workers)]
@@ -102,18 +109,27 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 async def _serve(orders: Orders) -> None:
     settings = read_settings(
-        os.environ, state_dir=orders.state_dir, host=orders.host, public_url=orders.public_url
+        os.environ,
+        state_dir=orders.state_dir,
+        host=orders.host,
+        public_url=orders.public_url,
+        ssh_address=orders.ssh_address,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), settings.master_key_file)
-    async with Ledger.open(orders.database_url, master) as ledger:
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(Ledger.open(orders.database_url, master))
         listening = app.listening_socket(settings.host, orders.port, shared=True)
-        async with app.api(settings, ledger, listening, orders.docker_host):
-            sys.stdout.buffer.write(_READY)
-            sys.stdout.flush()
-            await stop.wait()
+        await stack.enter_async_context(app.api(settings, ledger, listening, orders.docker_host))
+        if orders.ssh_port is not None:
+            key = host_key(settings.ssh_key_file)
+            door = app.listening_socket(settings.ssh_host or settings.host, orders.ssh_port, shared=True)
+            await stack.enter_async_context(app.ssh(ledger, door, orders.docker_host, key))
+        sys.stdout.buffer.write(_READY)
+        sys.stdout.flush()
+        await stop.wait()
 
 
 def main() -> None:

@@ -79,11 +79,11 @@ async def cli(*words: str, state: Path, **environ: str) -> Said:
 
 
 @contextmanager
-def service(state: Path) -> Iterator[Service]:
+def service(state: Path, *words: str) -> Iterator[Service]:
     """`python -m service up` in `state`, until the context ends."""
     with (state / "up.log").open("ab") as log:
         process = subprocess.Popen(
-            [*PROGRAM, "up", "--state", str(state), "--port", "0"],
+            [*PROGRAM, "up", "--state", str(state), "--port", "0", *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -45,6 +45,29 @@ async def test_a_port_that_is_taken(state: Path, workers: str) -> None:
     assert said == f"jobyard: port {port} of 127.0.0.1 cannot be used: Address already in use; give --port"
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_port_for_ssh_that_is_taken(state: Path, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = await refused(state, "--port", "0", "--api-workers", workers, JOBYARD_SSH_PORT=port)
+    assert said == (
+        f"jobyard: SSH port {port} of 127.0.0.1 cannot be used: Address already in use;"
+        " set JOBYARD_SSH_PORT to another, or to off"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "why"), [("no key", 0o600, "cannot be read"), ("", 0o644, "can be read by others")]
+)
+async def test_an_ssh_host_key_that_is_none(state: Path, text: str, mode: int, why: str) -> None:
+    file = state / "ssh_host_ed25519_key"
+    file.write_text(text)
+    file.chmod(mode)
+    said = await refused(state, "--port", "0")
+    assert said.startswith(f"jobyard: the SSH host key {file} {why}")
+    assert file.read_text() == text
+
+
 @pytest.mark.parametrize("key", ["not base64", base64.b64encode(b"short").decode()])
 async def test_a_master_key_that_is_none(state: Path, key: str) -> None:
     said = await refused(state, "--port", "0", JOBYARD_MASTER_KEY=key)

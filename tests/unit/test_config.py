@@ -78,6 +78,38 @@ def test_every_number_has_bounds_and_a_default_within_them() -> None:
     assert numbers == BOUNDS.keys()
 
 
+@pytest.mark.parametrize(
+    ("given", "port", "listens"),
+    [
+        ({}, None, ("127.0.0.1", 8722)),
+        ({}, 0, ("127.0.0.1", 0)),
+        ({"JOBYARD_SSH_PORT": "off"}, None, None),
+        ({"JOBYARD_SSH_PORT": "0"}, None, ("127.0.0.1", 0)),
+        ({"JOBYARD_SSH_PORT": "2222", "JOBYARD_HOST": "::"}, 0, ("::", 2222)),
+        ({"JOBYARD_SSH_HOST": "::1", "JOBYARD_HOST": "0.0.0.0"}, None, ("::1", 8722)),
+    ],
+)
+def test_where_ssh_listens(given: dict[str, str], port: int | None, listens: tuple[str, int] | None) -> None:
+    assert read_settings(given, port=port).ssh_listens == listens
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "65536"), ("PORT", "-1"), ("PORT", "on"), ("PORT", ""),
+        ("ADDRESS", "a b"), ("ADDRESS", "host:0"), ("ADDRESS", "user@host"), ("ADDRESS", "ssh://host"),
+    ],
+)  # fmt: skip
+def test_ssh_that_cannot_be(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured, match=f"JOBYARD_SSH_{name}"):
+        read_settings({f"JOBYARD_SSH_{name}": value})
+
+
+@pytest.mark.parametrize("address", ["yard.example.org", "10.0.0.1:22", "[::1]:8722"])
+def test_where_clients_reach_ssh(address: str) -> None:
+    assert read_settings({"JOBYARD_SSH_ADDRESS": address}).ssh_address == address
+
+
 CATALOGUE = """
 flavors:
 - {id: small, kind: cpu, default: true, maxUnits: 2, hourlyPrice: 0.5,

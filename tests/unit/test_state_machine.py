@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.domain import commands as cmd
-from service.domain.states import COUNTED, MOVES, State, may_move
+from service.domain.states import COUNTED, MOVES, STOPPING, State, may_move
 from service.errors import WrongState
 from tests.support import jobs
 from tests.support.jobs import JOB, minutes
@@ -70,6 +70,7 @@ TABLE: dict[str, tuple[cmd.Command, dict[State, State]]] = {
         },
     ),
     "exec": (jobs.open_exec(), {S.RUNNING: S.RUNNING}),
+    "ssh": (jobs.open_exec(session="shell"), {S.RUNNING: S.RUNNING, **{state: state for state in STOPPING}}),
     "edit": (jobs.edit(timeout_auto_restart=True), {state: state for state in State}),
     "label": (jobs.label("team", "vision"), {state: state for state in State}),
     "place": (jobs.place(), {S.QUEUED: S.INITIALIZING}),
