@@ -1,0 +1,2 @@
+-- A job's row says for how much storage its run was stopped. Nothing is added here: a migration makes the read
+-- models anew, and with them that field of the jobs that are there.
