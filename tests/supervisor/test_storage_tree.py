@@ -131,21 +131,23 @@ def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(
 
 
 def test_what_moves_while_we_look_counts_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the folder that was looked at first to the one that is looked at next."""
     for name in "ab":
         (root / name).mkdir()
-    (root / "big").write_bytes(b"x" * MIB)
-    # The files of the root have been seen when the second folder is entered, or are about to be.
     seen: list[str] = []
     real = beneath.openat2
 
     def openat2(above: int, name: str, flags: int) -> int:
         seen.append(name)
-        if len(seen) == 2:
-            (root / "big").rename(root / name / "big")
+        if len(seen) == 1:
+            (root / name / "big").write_bytes(b"x" * MIB)
+        else:
+            (root / seen[0] / "big").rename(root / name / "big")
         return real(above, name, flags)
 
     monkeypatch.setattr(beneath, "openat2", openat2)
     assert MIB <= added(root).bytes < 2 * MIB
+    assert len(seen) == 2
 
 
 def test_what_is_deleted_while_we_look_never_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +204,7 @@ def deep(root: Path, levels: int, every: int) -> int:
 def test_a_tree_deeper_than_any_path(
     root: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    files = deep(root, 3000, 100)
+    files = deep(root, 1500, 100)
     request.addfinalizer(lambda: subprocess.run(["rm", "-rf", root], check=True))  # pytest itself cannot
     most = 0
     real = beneath.openat2
@@ -216,8 +218,8 @@ def test_a_tree_deeper_than_any_path(
     monkeypatch.setattr(beneath, "openat2", openat2)
     held = descriptors()
     tally = added(root)
-    assert tally.bytes >= (3000 + files) * 4 * KIB + files * 64 * KIB
-    assert tally.bytes < (3000 + files) * 8 * KIB + files * 64 * KIB
+    assert tally.bytes >= (1500 + files) * 4 * KIB + files * 64 * KIB
+    assert tally.bytes < (1500 + files) * 8 * KIB + files * 64 * KIB
     assert tally.missed == []
     assert most < held + 2 * HELD + 60, "descriptors do not grow with the depth"
     assert descriptors() == held, "none is left open"
