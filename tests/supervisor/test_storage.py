@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,7 +23,7 @@ from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from service.supervisor.storage.usage import Usage
-from tests.images import BUSYBOX, import_busybox
+from tests.images import BUSYBOX, KEEPS_TMP, import_keeps_tmp
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.stoppable import Stopped
@@ -34,8 +34,6 @@ LIMIT = 8 * MIB
 SMALL = Catalogue(tuple(replace(flavor, ephemeral_storage=LIMIT) for flavor in CATALOGUE.flavors))
 GOES_ON = "; echo ready; while :; do sleep 0.05; done"
 STOPPED = ["RUNNING", "INTERRUPTING", "FINALIZING", "FAILED"]
-KEEPS_TMP = "jobyard-test/keeps-tmp:1"
-"""BUSYBOX with a volume of its own at /tmp."""
 
 
 def writes(text: str, of_it: int = 0) -> Behaviour:
@@ -161,15 +159,11 @@ WAYS = {
 }
 
 
-@pytest.fixture(scope="session")
-def keeps_tmp() -> Iterator[str]:
-    yield import_busybox(KEEPS_TMP, changes=("VOLUME /tmp",))
-
-
 @pytest.mark.parametrize(("text", "image", "volumes"), WAYS.values(), ids=WAYS)
 async def test_there_is_no_way_around_it(
-    small_docker: World, keeps_tmp: str, text: str, image: str, volumes: list[VolumeAsked]
+    small_docker: World, text: str, image: str, volumes: list[VolumeAsked]
 ) -> None:
+    import_keeps_tmp()
     async with small_docker.supervised():
         job = await small_docker.submit(writes(text), image=image, volumes=volumes)
         ended = await small_docker.end(job)
@@ -311,17 +305,20 @@ async def test_a_process_that_ends_while_it_is_looked_at_has_its_own_end(small_f
     assert (ended.state, ended.info.code) == (State.DONE, "done")
 
 
+@pytest.mark.parametrize("where", ["/tmp/big", "/out/big"], ids=["beside it", "in the same volume"])
 async def test_what_it_made_until_then_is_pushed(
-    template_database: str, tmp_path: Path, access: StoreAccess, bucket: Bucket, busybox: str
+    template_database: str, tmp_path: Path, access: StoreAccess, bucket: Bucket, busybox: str, where: str
 ) -> None:
-    text = f"echo weights > /out/model; {fills('/tmp/big', 12)}"
+    text = f"echo weights > /out/model; {fills(where, 12)}"
     stored = with_store(template_database, tmp_path / "s", access, LookingDocker())
     async with stored as made, made.supervised():
         job = await made.submit(writes(text), volumes=[volume("/out", "RW", bucket.name)])
         ended = await made.end(job)
     assert (ended.state, ended.info.code) == (State.FAILED, "ephemeral-storage")
     assert not ended.volumes_kept
-    assert await bucket.holds() == {"model": b"weights\n"}
+    held = await bucket.holds()
+    assert held.pop("model") == b"weights\n"
+    assert [len(each) for each in held.values()] == [12 * MIB] * (where == "/out/big")
 
 
 async def test_volumes_that_fit_alone_and_not_together(

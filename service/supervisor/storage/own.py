@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from service.domain.events import Info
+from service.domain.events import Direction, Info
 from service.domain.job import Job
 from service.domain.sizes import binary
 from service.domain.spec import Permission
@@ -33,6 +33,17 @@ def folders(yard: Yard, job: Job, *, written: bool) -> list[Path]:
     return found
 
 
+def may_move(job: Job, direction: Direction) -> int:
+    """The most bytes of one volume that are pulled or pushed.
+
+    A run that was stopped for its storage may still push what it wrote until then, which is its user's.
+    """
+    limit = job.spec.resources.ephemeral_storage
+    if direction == "push" and job.storage_used is not None:
+        return max(limit, job.storage_used) + limit
+    return limit
+
+
 async def taken(roots: list[Path]) -> Usage:
     """What folders take together. Raises `OSError`."""
     return await added_up(partial(_add, roots))
@@ -48,7 +59,7 @@ async def require_fit(yard: Yard, job: Job) -> None:
 
     Raises `FatalForRun`.
     """
-    roots = folders(yard, job, written=False)
+    roots = [root for root in folders(yard, job, written=False) if root.exists()]
     if len(roots) < 2:
         return
     limit = job.spec.resources.ephemeral_storage
