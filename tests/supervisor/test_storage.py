@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from tests.supervisor.bucket import Bucket
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.stoppable import Stopped
 from tests.supervisor.world import CATALOGUE, MIB, PROJECT, GatedEngine, World, volume, world
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 LIMIT = 8 * MIB
 SMALL = Catalogue(tuple(replace(flavor, ephemeral_storage=LIMIT) for flavor in CATALOGUE.flavors))
@@ -45,7 +46,8 @@ def fills(path: str, mebibytes: int) -> str:
     return f"head -c {mebibytes * MIB} /dev/zero > {path}"
 
 
-TOO_MUCH = writes(fills("/tmp/big", 12), 12 * MIB)
+TOO_MUCH = writes(fills("/out/big", 12), 12 * MIB)
+OUT = [volume("/out", "RW")]
 
 
 class Looks:
@@ -114,10 +116,15 @@ async def looked(made: World, times: int) -> None:
     await until(lambda: len(engine.looks) >= enough, what=f"{times} looks")
 
 
+async def within(moment: asyncio.Event) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        await moment.wait()
+
+
 async def test_a_job_that_writes_too_much_is_ended_and_told_why(small: World) -> None:
     async with small.supervised():
         other = await small.submit(RUNS_ON)
-        job = await small.submit(TOO_MUCH)
+        job = await small.submit(TOO_MUCH, volumes=OUT)
         ended = await small.end(job)
         assert (ended.state, ended.info.code) == (State.FAILED, "ephemeral-storage")
         assert [visit.state for visit in ended.history][-4:] == STOPPED
@@ -138,23 +145,23 @@ async def test_a_job_that_writes_too_much_is_ended_and_told_why(small: World) ->
 
 
 WAYS = {
-    "a volume that is pushed nowhere": (fills("/out/big", 12), BUSYBOX, [volume("/out", "RW")]),
+    "a volume that is pushed nowhere": (fills("/out/big", 12), BUSYBOX, OUT),
     "two volumes and the container": (
         f"{fills('/one/x', 3)}; {fills('/two/x', 3)}; {fills('/tmp/x', 3)}",
         BUSYBOX,
         [volume("/one", "RW"), volume("/two", "RWD")],
     ),
     "many small files": (
-        "i=0; while [ $i -lt 2200 ]; do i=$((i+1)); echo x > /tmp/$i; done",
+        "i=0; while [ $i -lt 2200 ]; do i=$((i+1)); echo x > /out/$i; done",
         BUSYBOX,
-        [],
+        OUT,
     ),
-    "a file without a name": (f"exec 3> /tmp/x; rm /tmp/x; {fills('/proc/self/fd/3', 12)}", BUSYBOX, []),
-    "one in a volume": (
-        f"exec 3> /out/x; rm /out/x; {fills('/proc/self/fd/3', 12)}",
+    "a file without a name": (
+        f"exec 3> /tmp/x; rm /tmp/x; {fills('/proc/self/fd/3', 7)}; {fills('/out/x', 3)}",
         BUSYBOX,
-        [volume("/out", "RW")],
+        OUT,
     ),
+    "one in a volume": (f"exec 3> /out/x; rm /out/x; {fills('/proc/self/fd/3', 12)}", BUSYBOX, OUT),
     "a volume that the image asked for": (fills("/tmp/big", 12), KEEPS_TMP, []),
 }
 
@@ -173,11 +180,26 @@ async def test_there_is_no_way_around_it(
     assert LIMIT < used < 14 * MIB
 
 
+async def test_a_job_that_fills_its_container(small_docker: World) -> None:
+    """It is ended; or it cannot, where the engine's storage driver bounds it."""
+    engine: Any = small_docker.engine
+    async with small_docker.supervised():
+        job = await small_docker.submit(writes(f"{fills('/tmp/big', 12)} || echo bounded"))
+        await small_docker.reach(job, State.RUNNING)
+        if engine._sized.refusal is not None:
+            assert (await small_docker.end(job)).info.code == "ephemeral-storage"
+            return
+        await small_docker.printed(job, "bounded")
+        await looked(small_docker, 3)
+        assert max(engine.looks) <= LIMIT
+        assert (await small_docker.ledger.job(job)).state is State.RUNNING
+
+
 FITS = {
     "a sparse file": "dd if=/dev/zero of=/out/x bs=1 count=1 seek=1073741824; cp /bin/busybox /tmp/x",
     "hard links": f"{fills('/tmp/x', 5)}; ln /tmp/x /tmp/y; {fills('/out/x', 1)}; ln /out/x /out/y",
     "what it deletes in time": "for i in 1 2 3 4; do " + fills("/out/x", 6) + "; rm /out/x; done",
-    "memory": fills("/dev/shm/x", 12),
+    "memory": f"{fills('/dev/shm/x', 9)}; exec 3> /dev/shm/y; rm /dev/shm/y; {fills('/proc/self/fd/3', 9)}",
     "links to what is not its own": "ln -s / /out/root; ln -s /bin/busybox /out/x",
 }
 
@@ -185,7 +207,7 @@ FITS = {
 @pytest.mark.parametrize("text", FITS.values(), ids=FITS)
 async def test_what_fits_runs_on(small_docker: World, text: str) -> None:
     async with small_docker.supervised():
-        job = await small_docker.submit(writes(text), volumes=[volume("/out", "RW")])
+        job = await small_docker.submit(writes(text), volumes=OUT)
         await small_docker.reach(job, State.RUNNING)
         await small_docker.printed(job)
         await looked(small_docker, 3)
@@ -249,7 +271,7 @@ async def test_what_cannot_be_looked_at_is_logged_and_looked_for_again(small_fak
 
 async def test_a_disk_that_cannot_be_read_is_no_reason_to_end(small_fake: World) -> None:
     async with small_fake.supervised():
-        job = await small_fake.submit(RUNS_ON, volumes=[volume("/out", "RW")])
+        job = await small_fake.submit(RUNS_ON, volumes=OUT)
         await small_fake.reach(job, State.RUNNING)
         root = small_fake.volume(job)
         root.rename(root.with_name("away"))
@@ -264,8 +286,8 @@ async def test_a_restart_between_the_report_and_the_stop(small: World) -> None:
     stopped = Stopped()
     stopped.stop_before = "stop"
     async with small.supervised(stopped=stopped):
-        job = await small.submit(TOO_MUCH)
-        await stopped.reached.wait()
+        job = await small.submit(TOO_MUCH, volumes=OUT)
+        await within(stopped.reached)
         assert (await small.ledger.job(job)).state is State.INTERRUPTING
         assert (await small.container(job)).state == "running"
     async with small.supervised():
@@ -280,8 +302,8 @@ async def test_a_restart_before_anything_was_noticed(small: World) -> None:
     stopped = Stopped()
     stopped.stop_before = "usage"
     async with small.supervised(stopped=stopped):
-        job = await small.submit(TOO_MUCH)
-        await stopped.reached.wait()
+        job = await small.submit(TOO_MUCH, volumes=OUT)
+        await within(stopped.reached)
     assert (await small.ledger.job(job)).state is State.RUNNING
     async with small.supervised():
         assert (await small.end(job)).info.code == "ephemeral-storage"
@@ -297,22 +319,23 @@ async def test_a_process_that_ends_while_it_is_looked_at_has_its_own_end(small_f
 
     small_fake.fake.__class__ = Held
     async with small_fake.supervised():
-        job = await small_fake.submit(TOO_MUCH)
-        await look.reached.wait()
+        job = await small_fake.submit(TOO_MUCH, volumes=OUT)
+        await within(look.reached)
         await small_fake.fake.exit(container_name(RunId(job, 1)))
         ended = await small_fake.end(job)
         look.open.set()
     assert (ended.state, ended.info.code) == (State.DONE, "done")
 
 
-@pytest.mark.parametrize("where", ["/tmp/big", "/out/big"], ids=["beside it", "in the same volume"])
+@pytest.mark.parametrize("where", ["/own/big", "/out/big"], ids=["beside it", "in the same volume"])
 async def test_what_it_made_until_then_is_pushed(
     template_database: str, tmp_path: Path, access: StoreAccess, bucket: Bucket, busybox: str, where: str
 ) -> None:
     text = f"echo weights > /out/model; {fills(where, 12)}"
     stored = with_store(template_database, tmp_path / "s", access, LookingDocker())
     async with stored as made, made.supervised():
-        job = await made.submit(writes(text), volumes=[volume("/out", "RW", bucket.name)])
+        volumes = [volume("/out", "RW", bucket.name), volume("/own", "RW")]
+        job = await made.submit(writes(text), volumes=volumes)
         ended = await made.end(job)
     assert (ended.state, ended.info.code) == (State.FAILED, "ephemeral-storage")
     assert not ended.volumes_kept
@@ -334,5 +357,6 @@ async def test_volumes_that_fit_alone_and_not_together(
         await made.reach(one, State.RUNNING)
         assert made.created(both) == []
     assert (ended.state, ended.info.code) == (State.FAILED, "ephemeral-storage")
-    assert "volumes take 10.1 MiB together, more than the 8 MiB" in ended.info.message
+    assert "volumes take 10" in ended.info.message
+    assert "MiB together, more than the 8 MiB" in ended.info.message
     assert [visit.state for visit in ended.history] == ["QUEUED", "INITIALIZING", "FINALIZING", "FAILED"]

@@ -1,8 +1,8 @@
 """What a container takes of the engine's disk besides its mounts: its own layer and its anonymous volumes.
 
-Where the engine's host is ours and we are root, the layer's folder is added up by its blocks, and what its
-processes hold open without a name. Elsewhere the engine is asked (`SizeRw`): it counts the lengths of files,
-and knows of nothing else.
+Where the engine's host is ours and we are root, folders are added up by their blocks, and with them what the
+container's processes hold open without a name. What cannot be seen so, the engine is asked for (`SizeRw`): it
+tells of the layer alone, by the lengths of files.
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ from service.supervisor.storage.usage import Usage
 async def container_usage(wire: Wire, container_id: str, timeout_s: float) -> Usage:
     """Raises `NoSuchContainer`, `EngineError`, `Unavailable`, and `OSError` when the disk fails."""
     found = await _inspect(wire, container_id, timeout_s)
-    if wire.socket_path is not None and (layer := layer_of(found)) is not None:
-        return await added_up(partial(_add, found, layer))
-    sized = await _inspect(wire, container_id, timeout_s, size="1")
-    unseen = tuple(f"the volume at {path}" for path, _ in _anonymous(found))
-    if sized.get("SizeRw") is None:
-        return Usage(0, ("the engine does not tell the size of the container", *unseen))
-    return Usage(sized["SizeRw"], unseen)
+    if wire.socket_path is None or os.geteuid() != 0:
+        unseen = tuple(f"the volume at {target}" for target, _ in _anonymous(found))
+        return await _told(wire, container_id, timeout_s) + Usage(0, unseen)
+    layer = _layer(found)
+    told = Usage(0) if layer is not None else await _told(wire, container_id, timeout_s)
+    return told + await added_up(partial(_add, found, layer))
+
+
+async def _told(wire: Wire, container_id: str, timeout_s: float) -> Usage:
+    """What the engine says of the layer."""
+    size = (await _inspect(wire, container_id, timeout_s, size="1")).get("SizeRw")
+    if size is None:
+        return Usage(0, ("the engine does not tell the size of the container",))
+    return Usage(size)
 
 
 async def _inspect(wire: Wire, container_id: str, timeout_s: float, **params: str) -> dict[str, Any]:
@@ -43,12 +50,10 @@ async def _inspect(wire: Wire, container_id: str, timeout_s: float, **params: st
     return found
 
 
-def layer_of(found: dict[str, Any]) -> Path | None:
-    """The folder that holds what the container wrote, where it is on this machine and can be read."""
+def _layer(found: dict[str, Any]) -> Path | None:
+    """The folder that holds what the container wrote, for a storage driver that has one on this machine."""
     upper = ((found.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
-    if not upper or os.geteuid() != 0 or not os.path.isdir(upper):  # noqa: PTH112
-        return None
-    return Path(upper)
+    return Path(upper) if upper and Path(upper).is_dir() else None
 
 
 def _anonymous(found: dict[str, Any]) -> list[tuple[str, Path]]:
@@ -57,13 +62,14 @@ def _anonymous(found: dict[str, Any]) -> list[tuple[str, Path]]:
     return [(each["Destination"], Path(each["Source"])) for each in mounts if each["Type"] == "volume"]
 
 
-def _add(found: dict[str, Any], layer: Path, tally: Tally) -> None:
+def _add(found: dict[str, Any], layer: Path | None, tally: Tally) -> None:
     # First what has no name: a file that loses its name in between is then in neither, and not in both.
     pid = found["State"]["Pid"]
     if pid:
         mounts = [each["Source"] for each in found.get("Mounts") or [] if each.get("RW")]
-        add_unlinked(tally, found["Id"], pid, [str(layer), *mounts])
-    tally.tree(layer)
+        add_unlinked(tally, found["Id"], pid, mounts if layer is None else [str(layer), *mounts])
+    if layer is not None:
+        tally.tree(layer)
     for target, source in _anonymous(found):
         try:
             tally.tree(source)
