@@ -199,7 +199,7 @@ FITS = {
     "a sparse file": "dd if=/dev/zero of=/out/x bs=1 count=1 seek=1073741824; cp /bin/busybox /tmp/x",
     "hard links": f"{fills('/tmp/x', 5)}; ln /tmp/x /tmp/y; {fills('/out/x', 1)}; ln /out/x /out/y",
     "what it deletes in time": "for i in 1 2 3 4; do " + fills("/out/x", 6) + "; rm /out/x; done",
-    "memory": f"{fills('/dev/shm/x', 9)}; exec 3> /dev/shm/y; rm /dev/shm/y; {fills('/proc/self/fd/3', 9)}",
+    "memory": f"{fills('/dev/shm/x', 3)}; exec 3> /dev/shm/y; rm /dev/shm/y; {fills('/proc/self/fd/3', 10)}",
     "links to what is not its own": "ln -s / /out/root; ln -s /bin/busybox /out/x",
 }
 
