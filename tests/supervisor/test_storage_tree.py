@@ -53,6 +53,9 @@ def test_files_and_folders_take_their_blocks(root: Path) -> None:
     (root / "a" / "b").mkdir(parents=True)
     (root / "a" / "b" / "file").write_bytes(b"x" * MIB)
     (root / "one byte").write_bytes(b"x")
+    odd = root / os.fsdecode(b"no text: \xff\n")
+    odd.mkdir()
+    (odd / odd.name).write_bytes(b"x")
     files = [path.lstat().st_blocks * 512 for path in (root, *root.rglob("*"))]
     assert added(root).bytes == sum(files) > MIB
 
