@@ -5,76 +5,40 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from service.domain import commands as cmd
 from service.domain.asked import VolumeAsked
-from service.domain.flavors import Catalogue
 from service.domain.states import State
 from service.errors import Unavailable
 from service.supervisor.data import StoreAccess
-from service.supervisor.engine.docker import DockerEngine
-from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from service.supervisor.storage.usage import Usage
 from tests.images import BUSYBOX, KEEPS_TMP, import_keeps_tmp
 from tests.supervisor.bucket import Bucket
-from tests.supervisor.lab import RUNS_ON, Behaviour, shell
+from tests.supervisor.lab import RUNS_ON
+from tests.supervisor.looking import (
+    LIMIT,
+    SMALL,
+    LookingDocker,
+    LookingFake,
+    fills,
+    looked,
+    looking_fake,
+    writes,
+)
 from tests.supervisor.stoppable import Stopped
-from tests.supervisor.world import CATALOGUE, MIB, PROJECT, GatedEngine, World, volume, world
-from tests.support.waiting import DEADLINE_S, until
+from tests.supervisor.world import MIB, PROJECT, World, volume, world
+from tests.support.waiting import DEADLINE_S
 
-LIMIT = 8 * MIB
-SMALL = Catalogue(tuple(replace(flavor, ephemeral_storage=LIMIT) for flavor in CATALOGUE.flavors))
-GOES_ON = "; echo ready; while :; do sleep 0.05; done"
 STOPPED = ["RUNNING", "INTERRUPTING", "FINALIZING", "FAILED"]
-
-
-def writes(text: str, of_it: int = 0) -> Behaviour:
-    """A shell text that ends by running on; `of_it` is what the fake's container takes then."""
-    return Behaviour(shell(text + GOES_ON), Script(writes_bytes=of_it, output=((1, b"ready\n"),)))
-
-
-def fills(path: str, mebibytes: int) -> str:
-    return f"head -c {mebibytes * MIB} /dev/zero > {path}"
-
-
 TOO_MUCH = writes(fills("/out/big", 12), 12 * MIB)
 OUT = [volume("/out", "RW")]
-
-
-class Looks:
-    """An engine that keeps what each look at a container's storage found."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.looks: list[int] = []
-
-    async def usage(self, container_id: str) -> Usage:
-        found: Usage = await super().usage(container_id)  # type: ignore[misc]
-        self.looks.append(found.bytes)
-        return found
-
-
-class LookingDocker(Looks, DockerEngine):
-    pass
-
-
-class LookingFake(Looks, GatedEngine):
-    pass
-
-
-def looking_fake() -> LookingFake:
-    fake = LookingFake(lambda: datetime.now(UTC))
-    fake.add_image(BUSYBOX, from_registry=False)
-    return fake
 
 
 @pytest.fixture(params=["fake", "docker"])
@@ -107,13 +71,6 @@ async def with_store(template: str, state: Path, access: StoreAccess, engine: An
     async with world(template, state, engine, access, catalogue=SMALL) as made:
         yield made
     await engine.close()
-
-
-async def looked(made: World, times: int) -> None:
-    """So many whole looks from now on."""
-    engine: Any = made.engine
-    enough = len(engine.looks) + times + 1
-    await until(lambda: len(engine.looks) >= enough, what=f"{times} looks")
 
 
 async def within(moment: asyncio.Event) -> None:
@@ -186,13 +143,18 @@ async def test_a_job_that_fills_its_container(small_docker: World) -> None:
     async with small_docker.supervised():
         job = await small_docker.submit(writes(f"{fills('/tmp/big', 12)} || echo bounded"))
         await small_docker.reach(job, State.RUNNING)
-        if engine._sized.refusal is not None:
-            assert (await small_docker.end(job)).info.code == "ephemeral-storage"
-            return
-        await small_docker.printed(job, "bounded")
-        await looked(small_docker, 3)
-        assert max(engine.looks) <= LIMIT
-        assert (await small_docker.ledger.job(job)).state is State.RUNNING
+        ended = asyncio.create_task(small_docker.end(job))
+        bounded = asyncio.create_task(small_docker.printed(job, "bounded"))
+        await asyncio.wait({ended, bounded}, return_when=asyncio.FIRST_COMPLETED)
+        if not bounded.done() or bounded.exception() is not None:  # its log has ended with it
+            assert (await ended).info.code == "ephemeral-storage"
+        else:
+            await looked(small_docker, 3)
+            assert max(engine.looks) <= LIMIT
+            assert (await small_docker.ledger.job(job)).state is State.RUNNING
+        ended.cancel()
+        bounded.cancel()
+        await asyncio.gather(ended, bounded, return_exceptions=True)
 
 
 FITS = {
