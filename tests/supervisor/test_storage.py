@@ -233,14 +233,26 @@ async def test_what_cannot_be_looked_at_is_logged_and_looked_for_again(small_fak
 
 async def test_a_disk_that_cannot_be_read_is_no_reason_to_end(small_fake: World) -> None:
     async with small_fake.supervised():
-        job = await small_fake.submit(RUNS_ON, volumes=OUT)
+        job = await small_fake.submit(RUNS_ON, volumes=[*OUT, volume("/more", "RW")])
         await small_fake.reach(job, State.RUNNING)
         root = small_fake.volume(job)
+        (root / "half").write_bytes(b"x" * 6 * MIB)
         root.rename(root.with_name("away"))
         await looked(small_fake, 2)
         assert (await small_fake.ledger.job(job)).state is State.RUNNING
+        (small_fake.volume(job, 1) / "half").write_bytes(b"x" * 6 * MIB)
+        await looked(small_fake, 2)
+        assert (await small_fake.ledger.job(job)).state is State.RUNNING
         root.with_name("away").rename(root)
-        (root / "big").write_bytes(b"x" * 12 * MIB)
+        assert (await small_fake.end(job)).info.code == "ephemeral-storage"
+
+
+async def test_what_can_be_read_counts_beside_what_cannot(small_fake: World) -> None:
+    async with small_fake.supervised():
+        job = await small_fake.submit(RUNS_ON, volumes=[*OUT, volume("/more", "RW")])
+        await small_fake.reach(job, State.RUNNING)
+        small_fake.volume(job).rename(small_fake.volume(job).with_name("away"))
+        (small_fake.volume(job, 1) / "big").write_bytes(b"x" * 12 * MIB)
         assert (await small_fake.end(job)).info.code == "ephemeral-storage"
 
 

@@ -66,11 +66,11 @@ class StorageWatch:
                 pause_s = self._yard.storage.pause_s(usage.cost_s, again)
 
     async def _usage(self, job: Job, container_id: str) -> Usage:
-        """What can be seen of it at this moment."""
+        """What can be seen of it at this moment: each part by itself, as one can fail."""
         usage = Usage(0)
         folders = own.folders(self._yard, job, written=True)
-        parts = partial(self._yard.engine.usage, container_id), partial(own.taken, folders)
-        for part in parts:
+        parts = [partial(own.taken, [folder]) for folder in folders]
+        for part in (partial(self._yard.engine.usage, container_id), *parts):
             try:
                 usage += await part()
             except (JobyardError, OSError) as error:
