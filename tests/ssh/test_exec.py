@@ -33,6 +33,21 @@ async def test_input_goes_to_its_end_and_output_is_not_lost(house: House) -> Non
     assert (await house.client.ssh("exit 4", stdin=data)).code == 4
 
 
+async def test_input_that_a_command_never_reads_does_not_hide_its_end(house: House) -> None:
+    text = "head -c 300000 /dev/zero; exit 4"
+    async with house.gateway.parts.execs.open(house.container, ("sh", "-c", text), stdin=True) as running:
+
+        async def feed() -> None:
+            while True:
+                await running.write(b"x" * 65536)
+
+        feeding = asyncio.create_task(feed())
+        async with asyncio.timeout(20):
+            heard = [len(each.data) async for each in running.output()]
+            assert (sum(heard), await running.exit_code()) == (300_000, 4)
+        feeding.cancel()
+
+
 async def test_every_session_is_in_the_ledger_with_its_key_and_sealed_words(house: House) -> None:
     await house.client.ssh("echo s3cret-word")
     await house.client.ssh(options=("-tt",), stdin=b"exit\n")

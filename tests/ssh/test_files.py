@@ -185,20 +185,29 @@ def limits(pid: int) -> list[str]:
 
 async def test_a_fifo_holds_nothing_up_and_handles_are_bounded(house: House) -> None:
     await house.inside("mkfifo /tmp/fifo; echo x > /tmp/file")
-    async with session(house) as files:
-        with pytest.raises(asyncssh.SFTPError):
-            await files.open("/tmp/fifo", "wb")
-        opened = await files.open("/tmp/fifo", "rb")
-        with pytest.raises(asyncssh.SFTPError):
-            await opened.read(1, 0)
-        await opened.close()
-        held = []
-        with pytest.raises(asyncssh.SFTPError, match="too many open files"):
-            for _ in range(1000):
-                held.append(await files.open("/tmp/file", "rb"))
-        assert len(held) == 256
-        await held.pop().close()
-        assert await read(files, "/tmp/file") == b"x\n"
+    async with house.connected() as connection:
+        files = await connection.start_sftp_client()
+        try:
+            async with asyncio.timeout(20):
+                await bounded(files)
+        finally:
+            connection.abort()  # a server that is held up would be waited for
+
+
+async def bounded(files: asyncssh.SFTPClient) -> None:
+    with pytest.raises(asyncssh.SFTPError):
+        await files.open("/tmp/fifo", "wb")
+    opened = await files.open("/tmp/fifo", "rb")
+    with pytest.raises(asyncssh.SFTPError):
+        await opened.read(1, 0)
+    await opened.close()
+    held = []
+    with pytest.raises(asyncssh.SFTPError, match="too many open files"):
+        for _ in range(1000):
+            held.append(await files.open("/tmp/file", "rb"))
+    assert len(held) == 256
+    await held.pop().close()
+    assert await read(files, "/tmp/file") == b"x\n"
 
 
 async def test_a_session_ends_with_its_client_and_with_its_container(house: House) -> None:
