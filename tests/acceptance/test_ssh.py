@@ -80,7 +80,11 @@ async def test_a_jobs_own_address_leads_into_its_container(service: Service, tmp
         hosts = known(service, url, tmp_path / "known_hosts")
         code, out = await ssh(key, url, hosts, "id -u; exit 3")
         assert (code, out) == (3, b"42420\n")
-    assert (await ssh(key, url, hosts, "true"))[0] == 255
+
+    async def refused() -> bool:
+        return (await ssh(key, url, hosts, "true"))[0] == 255
+
+    await until(refused)  # it answers while the process takes its stop order
 
 
 def test_every_process_of_the_api_answers_ssh_and_the_host_key_stays(parts: None, tmp_path: Path) -> None:

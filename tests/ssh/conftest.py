@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -16,8 +16,6 @@ from tests.ssh.client import Client, Key
 from tests.ssh.house import House, serving
 from tests.supervisor.lab import RUNS_ON, Lab
 from tests.support import databases
-
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -38,15 +36,20 @@ async def yard(session_database: str, tmp_path: Path) -> AsyncIterator[Yard]:
         yield made
 
 
-@pytest.fixture
-async def lab(parts: None) -> AsyncIterator[Lab]:
+@pytest.fixture(scope="session")
+def network(parts: None) -> Iterator[str]:
     import_busybox()
-    made = Lab(DockerEngine(), "")
-    made.network = f"jobyard-test-ssh-{made.key}"
-    make_network(made.network)
+    name = f"jobyard-test-ssh-{uuid4().hex[:12]}"
+    make_network(name)
+    yield name
+    remove_network(name)
+
+
+@pytest.fixture
+async def lab(network: str) -> AsyncIterator[Lab]:
+    made = Lab(DockerEngine(), network)
     yield made
     await made.close()
-    remove_network(made.network)
 
 
 @pytest.fixture
