@@ -13,6 +13,7 @@ import structlog
 from msgspec.structs import replace
 
 from service.domain import commands as cmd
+from service.domain.directory import DataStore
 from service.domain.events import Direction, Info, SyncState, Value, VolumeProgress
 from service.domain.job import Job, SyncOrder
 from service.domain.spec import Permission, Place, Volume, Web
@@ -20,13 +21,16 @@ from service.domain.weburls import shown_url
 from service.errors import DataError, JobyardError, Unavailable
 from service.supervisor.data import fetch, layout
 from service.supervisor.data.archive import pull_archive, push_archive
+from service.supervisor.data.git_reach import Remote
 from service.supervisor.data.model import Limits, Source, StoreAccess
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
+from service.supervisor.data.repository import fetch_repository
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
+from service.supervisor.store_keys import access_of, remote_of
 from service.supervisor.volumes import root_of, volume_root
 
 _log = structlog.get_logger()
@@ -174,6 +178,10 @@ class _Sync:
         if isinstance(place, Web):
             what = where = shown_url(place.url)
             move = partial(self._fetch, index, place)
+        elif place.store == "git":
+            where = f"{place.container}@{place.alias}"
+            what = f"Data store {where}"
+            move = partial(self._clone, index, place, await self._remote(place, volume, index))
         else:
             where = f"{place.container}@{place.alias}"
             what = f"Data store {where}"
@@ -234,19 +242,36 @@ class _Sync:
         done = await fetch.fetch(reach, source, root, limits=self._limits, on_progress=self._noted(index))
         self._progress[index] = _shown(index, done, "DONE")
 
+    async def _clone(self, index: int, place: Place, remote: Remote) -> None:
+        """Pull a volume from a repository of a git store."""
+        settings = self._yard.settings
+        reach = Reach(settings.fetch_networks, settings.fetch_ca)
+        root = volume_root(self._yard, self._run, index)
+        how = _How(limits=self._limits, on_progress=self._noted(index))
+        done = await fetch_repository(reach, remote, place.prefix, root, **how)
+        self._progress[index] = _shown(index, done, "DONE")
+
     async def _access(self, place: Place, volume: Volume, index: int) -> StoreAccess:
         """Where and with which keys; asked outside of the retries, whose blame is the store's alone."""
+        try:
+            return await access_of(self._yard.ledger, await self._store(place, volume, index))
+        except DataError as error:
+            raise self._fatal("refused", volume, error.message, index) from error
+
+    async def _remote(self, place: Place, volume: Volume, index: int) -> Remote:
+        """As `_access`, of a git store."""
+        try:
+            return await remote_of(self._yard.ledger, await self._store(place, volume, index), place)
+        except DataError as error:
+            raise self._fatal("refused", volume, error.message, index) from error
+
+    async def _store(self, place: Place, volume: Volume, index: int) -> DataStore:
         project = await self._yard.ledger.project(self._job.project)
         known = project.data_stores.get(place.alias) if project else None
         if known is None:
             message = f"The project has no data store {place.alias} any more."
             raise self._fatal("refused", volume, message, index)
-        return StoreAccess(
-            endpoint=known.endpoint,
-            region=known.region,
-            access_key=await self._yard.ledger.open_secret(known.access_key),
-            secret_key=await self._yard.ledger.open_secret(known.secret_key),
-        )
+        return known
 
     def _noted(self, index: int) -> Callable[[Progress], None]:
         def on_progress(progress: Progress) -> None:

@@ -47,14 +47,16 @@ async def unpack(
     limits: Limits,
     on_progress: Callable[[Progress], None],
     moved: Progress | None = None,
+    prefix: str = "",
 ) -> Progress:
     """Unpack the file `archive` into the volume `root`; the volume's partial folder must exist.
 
-    `origin` names where it is from, in the manifest; `moved` says what was transferred for it. Raises
-    FetchRefused, UnsafeKey or DataError before anything is written when the archive cannot become a volume,
-    and DataError (the disk) later; it can then be called again.
+    `origin` names where it is from, in the manifest; `moved` says what was transferred for it. Of its members
+    those are taken whose names begin with `prefix`, as `keys.Mapping` says. Raises FetchRefused, UnsafeKey or
+    DataError before anything is written when the archive cannot become a volume, and DataError (the disk)
+    later; it can then be called again.
     """
-    work = _Unpack(archive, root, origin, limits, moved or Progress())
+    work = _Unpack(archive, root, origin, limits, moved or Progress(), prefix)
     with disk.faults("volume"):
         await _in_slices(work.scan(), work, on_progress)
         await _in_slices(work.write(), work, on_progress)
@@ -90,7 +92,9 @@ def _close(steps: Iterator[None]) -> None:
 class _Unpack:
     """One archive on its way. Its generators do the blocking work, in steps."""
 
-    def __init__(self, archive: Path, root: Path, origin: str, limits: Limits, moved: Progress) -> None:
+    def __init__(
+        self, archive: Path, root: Path, origin: str, limits: Limits, moved: Progress, prefix: str
+    ) -> None:
         self._archive = archive
         self._root = root
         self._origin = origin
@@ -99,6 +103,7 @@ class _Unpack:
         self._last: dict[str, int] = {}
         self._notes: list[str] = []
         self._moved = moved
+        self._mapping = Mapping(prefix)
         self._wanted = Plan({}, frozenset())
         self.news: Progress | None = None
         self.meter = Meter(self._heard, 0, moved.total_bytes)
@@ -117,7 +122,7 @@ class _Unpack:
                 size += member.size
                 self._bound(number + 1, size)
                 yield
-                name = _name(member)
+                name = self._named(member)
                 if member.why:
                     self._leave_out(member)
                     continue
@@ -145,8 +150,13 @@ class _Unpack:
         if size > self._limits.max_bytes:
             raise DataError(f"the archive holds more than {self._limits.max_bytes} bytes")
 
+    def _named(self, member: Member) -> str:
+        """The member's path in the volume; "" for what does not come into it. Not checked."""
+        name = _name(member)
+        return self._mapping.path(name) if name.startswith(self._mapping.prefix) else ""
+
     def _leave_out(self, member: Member) -> None:
-        if member.name:
+        if self._named(member):
             self._note(f"{shown(member.name)}: left out ({member.why})")
 
     def _note(self, text: str) -> None:
@@ -175,7 +185,7 @@ class _Unpack:
             reader = _reader(cast(BinaryIO, file))
             for number, member in enumerate(reader):
                 yield
-                name = _name(member)
+                name = self._named(member)
                 if not member.is_folder and self._last.get(name) == number:
                     yield from self._file(reader, name, number, root_fd, partial_fd, known)
             beneath.settle(root_fd)
