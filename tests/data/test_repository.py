@@ -238,6 +238,21 @@ async def test_keys_are_in_no_argument_variable_or_file(
     assert not spied(layout.partial_path(volume))
 
 
+@pytest.mark.parametrize("silent", [True, False])
+async def test_ssh_ends_with_the_call(site: Site, sshd: Sshd, volume: Path, silent: bool) -> None:
+    """When nothing comes for long, and when the call is cancelled."""
+    sshd.hold()
+    task = asyncio.create_task(pulled(reach(site, 1.0 if silent else 60.0), ssh(sshd), volume))
+    await until(sshd.is_held, what="the login was taken")
+    if not silent:
+        task.cancel()
+    with pytest.raises(Unavailable if silent else asyncio.CancelledError):
+        await task
+    assert not spied(layout.partial_path(volume))
+    assert not layout.partial_path(volume).exists()
+    sshd.let_go()
+
+
 async def test_only_addresses_that_were_checked_are_connected_to(
     site: Site, sshd: Sshd, volume: Path
 ) -> None:

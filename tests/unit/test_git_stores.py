@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.cli import parse
 from service.domain import commands as cmd
 from service.domain import events as ev
 from service.domain.asked import DataStoreAsked, PrivateSwiftAsked, SourceAsked, VolumeAsked
@@ -129,6 +130,16 @@ def test_repositories(container: str, found: tuple[str, str | None]) -> None:
 def test_repositories_that_are_refused(container: str) -> None:
     with pytest.raises(Invalid, match="container"):
         read_repository("container", container)
+
+
+def test_the_command_line_names_a_repository_as_a_container() -> None:
+    assert parse.volume("team/r.git#v1@hub/src/:/d:ro") == {
+        "dataStore": {"alias": "hub", "container": "team/r.git#v1", "prefix": "src/"},
+        "mountPath": "/d",
+        "permission": "RO",
+    }
+    assert parse.volume("git@hub:/d")["dataStore"] == {"alias": "hub", "container": "git"}
+    assert "publicGit" in parse.volume("git@hub.example:team/r:/d")
 
 
 def test_logins_are_not_shown() -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from service.domain.gitstores import GitEndpoint, GitLogin
-from service.errors import FetchDenied, FetchMissing, FetchRefused, Unavailable
+from service.errors import FetchDenied, FetchMissing, FetchRefused, Misconfigured, Unavailable
 from service.supervisor.data import disk
 from service.supervisor.data.git_cage import Cage
 from service.supervisor.data.git_reach import HOST, KNOWN_HOSTS, Remote, bound
@@ -31,7 +31,7 @@ _LET_IN = "Authenticated to "
 async def check(web: Web, endpoint: GitEndpoint, login: GitLogin | None) -> tuple[str, ...]:
     """Returns when nothing speaks against the login; with ssh, the server's keys (`TYPE BASE64`).
 
-    Raises FetchDenied, HostKeyRefused, FetchRefused (addresses, certificate), Unavailable or Misconfigured.
+    Raises FetchDenied, HostKeyRefused, FetchRefused (addresses, certificate) or Unavailable.
     """
     folder = Path(await disk.run(tempfile.mkdtemp, prefix="jobyard-git-"))
     asked = Remote.of_store(endpoint, NOBODYS, None, login)
@@ -42,6 +42,8 @@ async def check(web: Web, endpoint: GitEndpoint, login: GitLogin | None) -> tupl
         return await disk.run(_learned, folder / KNOWN_HOSTS)
     except TimeoutError:
         raise Unavailable(f"{endpoint.at.shown} did not answer within {CHECK_S:.0f} s") from None
+    except Misconfigured as error:
+        raise Unavailable(f"{endpoint.at.shown} cannot be asked: {error.message}") from error
     finally:
         await disk.run(shutil.rmtree, folder)
 
