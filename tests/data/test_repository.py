@@ -97,37 +97,29 @@ async def test_what_a_prefix_brings(site: Site, sshd: Sshd, tmp_path: Path, way:
 
 
 @pytest.mark.parametrize("way", ["https", "ssh"])
-@pytest.mark.parametrize(
-    ("repository", "ref", "prefix", "why"),
-    [
+async def test_what_is_not_there(site: Site, sshd: Sshd, volume: Path, way: str) -> None:
+    for repository, ref, prefix, why in (
         ("none", None, "", "no such repository"),
         ("team/r.git", "gone", "", "no such branch or tag"),
         ("team/r.git", None, "nowhere/", "no such folder"),
         ("team/r.git", None, "srz", "no file whose path begins with srz"),
         ("team/r.git", None, "README/", "whose path begins with README/"),
-    ],
-)
-async def test_what_is_not_there(
-    site: Site, sshd: Sshd, volume: Path, way: str, repository: str, ref: str | None, prefix: str, why: str
-) -> None:
-    remote = https(site, LOGIN, repository) if way == "https" else ssh(sshd, None, repository)
-    with pytest.raises(FetchMissing, match=why):
-        await pulled(reach(site), replace(remote, ref=ref), volume, prefix)
-    assert held(volume) == {}
+    ):
+        remote = https(site, LOGIN, repository) if way == "https" else ssh(sshd, None, repository)
+        with pytest.raises(FetchMissing, match=why):
+            await pulled(reach(site), replace(remote, ref=ref), volume, prefix)
+        assert held(volume) == {}
 
 
-@pytest.mark.parametrize(
-    ("login", "why"),
-    [
+async def test_who_is_not_let_in(site: Site, volume: Path) -> None:
+    for login, why in (
         (BasicLogin("ada", "wrong"), "the user and this password were refused"),
         (BasicLogin("eve", LOGIN.password), "the user and this password were refused"),
         (None, "it asks for a user and a password, and the data store has none"),
-    ],
-)
-async def test_who_is_not_let_in(site: Site, volume: Path, login: GitLogin | None, why: str) -> None:
-    with pytest.raises(FetchDenied, match=why) as denied:
-        await pulled(reach(site), https(site, login), volume)
-    assert "wrong" not in denied.value.message
+    ):
+        with pytest.raises(FetchDenied, match=why) as denied:
+            await pulled(reach(site), https(site, login), volume)
+        assert "wrong" not in denied.value.message
 
 
 async def test_another_key_is_not_let_in(site: Site, sshd: Sshd, volume: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain.asked import DataStoreAsked, VolumeAsked
+from service.domain.directory import DataStore
 from service.domain.gitstores import GitKeys
 from service.domain.job import Job
 from service.domain.states import State
@@ -54,28 +56,24 @@ def reaching(world: World, site: Site) -> World:
     return world
 
 
-async def add_https(world: World, site: Site, password: str | None = PASSWORD, user: str = USER) -> None:
-    """The store `hub`; without a password when that is None."""
+async def add_https(world: World, site: Site, password: str | None = PASSWORD, alias: str = "hub") -> None:
+    """A store; without a password when that is None."""
     key = await world.ledger.keys.of(PROJECT)
-    pair = key.seal(msgspec.json.encode([user, password]).decode()) if password is not None else None
-    await set_store(world, "hub", site.url("/private", HERE), GitKeys(basic=pair))
+    pair = key.seal(msgspec.json.encode([USER, password]).decode()) if password is not None else None
+    await set_store(world, alias, site.url("/private", HERE), GitKeys(basic=pair))
 
 
-async def add_ssh(world: World, sshd: Sshd, private: str | None = None, host: str | None = None) -> None:
-    """The store `deep`."""
+async def add_ssh(world: World, sshd: Sshd, private: str | None = None, alias: str = "deep") -> None:
+    """A store that knows the server as it is now."""
     key = await world.ledger.keys.of(PROJECT)
     sealed = key.seal(private or sshd.client.private)
-    keys = GitKeys(private_key=sealed, public_key="ssh", host_keys=(host or sshd.host.public,))
-    await set_store(world, "deep", sshd.endpoint, keys)
+    keys = GitKeys(private_key=sealed, public_key="ssh", host_keys=(sshd.host.public,))
+    await set_store(world, alias, sshd.endpoint, keys)
 
 
 async def set_store(world: World, alias: str, endpoint: str, keys: GitKeys) -> None:
-    project = await world.ledger.project(PROJECT)
-    known = project is not None and alias in project.data_stores
-    order = cmd.SetDataStore(
-        project=PROJECT, alias=alias, kind="git", endpoint=endpoint, git=keys, replace=known
-    )
-    await world.order(order)
+    order = cmd.SetDataStore(project=PROJECT, alias=alias, kind="git", endpoint=endpoint, git=keys)
+    await world.order(replace(order, replace=alias in await data_stores(world)))
 
 
 def of(alias: str, container: str = "team/r.git", path: str = "/git", **more: Any) -> VolumeAsked:
@@ -161,67 +159,88 @@ async def test_while_it_runs_nobody_sees_the_keys(
     assert ended.state is (State.FAILED if way == "https" else State.RUNNING)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "code", "why"),
-    [
-        ("password", "data-pull-refused", "the user and this password were refused"),
-        ("none", "data-pull-refused", "it asks for a user and a password, and the data store has none"),
-        ("key", "data-pull-refused", "the user and this key were refused"),
-        ("host", "data-pull-refused", "shows a host key that is not known"),
-        ("repository", "data-pull-refused", "there is no such repository"),
-        ("ref", "data-pull-refused", "it has no such branch or tag"),
-        ("prefix", "data-pull-refused", "it has no such folder"),
-        ("size", "data-pull-refused", "it has more than 8388608 bytes"),
-        ("down", "data-pull-unavailable", "after 2 attempts"),
-        ("address", "data-pull-refused", "not a public one"),
-        ("gone", "data-pull-refused", "has no data store deep any more"),
-        ("objects", "data-pull-refused", "is of type s3 and holds no repositories"),
-    ],
-)
+def refused(job: Job, why: str) -> None:
+    assert (job.state, job.info.code) == (State.FAILED, "data-pull-refused"), job.info
+    assert why in job.info.message
+    assert "wr0ng" not in job.info.message
+    assert job.started_at is None
+
+
 async def test_what_cannot_be_had_fails_the_job_and_says_why(
-    stored_on_fake: World, site: Site, sshd: Sshd, wrong: str, code: str, why: str
+    stored_on_fake: World, site: Site, sshd: Sshd
 ) -> None:
-    world = stored_on_fake if wrong == "address" else reaching(stored_on_fake, site)
-    await add_https(world, site, {"password": "wr0ng", "none": None}.get(wrong, PASSWORD))
-    await add_ssh(world, sshd, key_pair().private if wrong == "key" else None)
-    volume = {
-        "password": of("hub"),
-        "none": of("hub"),
-        "repository": of("deep", "team/none"),
-        "ref": of("deep", "team/r.git#gone"),
-        "prefix": of("hub", prefix="nowhere/"),
-    }.get(wrong, of("deep"))
-    if wrong == "size":
-        site.repository("big", {f"f{number}": b"x" * 1024**2 for number in range(12)})
-        volume = of("deep", "big")
-        flavors = tuple(
-            replace(each, ephemeral_storage=8 * 1024**2) for each in world.settings.catalogue.flavors
-        )
-        world.settings = replace(world.settings, catalogue=replace(world.settings.catalogue, flavors=flavors))
-    if wrong == "host":
-        await sshd.change_host_key()
-    if wrong == "down":
-        sshd.stop()
-    job = await world.submit(RUNS_ON, volumes=[volume])
-    if wrong in ("gone", "objects"):
-        await world.order(cmd.RemoveDataStore(project=PROJECT, alias="deep"))
-    if wrong == "objects":
-        known = (await project_of(world)).data_stores["local"]
-        order = cmd.SetDataStore(project=PROJECT, alias="deep", endpoint=known.endpoint, region="r")
-        pair = known.key_pair
-        assert pair is not None
-        await world.order(replace(order, access_key=pair[0], secret_key=pair[1]))
+    world = reaching(stored_on_fake, site)
+    await add_https(world, site)
+    await add_https(world, site, "wr0ng", alias="wrong")
+    await add_https(world, site, None, alias="none")
+    for alias in ("deep", "gone", "objects"):
+        await add_ssh(world, sshd, alias=alias)
+    await add_ssh(world, sshd, key_pair().private, alias="key")
+    cases = {
+        "the user and this password were refused": of("wrong"),
+        "it asks for a user and a password, and the data store has none": of("none"),
+        "the user and this key were refused": of("key"),
+        "there is no such repository": of("deep", "team/none"),
+        "it has no such branch or tag": of("deep", "team/r.git#gone"),
+        "it has no such folder": of("hub", prefix="nowhere/"),
+        "has no data store gone any more": of("gone"),
+        "is of type s3 and holds no repositories": of("objects"),
+    }
+    jobs = {why: await world.submit(RUNS_ON, volumes=[volume]) for why, volume in cases.items()}
+    await world.order(cmd.RemoveDataStore(project=PROJECT, alias="gone"))
+    of_objects = (await data_stores(world))["local"]
+    assert of_objects.key_pair is not None
+    access, secret = of_objects.key_pair
+    order = cmd.SetDataStore(project=PROJECT, alias="objects", endpoint=of_objects.endpoint, replace=True)
+    await world.order(replace(order, region="r", access_key=access, secret_key=secret))
     async with world.supervised():
-        ended = await world.end(job)
-        await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
-    assert (ended.state, ended.info.code) == (State.FAILED, code), ended.info
-    assert why in ended.info.message or (wrong == "size" and "larger than the volume" in ended.info.message)
-    assert "wr0ng" not in ended.info.message
-    assert ended.started_at is None
+        for why, job in jobs.items():
+            refused(await world.end(job), why)
+        folders = [world.volume(job).parent for job in jobs.values()]
+        await until(lambda: not any(map(Path.exists, folders)), what="their volumes are removed")
 
 
-async def project_of(world: World) -> Any:
-    return await world.ledger.project(PROJECT)
+async def test_a_server_with_another_key_is_refused_and_one_that_is_down_is_asked_again(
+    stored_on_fake: World, site: Site, sshd: Sshd
+) -> None:
+    world = reaching(stored_on_fake, site)
+    await add_ssh(world, sshd)
+    await sshd.change_host_key()
+    async with world.supervised():
+        refused(
+            await world.end(await world.submit(RUNS_ON, volumes=[of("deep")])), "a host key that is not known"
+        )
+        sshd.stop()
+        ended = await world.end(await world.submit(RUNS_ON, volumes=[of("deep")]))
+    assert (ended.state, ended.info.code) == (State.FAILED, "data-pull-unavailable")
+    assert ended.info.message.startswith("Data store team/r.git@deep could not be used, after 2 attempts")
+
+
+async def test_a_repository_beyond_the_jobs_storage(stored_on_fake: World, site: Site, sshd: Sshd) -> None:
+    world = reaching(stored_on_fake, site)
+    catalogue = world.settings.catalogue
+    flavors = tuple(replace(each, ephemeral_storage=1024**2) for each in catalogue.flavors)
+    world.settings = replace(world.settings, catalogue=replace(catalogue, flavors=flavors))
+    await add_ssh(world, sshd)
+    site.repository("big", {f"f{number}": b"x" * 1024**2 for number in range(2)})
+    async with world.supervised():
+        ended = await world.end(await world.submit(RUNS_ON, volumes=[of("deep", "big")]))
+    refused(ended, "big@deep: ")
+    assert re.search("larger than|more than", ended.info.message)
+
+
+async def test_home_is_not_fetched_from_unless_allowed(stored_on_fake: World, site: Site, sshd: Sshd) -> None:
+    await add_ssh(stored_on_fake, sshd)
+    before = sshd.log().count("Connection from")
+    async with stored_on_fake.supervised():
+        job = await stored_on_fake.submit(RUNS_ON, volumes=[of("deep")])
+        refused(await stored_on_fake.end(job), "not a public one")
+    assert sshd.log().count("Connection from") == before
+
+
+async def data_stores(world: World) -> dict[str, DataStore]:
+    project = await world.ledger.project(PROJECT)
+    return project.data_stores if project else {}
 
 
 async def test_an_order_pulls_again_with_the_keys_of_now(
