@@ -75,6 +75,7 @@ async def test_a_data_store_is_added_used_and_forgotten_and_its_secret_never_sho
 
 async def test_a_store_of_repositories_is_added_shown_and_used(service: Service, tmp_path: Path) -> None:
     add = ("datastore", "add", "git")
+    assert "--ssh-private-key" in (await service.cli(*add, "--help")).out
     refused = await service.cli(*add, "hub", "https://127.0.0.1/team")
     assert refused.code == Exit.USAGE and "not a public one" in refused.err, refused.err
     login = ("--username", "ada", "--no-check")
