@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -14,7 +15,7 @@ from threading import Event
 import pytest
 
 from service.domain.gitstores import BasicLogin, GitEndpoint, GitLogin, SshLogin, read_git_endpoint
-from service.errors import FetchDenied, FetchMissing, FetchRefused, HostKeyRefused, Unavailable
+from service.errors import FetchDenied, FetchMissing, FetchRefused, HostKeyRefused, Misconfigured, Unavailable
 from service.supervisor.data import git_check, layout
 from service.supervisor.data.git_reach import Remote
 from service.supervisor.data.model import Limits
@@ -243,6 +244,21 @@ async def test_ssh_ends_with_the_call(site: Site, sshd: Sshd, volume: Path, sile
     assert not spied(layout.partial_path(volume))
     assert not layout.partial_path(volume).exists()
     sshd.let_go()
+
+
+async def test_a_node_without_ssh_says_so(
+    site: Site, sshd: Sshd, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("git", "setpriv", "sh"):
+        found = shutil.which(name)
+        assert found is not None
+        (tmp_path / "bin" / name).symlink_to(found)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(Misconfigured, match="the program ssh is missing on the node"):
+        await pulled(reach(site), ssh(sshd), volume)
+    with pytest.raises(Unavailable, match="the program ssh is missing on the node"):
+        await git_check.check(reach(site), endpoint_of(ssh(sshd)), ssh_login(sshd))
 
 
 async def test_only_addresses_that_were_checked_are_connected_to(
