@@ -17,8 +17,6 @@ from service.supervisor.names import RunId
 
 _log = structlog.get_logger()
 _KEPT = "kept"
-MAX_DEPTH = 64
-NOTES_SAID = 3
 
 
 def run_dir(yard: Yard, run: RunId) -> Path:

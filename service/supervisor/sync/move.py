@@ -1,0 +1,142 @@
+"""One volume of a synchronisation, tried again while its store or server does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypedDict
+
+from service.domain.events import Direction, Info, Value
+from service.domain.job import Job
+from service.domain.spec import Permission, Place, Volume, Web
+from service.domain.weburls import shown_url
+from service.errors import JobyardError, Unavailable
+from service.supervisor.data import fetch
+from service.supervisor.data.archive import pull_archive, push_archive
+from service.supervisor.data.model import Limits, Source, StoreAccess
+from service.supervisor.data.progress import Progress
+from service.supervisor.data.pull import pull
+from service.supervisor.data.push import push
+from service.supervisor.data.web import Web as Reach
+from service.supervisor.effects import FatalForRun, Yard
+from service.supervisor.names import RunId
+from service.supervisor.volumes import volume_root
+
+MAX_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A volume, by its index in the specification, and the place it is moved from or to."""
+
+    index: int
+    volume: Volume
+    place: Place | Web
+
+
+class _How(TypedDict):
+    """What every move is told."""
+
+    limits: Limits
+    on_progress: Callable[[Progress], None]
+
+
+class Move:
+    """One volume on its way; so many volumes move beside it."""
+
+    def __init__(
+        self,
+        yard: Yard,
+        job: Job,
+        direction: Direction,
+        wanted: Wanted,
+        on_progress: Callable[[Progress], None],
+        beside: int,
+    ) -> None:
+        self._yard = yard
+        self._job = job
+        self._direction: Direction = direction
+        self._wanted = wanted
+        self._root = volume_root(yard, RunId(job.id, job.run), wanted.index)
+        self._concurrency = max(1, yard.settings.data_concurrency // beside)
+        limits = Limits(
+            max_objects=yard.settings.volume_max_objects,
+            max_bytes=job.spec.resources.ephemeral_storage,
+            max_depth=MAX_DEPTH,
+        )
+        self._how = _How(limits=limits, on_progress=on_progress)
+
+    async def run(self) -> Progress:
+        """Raises `FatalForRun` for what trying again has not mended, or will not."""
+        settings, place = self._yard.settings, self._wanted.place
+        if isinstance(place, Web):
+            what = where = shown_url(place.url)
+            move = partial(self._fetch, place)
+        else:
+            where = f"{place.container}@{place.alias}"
+            what = f"Data store {where}"
+            move = partial(self._move, await self._access(place), place)
+        return await self._persistently(move, what, where, settings.store_attempts)
+
+    async def _persistently(
+        self, move: Callable[[], Awaitable[Progress]], what: str, where: str, attempts: int
+    ) -> Progress:
+        for attempt in range(1, attempts + 1):
+            try:
+                return await move()
+            except Unavailable as error:
+                if attempt == attempts:
+                    message = f"{what} could not be used, after {attempt} attempts: {_bare(error, where)}"
+                    raise self._fatal("unavailable", message) from error
+                await asyncio.sleep(min(30.0, self._yard.settings.retry_s * 2**attempt))
+            except JobyardError as error:
+                raise self._fatal("refused", f"{where}: {_bare(error, where)}") from error
+        raise AssertionError("unreachable: the last attempt answers or raises")
+
+    def _fatal(self, code: str, message: str) -> FatalForRun:
+        wanted = self._wanted
+        arguments: dict[str, Value] = {"volume": wanted.index, "mountPath": wanted.volume.mount_path}
+        return FatalForRun(Info(f"data-{self._direction}-{code}", message, arguments))
+
+    async def _move(self, access: StoreAccess, place: Place) -> Progress:
+        volume = self._wanted.volume
+        may: Literal["RW", "RWD"] = "RWD" if volume.permission is Permission.RWD else "RW"
+        source, root, how = Source(place.container, place.prefix), self._root, self._how
+        async with self._yard.shelf.open(access) as store:
+            match self._direction, place.archive or "":
+                case "pull", "":
+                    return await pull(store, source, root, **how, concurrency=self._concurrency)
+                case "push", "":
+                    return await push(
+                        store, source, root, permission=may, **how, concurrency=self._concurrency
+                    )
+                case "pull", key:
+                    return await pull_archive(store, place.container, key, root, **how)
+                case _, key:
+                    return await push_archive(store, place.container, key, root, permission=may, **how)
+
+    async def _fetch(self, source: Web) -> Progress:
+        """Pull a volume from a URL."""
+        settings = self._yard.settings
+        reach = Reach(settings.fetch_networks, settings.fetch_ca)
+        return await fetch.fetch(reach, source, self._root, **self._how)
+
+    async def _access(self, place: Place) -> StoreAccess:
+        """Where and with which keys; asked outside of the retries, whose blame is the store's alone."""
+        project = await self._yard.ledger.project(self._job.project)
+        known = project.data_stores.get(place.alias) if project else None
+        if known is None:
+            raise self._fatal("refused", f"The project has no data store {place.alias} any more.")
+        return StoreAccess(
+            endpoint=known.endpoint,
+            region=known.region,
+            access_key=await self._yard.ledger.open_secret(known.access_key),
+            secret_key=await self._yard.ledger.open_secret(known.secret_key),
+        )
+
+
+def _bare(error: JobyardError, where: str) -> str:
+    """The message without the place, which is about to be named before it."""
+    return error.message.removeprefix(f"{where}: ")
