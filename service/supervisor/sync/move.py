@@ -8,23 +8,29 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypedDict
 
+from msgspec.structs import replace
+
 from service.domain.events import Direction, Info, Value
 from service.domain.job import Job
 from service.domain.spec import Permission, Place, Volume, Web
 from service.domain.weburls import shown_url
 from service.errors import JobyardError, Unavailable
-from service.supervisor.data import fetch
+from service.supervisor.cache import Archive, Objects, Origin, Url, marks
+from service.supervisor.cache.copying import copy
+from service.supervisor.data import disk, fetch
 from service.supervisor.data.archive import pull_archive, push_archive
 from service.supervisor.data.model import Limits, Source, StoreAccess
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
+from service.supervisor.data.store import Store
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
 from service.supervisor.volumes import volume_root
 
 MAX_DEPTH = 64
+NO_ROOM = "the node's cache has no room for it: it was pulled for this job alone"
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,14 @@ class Move:
         wanted: Wanted,
         on_progress: Callable[[Progress], None],
         beside: int,
+        *,
+        by_cache: bool,
     ) -> None:
         self._yard = yard
         self._job = job
         self._direction: Direction = direction
         self._wanted = wanted
+        self._by_cache = by_cache
         self._root = volume_root(yard, RunId(job.id, job.run), wanted.index)
         self._concurrency = max(1, yard.settings.data_concurrency // beside)
         limits = Limits(
@@ -101,27 +110,55 @@ class Move:
         return FatalForRun(Info(f"data-{self._direction}-{code}", message, arguments))
 
     async def _move(self, access: StoreAccess, place: Place) -> Progress:
-        volume = self._wanted.volume
-        may: Literal["RW", "RWD"] = "RWD" if volume.permission is Permission.RWD else "RW"
-        source, root, how = Source(place.container, place.prefix), self._root, self._how
         async with self._yard.shelf.open(access) as store:
-            match self._direction, place.archive or "":
-                case "pull", "":
-                    return await pull(store, source, root, **how, concurrency=self._concurrency)
-                case "push", "":
-                    return await push(
-                        store, source, root, permission=may, **how, concurrency=self._concurrency
-                    )
-                case "pull", key:
-                    return await pull_archive(store, place.container, key, root, **how)
-                case _, key:
-                    return await push_archive(store, place.container, key, root, permission=may, **how)
+            if not self._by_cache:
+                return await self._through(store, place)
+            origin: Origin
+            if place.archive:
+                origin = Archive(store, place.container, place.archive, self._how["limits"])
+            else:
+                source = Source(place.container, place.prefix)
+                origin = Objects(store, source, self._how["limits"], self._concurrency)
+            return await self._shared(origin) or _without_cache(await self._through(store, place))
+
+    async def _through(self, store: Store, place: Place) -> Progress:
+        """Straight between the store and the volume."""
+        may: Literal["RW", "RWD"] = "RWD" if self._wanted.volume.permission is Permission.RWD else "RW"
+        source, root, how = Source(place.container, place.prefix), self._root, self._how
+        match self._direction, place.archive or "":
+            case "pull", "":
+                return await pull(store, source, root, **how, concurrency=self._concurrency)
+            case "push", "":
+                return await push(store, source, root, permission=may, **how, concurrency=self._concurrency)
+            case "pull", key:
+                return await pull_archive(store, place.container, key, root, **how)
+            case _, key:
+                return await push_archive(store, place.container, key, root, permission=may, **how)
 
     async def _fetch(self, source: Web) -> Progress:
         """Pull a volume from a URL."""
         settings = self._yard.settings
         reach = Reach(settings.fetch_networks, settings.fetch_ca)
-        return await fetch.fetch(reach, source, self._root, **self._how)
+        if not self._by_cache:
+            return await fetch.fetch(reach, source, self._root, **self._how)
+        done = await self._shared(Url(reach, source, self._how["limits"]))
+        return done or _without_cache(await fetch.fetch(reach, source, self._root, **self._how))
+
+    async def _shared(self, origin: Origin) -> Progress | None:
+        """Pull by way of the node's cache; None when it has no room."""
+        yard, read_only = self._yard, self._wanted.volume.permission is Permission.RO
+        async with yard.cache.generation(self._job.project, origin, self._how["on_progress"]) as got:
+            with disk.faults("volume"):
+                if got is None:
+                    await disk.run(marks.clear, self._root)
+                    return None
+                if read_only:
+                    await disk.run(marks.write, self._root, got.generation.version)
+                else:
+                    await copy(got.generation, self._root)
+        if got.is_new:
+            yard.untidy.set()  # the generation before may have no user
+        return got.progress
 
     async def _access(self, place: Place) -> StoreAccess:
         """Where and with which keys; asked outside of the retries, whose blame is the store's alone."""
@@ -135,6 +172,10 @@ class Move:
             access_key=await self._yard.ledger.open_secret(known.access_key),
             secret_key=await self._yard.ledger.open_secret(known.secret_key),
         )
+
+
+def _without_cache(progress: Progress) -> Progress:
+    return replace(progress, notes=(NO_ROOM, *progress.notes))
 
 
 def _bare(error: JobyardError, where: str) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 from msgspec.structs import replace
 
 from service.domain import commands as cmd
-from service.domain.events import Direction, SyncState, VolumeProgress
+from service.domain.events import Direction, Info, SyncState, VolumeProgress
 from service.domain.job import Job
 from service.errors import JobyardError
 from service.supervisor.data.progress import Progress
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
 from service.supervisor.sync.move import Move, Wanted
+from service.supervisor.volumes import is_cacheable
 
 _log = structlog.get_logger()
 
@@ -39,14 +41,22 @@ class Sync:
         """What was worth telling, of all volumes."""
         return [note for progress in self._progress.values() for note in progress.notes]
 
-    async def run(self, wanted: list[Wanted]) -> None:
-        """Raises `FatalForRun` for the first volume that cannot be moved, after all were let go."""
+    async def run(self, wanted: list[Wanted], refused: Mapping[int, str] | None = None) -> None:
+        """Raises `FatalForRun` for the first volume that cannot be moved, after all were let go.
+
+        `refused` are volumes that are not even tried, with the reason: it is told with them.
+        """
+        for index, why in (refused or {}).items():
+            self._progress[index] = VolumeProgress(volume=index, state="FAILED", notes=(why,))
         for each in wanted:
             self._progress[each.index] = VolumeProgress(volume=each.index)
         await self._tell("RUNNING")
         async with self._yard.effect(f"{self._direction}-data", self._run, volumes=len(wanted)):
             reporter = asyncio.create_task(self._keep_telling())
             try:
+                if refused and not wanted:
+                    why = next(iter(refused.values()))
+                    raise FatalForRun(Info(f"data-{self._direction}-refused", why))
                 await self._all(wanted)
             except FatalForRun as fatal:
                 await _ended(reporter)
@@ -71,7 +81,9 @@ class Sync:
             self._progress[index] = _shown(index, progress, "RUNNING")
             self._news.set()
 
-        move = Move(self._yard, self._job, self._direction, wanted, on_progress, beside)
+        # What is ordered of a volume of the job's own comes straight from its source.
+        by_cache = self._direction == "pull" and not self._manual and is_cacheable(wanted.volume)
+        move = Move(self._yard, self._job, self._direction, wanted, on_progress, beside, by_cache=by_cache)
         try:
             done = await move.run()
         except FatalForRun:

@@ -9,14 +9,18 @@ from uuid import NAMESPACE_OID, uuid5
 from service.domain.events import Direction, Info
 from service.domain.job import Job, SyncOrder
 from service.errors import DataError
-from service.supervisor.data import layout
+from service.supervisor.data import disk, layout
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
 from service.supervisor.sync.move import Wanted
 from service.supervisor.sync.report import Sync
-from service.supervisor.volumes import root_of, volume_root
+from service.supervisor.volumes import cached, root_of, volume_root
 
 NOTES_SAID = 3
+PINNED = (
+    "not pulled: jobs of the project share it through the node's cache, so it stays as it is while they run; "
+    "a job that starts later has what is new"
+)
 
 
 async def pull_all(yard: Yard, job: Job) -> None:
@@ -70,7 +74,14 @@ async def move_ordered(yard: Yard, job: Job, order: SyncOrder) -> None:
         if order.volume in (None, index)
         and (place := volume.push_to if push else volume.pull_from) is not None
     ]
-    await Sync(yard, job, order.direction, order.id, manual=True).run(wanted)
+    sync = Sync(yard, job, order.direction, order.id, manual=True)
+    pinned = {} if push else await _pinned(yard, job, wanted)
+    await sync.run([each for each in wanted if each.index not in pinned], pinned)
+
+
+async def _pinned(yard: Yard, job: Job, wanted: list[Wanted]) -> dict[int, str]:
+    """The volumes that cannot change while the run has them, because others have the same files."""
+    return {each.index: PINNED for each in wanted if await disk.run(cached, yard, job, each.index)}
 
 
 async def settle(yard: Yard, job: Job) -> None:
