@@ -8,12 +8,14 @@ from uuid import UUID
 
 import structlog
 
+from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.spec import Permission, Volume
+from service.errors import DataError
 from service.supervisor.cache import marks
 from service.supervisor.cache.entry import Version, files_dir
 from service.supervisor.data.remove import remove_tree
-from service.supervisor.effects import Yard
+from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Mount
 from service.supervisor.names import RunId
 
@@ -44,11 +46,18 @@ def is_cacheable(volume: Volume) -> bool:
 
 
 def cached(yard: Yard, job: Job, index: int) -> Version | None:
-    """The generation of the cache that the run has mounted in the place of its volume. Raises DataError."""
+    """The generation of the cache that the run has mounted in the place of its volume.
+
+    Raises `FatalForRun` when that cannot be read: the run must not find an empty folder where its data was.
+    """
     volume = job.spec.volumes[index]
     if not is_cacheable(volume) or volume.permission is not Permission.RO:
         return None
-    return marks.read(volume_root(yard, RunId(job.id, job.run), index))
+    try:
+        return marks.read(volume_root(yard, RunId(job.id, job.run), index))
+    except DataError as error:
+        info = Info("node-storage", f"The node's storage failed: {error.message}")
+        raise FatalForRun(info, ours=True) from error
 
 
 def _source(yard: Yard, job: Job, index: int) -> Path:

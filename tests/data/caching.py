@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from service.supervisor.cache import Cache, Generation, Objects, Origin, marks
 from service.supervisor.cache.cache import Got
@@ -75,7 +75,7 @@ class Node:
     ) -> Got:
         """What the origin holds, marked as the run's if one is given."""
         told = [] if heard is None else heard
-        async with self.cache.generation(project, origin, told.append) as got:
+        async with self.cache.generation(project, run or a_run(), origin, told.append) as got:
             assert got is not None, "the cache has no room"
             if run is not None:
                 mark(self.volume(run), got.generation)
@@ -103,7 +103,3 @@ def a_run() -> RunId:
 
 def mark(root: Path, generation: Generation) -> None:
     marks.write(root, generation.version)
-
-
-def job(number: int) -> UUID:
-    return UUID(int=number)

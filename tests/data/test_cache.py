@@ -360,10 +360,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("after", [0, 20, -1, -2])
-@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(("after", "before"), [(0, True), (20, False), (20, True), (-1, True), (-2, False)])
 async def test_a_kill_at_any_moment_is_gone_on_from(
-    access: StoreAccess, node: Node, reads: Reads, source: Source, after: int, *, before: bool
+    access: StoreAccess, node: Node, reads: Reads, source: Source, after: int, before: bool
 ) -> None:
     contents = {f"d{n % 3}/{n}": str(n).encode() * 100 for n in range(40)}
     await fill(reads, source, contents)

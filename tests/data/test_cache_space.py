@@ -90,7 +90,6 @@ async def test_the_newest_goes_when_no_job_has_used_it_for_too_long(shop: Shop) 
     node.now_ns += 6 * DAY_NS
     await node.cache.tidy()
     assert node.there() == []
-    await node.cache.tidy()
     assert list(node.root.iterdir()) == [], "nothing is left of entries and projects that have nothing"
 
 
@@ -121,9 +120,8 @@ async def test_what_does_not_fit_beside_what_is_in_use_is_not_cached(shop: Shop,
     assert node.has(second.version)
     await shop.pull("one", run=a_run())
     shop.store.read.clear()
-    async with node.cache.generation(
-        "alpha", Objects(shop.store, Source("x"), DEFAULT_LIMITS, 4), _mute
-    ) as got:
+    origin = Objects(shop.store, Source("x"), DEFAULT_LIMITS, 4)
+    async with node.cache.generation("alpha", a_run(), origin, _mute) as got:
         assert got is None
     assert shop.store.read == []
     assert node.has(kept.version)
@@ -134,7 +132,7 @@ async def test_a_bound_of_nothing_is_no_cache(shop: Shop, tmp_path: Path) -> Non
     shop.canned.keys = []
     node = Node(tmp_path / "other", max_bytes=0)
     origin = Objects(shop.store, Source("x"), DEFAULT_LIMITS, 4)
-    async with node.cache.generation("alpha", origin, _mute) as got:
+    async with node.cache.generation("alpha", a_run(), origin, _mute) as got:
         assert got is None
 
 
@@ -149,7 +147,7 @@ async def test_pulls_at_once_do_not_pass_the_bound_together(shop: Shop, tmp_path
 
     async def take(place: str) -> bool:
         origin = Objects(shop.store, Source(place), DEFAULT_LIMITS, 4)
-        async with node.cache.generation("alpha", origin, _mute) as got:
+        async with node.cache.generation("alpha", a_run(), origin, _mute) as got:
             return got is not None
 
     taking = [asyncio.create_task(take(f"place-{number}")) for number in range(4)]
@@ -255,7 +253,7 @@ async def test_who_leaves_with_a_mark_while_eviction_looks_keeps_what_it_has(
             assert go_on.wait(DEADLINE_S)
 
     origin = Objects(shop.store, Source("one"), DEFAULT_LIMITS, 4)
-    async with node.cache.generation("alpha", origin, _mute) as got:
+    async with node.cache.generation("alpha", a_run(), origin, _mute) as got:
         assert got is not None
         node.now_ns += 1
         at_marks(hold)
@@ -318,7 +316,7 @@ async def test_any_interleaving_of_coming_in_leaving_and_throwing_out(shop: Shop
             if chance.random() < 0.2:
                 shop.replace()
             origin = Objects(shop.store, Source(place), DEFAULT_LIMITS, 4)
-            async with node.cache.generation("alpha", origin, _mute) as got:
+            async with node.cache.generation("alpha", run, origin, _mute) as got:
                 assert got is not None
                 await some_turns()
                 assert node.has(got.generation.version), "inside"

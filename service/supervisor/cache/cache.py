@@ -19,6 +19,7 @@ from service.supervisor.cache.record import Inspection
 from service.supervisor.cache.space import Space
 from service.supervisor.data import disk
 from service.supervisor.data.progress import Progress
+from service.supervisor.names import RunId
 
 WAITS = "another job of the project is pulling the same; what it has pulled counts as unchanged here"
 
@@ -68,9 +69,9 @@ class Cache:
 
     @asynccontextmanager
     async def generation(
-        self, project: str, origin: Origin, on_progress: OnProgress
+        self, project: str, run: RunId, origin: Origin, on_progress: OnProgress
     ) -> AsyncIterator[Got | None]:
-        """What `origin` holds now; None when the cache has no room for it.
+        """For a run, what `origin` holds now; None when the cache has no room for it.
 
         While the context lasts nobody evicts it. Raises as a pull of the origin; it can then be called again,
         and fetches only what is missing.
@@ -81,7 +82,7 @@ class Cache:
             flight.passengers += 1
             try:
                 with disk.faults("the node's cache"):
-                    got = await _Visit(self._space, flight, key, entry, origin, on_progress).run()
+                    got = await _Visit(self._space, flight, key, run, entry, origin, on_progress).run()
                 yield got
             finally:
                 flight.passengers -= 1
@@ -97,6 +98,7 @@ class _Visit:
         space: Space,
         flight: _Flight,
         key: Key,
+        run: RunId,
         entry: Path,
         origin: Origin,
         on_progress: OnProgress,
@@ -104,6 +106,7 @@ class _Visit:
         self._space = space
         self._flight = flight
         self._key = key
+        self._run = run
         self._entry = entry
         self._origin = origin
         self._on_progress = on_progress
@@ -179,8 +182,7 @@ class _Visit:
                 return await self._made(Making(self._entry), base)
         finally:
             self._space.release(self._key)
-        facts = {"project": self._key.project, "entry": self._key.digest, "source": origin.shown}
-        _log.info("cache full", **facts, bytes=needs)
+        _log.info("cache full", **self._facts(), bytes=needs)
         return None
 
     async def _made(self, making: Making, base: Generation | None) -> Got:
@@ -222,10 +224,12 @@ class _Visit:
         self._on_progress(progress)
         self._flight.heard(progress)
 
-    def _facts(self, generation: Generation) -> dict[str, str | int]:
-        return {
+    def _facts(self, generation: Generation | None = None) -> dict[str, str | int]:
+        facts: dict[str, str | int] = {
+            "job": str(self._run.job),
+            "run": self._run.run,
             "project": self._key.project,
             "entry": self._key.digest,
-            "generation": generation.version.number,
             "source": self._origin.shown,
         }
+        return facts if generation is None else facts | {"generation": generation.version.number}

@@ -51,10 +51,7 @@ def clear(root: Path) -> None:
 
 
 def read(root: Path) -> Version | None:
-    """What the run mounts in the place of its volume `root`; None: that volume. Raises DataError.
-
-    One that cannot be read is an error: a run must not find an empty folder where its data was.
-    """
+    """What the run mounts in the place of its volume `root`; None: that volume. Raises DataError."""
     return _read(_path(root))
 
 

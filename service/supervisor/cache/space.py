@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from service.errors import DataError
+from service.errors import DataError, Unavailable
 from service.supervisor.cache import marks
 from service.supervisor.cache.choice import Doomed, Seen, by_age, by_space
 from service.supervisor.cache.entry import (
@@ -104,8 +104,27 @@ class Space:
                 del self._inside[key]
 
     async def reserve(self, key: Key, size: int) -> bool:
-        """Whether `size` more bytes fit, after whatever may go has gone. They count until `release`."""
-        return await self._tidy(key, size)
+        """Whether `size` more bytes fit, after whatever may go has gone. They count until `release`.
+
+        When the ledger cannot be asked what may go, nothing does.
+        """
+        if await self._fits(key, size):
+            return True
+        try:
+            return await self._tidy(key, size)
+        except Unavailable as error:
+            _log.warning("no room is made in the cache", error=error.message)
+            return False
+
+    async def _fits(self, key: Key, size: int) -> bool:
+        with disk.faults("the node's cache"):
+            async with self._tidying, self._turn:
+                held = await disk.run(self.measure.all, entries(self.root), set(self._reserved))
+                max_bytes = await disk.run(self.bounds.bytes_on, self.root)
+                fits = 0 < max_bytes >= held + sum(self._reserved.values()) + size
+                if fits:
+                    self._reserved[key] = size
+                return fits
 
     def release(self, key: Key) -> None:
         self._reserved.pop(key, None)
@@ -132,6 +151,8 @@ class Space:
                     _log.info("cache evicted", **doomed.facts)
                 for path in await disk.run(self._gone):
                     await disk.run(shutil.rmtree, path)
+                async with self._turn:
+                    await disk.run(_leave_empty, self.root, set(self._inside))
         return fits
 
     async def _runs_over(self) -> set[RunId]:
@@ -174,9 +195,7 @@ class _Judge:
         self._rename(by_age(self._seen(used, now_ns), now_ns, bounds.max_age_s))
         max_bytes = bounds.bytes_on(self._root)
         self._rename(by_space(self._seen(used, now_ns), self._total() - max_bytes))
-        fits = 0 < max_bytes >= self._total()
-        self._leave_empty()
-        return fits
+        return 0 < max_bytes >= self._total()
 
     def _total(self) -> int:
         held = self._space.measure.all(entries(self._root), self._reserved.keys())
@@ -213,17 +232,18 @@ class _Judge:
             path.rename(folder / f"{GONE}{secrets.token_hex(4)}")
             self.doomed.append(each)
 
-    def _leave_empty(self) -> None:
-        """Remove the folders of entries that have nothing any more."""
-        for key in list(entries(self._root)):
-            folder = entry_dir(self._root, key)
-            if key not in self._inside and {path.name for path in folder.iterdir()} <= {USED}:
-                (folder / USED).unlink(missing_ok=True)
-                folder.rmdir()
-        busy = {key.project for key in self._inside}
-        for project in self._root.iterdir():
-            if project.name not in busy and project.is_dir() and not any(project.iterdir()):
-                project.rmdir()
+
+def _leave_empty(root: Path, inside: Set[Key]) -> None:
+    """Remove the folders of entries that have nothing any more."""
+    for key in list(entries(root)):
+        folder = entry_dir(root, key)
+        if key not in inside and {path.name for path in folder.iterdir()} <= {USED}:
+            (folder / USED).unlink(missing_ok=True)
+            folder.rmdir()
+    busy = {key.project for key in inside}
+    for project in root.iterdir():
+        if project.name not in busy and project.is_dir() and not any(project.iterdir()):
+            project.rmdir()
 
 
 def _enter(root: Path, folder: Path, now_ns: int) -> None:

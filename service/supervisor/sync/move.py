@@ -68,7 +68,8 @@ class Move:
         self._direction: Direction = direction
         self._wanted = wanted
         self._by_cache = by_cache
-        self._root = volume_root(yard, RunId(job.id, job.run), wanted.index)
+        self._run = RunId(job.id, job.run)
+        self._root = volume_root(yard, self._run, wanted.index)
         self._concurrency = max(1, yard.settings.data_concurrency // beside)
         limits = Limits(
             max_objects=yard.settings.volume_max_objects,
@@ -147,7 +148,8 @@ class Move:
     async def _shared(self, origin: Origin) -> Progress | None:
         """Pull by way of the node's cache; None when it has no room."""
         yard, read_only = self._yard, self._wanted.volume.permission is Permission.RO
-        async with yard.cache.generation(self._job.project, origin, self._how["on_progress"]) as got:
+        project, run, on_progress = self._job.project, self._run, self._how["on_progress"]
+        async with yard.cache.generation(project, run, origin, on_progress) as got:
             with disk.faults("volume"):
                 if got is None:
                     await disk.run(marks.clear, self._root)
