@@ -18,7 +18,7 @@ from aiohttp import web
 from service.errors import DataError, StoreDenied, Unavailable
 from service.supervisor.cache import Objects
 from service.supervisor.cache.cache import WAITS
-from service.supervisor.data import DEFAULT_LIMITS, Limits, Progress, Source, Store, StoreAccess
+from service.supervisor.data import DEFAULT_LIMITS, Limits, Progress, Source, Store, StoreAccess, beneath
 from service.supervisor.data.incoming import Incoming
 from service.supervisor.data.model import CHUNK_BYTES
 from tests.data.caching import Node, Reads
@@ -404,6 +404,24 @@ async def test_a_process_that_was_stopped_and_lives_keeps_what_it_makes(
     assert files(new.generation.files) == FILES | {"d/b": b"later"}
     assert old.generation.files != new.generation.files
     assert (await other.objects(reads, source)).generation.record.files["d/b"].size == 5
+
+
+async def test_a_generation_has_its_name_when_all_of_it_is_safe_on_the_disk(
+    node: Node, reads: Reads, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test here can cut the power, so this looks at the order."""
+    await fill(reads, source, FILES)
+    settle, seen = beneath.settle, []
+
+    def noted(fd: int) -> None:
+        recorded = bool(list(node.root.glob("*/*/making-*/record.json")))
+        seen.append((recorded, [name for name in node.there() if name.isdecimal()]))
+        settle(fd)
+
+    monkeypatch.setattr(beneath, "settle", noted)
+    await node.objects(reads, source)
+    assert seen == [(False, []), (True, [])]
+    assert node.there() == ["1"]
 
 
 async def test_large_objects_and_etags_that_are_no_hash(node: Node) -> None:

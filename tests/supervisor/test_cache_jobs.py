@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,9 +15,14 @@ from service.domain.asked import DataStoreAsked, UrlAsked, VolumeAsked
 from service.domain.job import Job
 from service.domain.spec import Place
 from service.domain.states import State
+from service.supervisor.cache import Generation, marks
+from service.supervisor.cache.copying import copy
+from service.supervisor.cache.entry import Key, Version
+from service.supervisor.cache.space import Space
 from service.supervisor.engine.protocol import ContainerSpec
 from service.supervisor.engine.scripted import Script
 from service.supervisor.names import JOB, RunId, container_name
+from service.supervisor.sync import move
 from service.supervisor.sync.move import NO_ROOM
 from service.supervisor.sync.runs import PINNED
 from tests.data.sync import files
@@ -222,6 +229,38 @@ async def test_a_restart_mounts_the_generation_that_the_run_had(
             await exits(world, each)
             await world.end(each)
         await until(lambda: generations(world) == [], what="all is evicted once nobody has it")
+
+
+@pytest.mark.parametrize(("permission", "thing"), [("RO", "mark"), ("RW", "copy")])
+async def test_nothing_is_evicted_before_the_run_has_it(
+    stored_on_fake: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, permission: str, thing: str
+) -> None:
+    """The mark is written, and the copy made, while the pull still counts as inside the cache."""
+    world = stored_on_fake
+    await bucket.put(FILES)
+    order: list[str] = []
+    inside, write = Space.inside, marks.write
+
+    @asynccontextmanager
+    async def noted(self: Space, key: Key) -> AsyncIterator[Path]:
+        async with inside(self, key) as entry:
+            yield entry
+            order.append("left")
+
+    def marked(root: Path, version: Version) -> None:
+        write(root, version)
+        order.append("mark")
+
+    async def copied(generation: Generation, root: Path) -> None:
+        await copy(generation, root)
+        order.append("copy")
+
+    monkeypatch.setattr(Space, "inside", noted)
+    monkeypatch.setattr(marks, "write", marked)
+    monkeypatch.setattr(move, "copy", copied)
+    async with world.supervised():
+        await running(world, cached(bucket, permission))
+    assert order == [thing, "left"]
 
 
 async def test_a_pull_that_was_cut_off_is_gone_on_with(
