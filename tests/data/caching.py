@@ -14,6 +14,7 @@ from service.supervisor.cache.entry import Version, files_dir
 from service.supervisor.cache.space import Bounds, Space
 from service.supervisor.data import DEFAULT_LIMITS, Limits, ObjectInfo, Progress, Source, Store
 from service.supervisor.names import RunId
+from tests.data.sync import files
 
 DAY_NS = 86_400 * 10**9
 GIB = 1024**3
@@ -92,6 +93,10 @@ class Node:
     def there(self) -> list[str]:
         """The generations and leftovers of all entries, by entry."""
         return sorted(path.name for path in self.root.glob("*/*/*/"))
+
+    def half(self) -> set[str]:
+        """The files of the generations that are on their way."""
+        return {path for root in self.root.glob("*/*/making-*/files") for path in files(root)}
 
     def has(self, version: Version) -> bool:
         return files_dir(self.root, version).exists()

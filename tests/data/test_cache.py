@@ -25,6 +25,7 @@ from tests.data.caching import Node, Reads
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
 from tests.data.sync import files, fill
+from tests.support.waiting import until
 
 FILES = {"a": b"one", "d/b": b"two", "d/e/c": b"three", "empty": b""}
 
@@ -211,9 +212,7 @@ async def test_two_at_once_pull_once_and_the_second_says_what_it_waits_for(
 async def _waits(node: Node) -> None:
     """Until somebody waits for another's pull."""
     flights = node.cache._flights
-    async with asyncio.timeout(20):
-        while not any(flight.waiting for flight in flights.values()):
-            await asyncio.sleep(0.005)
+    await until(lambda: any(flight.waiting for flight in flights.values()), what="one waits for another")
 
 
 async def test_the_second_goes_on_with_what_a_cancelled_first_left(
@@ -223,9 +222,7 @@ async def test_the_second_goes_on_with_what_a_cancelled_first_left(
     reads.hold = "z"
     first = asyncio.create_task(node.objects(reads, source))
     await reads.reached.wait()
-    async with asyncio.timeout(20):
-        while len(reads.read) < 4:  # the small ones are there
-            await asyncio.sleep(0.005)
+    await until(lambda: node.half() == FILES.keys(), what="all but one are there")
     second = asyncio.create_task(node.objects(reads, source))
     await _waits(node)
     first.cancel()
@@ -375,7 +372,7 @@ async def test_a_kill_at_any_moment_is_gone_on_from(
     ended = subprocess.run([sys.executable, "-c", CHILD, told], timeout=60, check=False, capture_output=True)
     assert ended.returncode == 9, ended.stderr.decode()[-2000:]
     assert len([name for name in node.there() if name.isdecimal()]) == before
-    left = {path for root in node.root.glob("*/*/making-*/files") for path in files(root)}
+    left = node.half()
     assert len(left) == {0: 10 if before else 0, 20: len(left)}.get(after, 40)
     del contents["d0/0"]
     await reads.delete_object(source.container, "d0/0")  # and is not wanted any more

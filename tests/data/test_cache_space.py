@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import DataError
+from service.errors import DataError, Unavailable
 from service.supervisor.cache import Generation, Objects, marks
 from service.supervisor.cache.entry import Version
 from service.supervisor.cache.space import Bounds, Space
@@ -181,6 +181,54 @@ async def test_what_a_killed_attempt_left_goes_when_nobody_wants_it_and_for_room
     node.now_ns = left.stat().st_mtime_ns + 8 * DAY_NS
     await node.cache.tidy()
     assert node.there() == ["1"]
+
+
+async def test_what_is_gone_on_with_needs_its_room_once(shop: Shop, tmp_path: Path) -> None:
+    shop.canned.keys = [f"{number}" for number in range(8)]
+    shop.canned.body = bytes(8 * BLOCK)
+    node = shop.node = Node(tmp_path / "other", max_bytes=80 * BLOCK)
+    shop.store.hold = "7"
+    first = asyncio.create_task(shop.pull())
+    await shop.store.reached.wait()
+    await until(lambda: len(node.half()) == 7, what="all but one are there")
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert [name[:7] for name in node.there()] == ["making-"]
+    shop.store.go.set()
+    await shop.pull()
+    assert (len(shop.store.read), node.there()) == (8, ["1"])
+
+
+async def test_a_ledger_that_cannot_be_asked_makes_no_room(shop: Shop, tmp_path: Path) -> None:
+    shop.canned.body = bytes(8 * BLOCK)
+    node = shop.node = Node(tmp_path / "other", max_bytes=12 * BLOCK)
+
+    async def silent() -> None:
+        raise Unavailable("the database does not answer")
+
+    kept = await shop.pull("one")
+    node.space._still_ours = silent
+    origin = Objects(shop.store, Source("two"), DEFAULT_LIMITS, 4)
+    async with node.cache.generation("alpha", a_run(), origin, _mute) as got:
+        assert got is None
+    assert node.has(kept.version)
+    with pytest.raises(Unavailable):
+        await node.cache.tidy()
+
+
+async def test_what_is_nobodys_in_the_folders_is_left_alone(shop: Shop) -> None:
+    node = shop.node
+    old = await shop.pull()
+    stranger = node.volumes / "not" / "ours" / "0.cached"
+    stranger.parent.mkdir(parents=True)
+    stranger.write_bytes(b"{")
+    (node.root / "notes").write_bytes(b"1")
+    (old.files.parent.parent / "notes").write_bytes(b"1")
+    shop.replace()
+    await shop.pull()
+    await node.cache.tidy()
+    assert node.there() == ["2"]
+    assert stranger.exists()
 
 
 async def test_what_was_being_removed_is_removed_after_a_kill(shop: Shop) -> None:

@@ -70,6 +70,10 @@ def _read(path: Path) -> Version | None:
 def all_marks(volumes_dir: Path) -> Iterator[tuple[RunId, Version]]:
     """The marks of all runs that have something on the disk. Raises DataError: then nobody knows all."""
     for path in volumes_dir.glob(f"*/*/*{SUFFIX}"):
+        try:
+            run = RunId(UUID(path.parent.parent.name), int(path.parent.name))
+        except ValueError:
+            continue  # no run's: `volumes.runs_on_disk` warns of it
         version = _read(path)
         if version is not None:
-            yield RunId(UUID(path.parent.parent.name), int(path.parent.name)), version
+            yield run, version

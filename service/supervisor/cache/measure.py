@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
-from service.supervisor.cache.entry import GONE, MAKING, USED, Key, entry_dir
+from service.supervisor.cache.entry import GONE, MAKING, Key, entry_dir
 
 BLOCK_BYTES = 512
 
@@ -55,8 +55,8 @@ class Measure:
 
 
 def _folders(entry: Path) -> list[str]:
-    names = (path.name for path in entry.iterdir())
-    return sorted(name for name in names if name != USED and not name.startswith(GONE))
+    names = (path.name for path in entry.iterdir() if path.is_dir())
+    return sorted(name for name in names if not name.startswith(GONE))
 
 
 def _blocks(top: Path, seen: set[int]) -> int:

@@ -108,23 +108,14 @@ class Space:
 
         When the ledger cannot be asked what may go, nothing does.
         """
-        if await self._fits(key, size):
+        coming = {key: size}
+        if await self._fits(coming):
             return True
         try:
-            return await self._tidy(key, size)
+            return await self._tidy(coming)
         except Unavailable as error:
             _log.warning("no room is made in the cache", error=error.message)
             return False
-
-    async def _fits(self, key: Key, size: int) -> bool:
-        with disk.faults("the node's cache"):
-            async with self._tidying, self._turn:
-                held = await disk.run(self.measure.all, entries(self.root), set(self._reserved))
-                max_bytes = await disk.run(self.bounds.bytes_on, self.root)
-                fits = 0 < max_bytes >= held + sum(self._reserved.values()) + size
-                if fits:
-                    self._reserved[key] = size
-                return fits
 
     def release(self, key: Key) -> None:
         self._reserved.pop(key, None)
@@ -132,21 +123,37 @@ class Space:
     async def tidy(self) -> None:
         """Throw out what is old, outdated, or too much."""
         if await disk.run(self.root.exists):
-            await self._tidy(None, 0)
+            await self._tidy({})
 
-    async def _tidy(self, coming: Key | None, size: int) -> bool:
+    async def _fits(self, coming: dict[Key, int]) -> bool:
+        with disk.faults("the node's cache"):
+            async with self._tidying, self._turn:
+                fits = await disk.run(self.fits, self._reserved | coming)
+                if fits:
+                    self._reserved |= coming
+                return fits
+
+    def total(self, reserved: Mapping[Key, int]) -> int:
+        """All that is there, and all that is to come: of what is being made, what it will be. Blocking."""
+        return self.measure.all(entries(self.root), reserved.keys()) + sum(reserved.values())
+
+    def fits(self, reserved: Mapping[Key, int]) -> bool:
+        """Blocking."""
+        return 0 < self.bounds.bytes_on(self.root) >= self.total(reserved)
+
+    async def _tidy(self, coming: dict[Key, int]) -> bool:
         with disk.faults("the node's cache"):
             async with self._tidying:
                 over = await self._runs_over()
                 # Measured before anybody is kept waiting: the first time it may take long.
-                await disk.run(self.measure.all, entries(self.root), set(self._reserved))
+                await disk.run(self.total, self._reserved | coming)
                 await self._still_ours()
                 async with self._turn:
                     # First who is inside, then the marks: whoever left in between has its mark by now.
-                    judge = _Judge(self, set(self._inside), over, dict(self._reserved), size)
+                    judge = _Judge(self, set(self._inside), over, self._reserved | coming)
                     fits = await disk.run(judge.run)
-                    if coming is not None and fits:
-                        self._reserved[coming] = size
+                    if fits:
+                        self._reserved |= coming
                 for doomed in judge.doomed:
                     _log.info("cache evicted", **doomed.facts)
                 for path in await disk.run(self._gone):
@@ -175,31 +182,24 @@ class Space:
 class _Judge:
     """Decides and renames, in a disk thread, while nobody comes in."""
 
-    def __init__(
-        self, space: Space, inside: Set[Key], over: Set[RunId], reserved: Mapping[Key, int], size: int
-    ) -> None:
+    def __init__(self, space: Space, inside: Set[Key], over: Set[RunId], reserved: Mapping[Key, int]) -> None:
         self._root = space.root
         self._space = space
         self._inside = inside
         self._over = over
         self._reserved = reserved
-        self._size = size
         self._now_ns = space.now_ns()  # here, on the loop, whose clock it is
         self.doomed: list[Doomed] = []
 
     def run(self) -> bool:
-        """True when `size` more bytes fit now."""
+        """True when all that is to come fits now."""
         bounds, now_ns = self._space.bounds, self._now_ns
         known = self._space.marks()
         used = None if known is None else {version for run, version in known if run not in self._over}
         self._rename(by_age(self._seen(used, now_ns), now_ns, bounds.max_age_s))
-        max_bytes = bounds.bytes_on(self._root)
-        self._rename(by_space(self._seen(used, now_ns), self._total() - max_bytes))
-        return 0 < max_bytes >= self._total()
-
-    def _total(self) -> int:
-        held = self._space.measure.all(entries(self._root), self._reserved.keys())
-        return held + sum(self._reserved.values()) + self._size
+        excess = self._space.total(self._reserved) - bounds.bytes_on(self._root)
+        self._rename(by_space(self._seen(used, now_ns), excess))
+        return self._space.fits(self._reserved)
 
     def _seen(self, used: Set[Version] | None, now_ns: int) -> list[Seen]:
         return [self._see(key, used, now_ns) for key in entries(self._root)]
