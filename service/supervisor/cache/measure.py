@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
 from service.supervisor.cache.entry import GONE, MAKING, Key, entry_dir
@@ -44,7 +45,12 @@ class Measure:
         self, key: Key, names: Sequence[str], before: dict[tuple[Key, frozenset[tuple[str, int, int]]], int]
     ) -> int:
         folder = self._folder(key)
-        found = [(name, (folder / name).stat()) for name in names]
+        found = []
+        for name in names:
+            with suppress(
+                FileNotFoundError
+            ):  # of a process that has lost the engine, and finished it just now
+                found.append((name, (folder / name).stat()))
         which = (key, frozenset((name, each.st_ino, each.st_mtime_ns) for name, each in found))
         size = before.get(which)
         if size is None:

@@ -210,13 +210,15 @@ class _Judge:
         in_use = frozenset(number for number in found if used is None or Version(key, number) in used)
         if in_use:
             touch(folder, now_ns)
+        busy = key in self._inside
+        leftovers = [] if busy else named(folder, MAKING)  # one at work may get its name at this moment
         return Seen(
             key=key,
-            is_busy=key in self._inside,
+            is_busy=busy,
             used_ns=used_ns(folder),
             numbers=tuple(found),
             in_use=in_use,
-            leftovers={path.name: path.stat().st_mtime_ns for path in named(folder, MAKING)},
+            leftovers={path.name: path.stat().st_mtime_ns for path in leftovers},
             size_of=partial(self._space.measure.freed, key),
         )
 
