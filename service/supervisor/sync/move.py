@@ -27,6 +27,7 @@ from service.supervisor.data.store import Store
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
+from service.supervisor.storage.own import may_move
 from service.supervisor.volumes import volume_root
 
 MAX_DEPTH = 64
@@ -73,7 +74,7 @@ class Move:
         self._concurrency = max(1, yard.settings.data_concurrency // beside)
         limits = Limits(
             max_objects=yard.settings.volume_max_objects,
-            max_bytes=job.spec.resources.ephemeral_storage,
+            max_bytes=may_move(job, direction),
             max_depth=MAX_DEPTH,
         )
         self._how = _How(limits=limits, on_progress=on_progress)
