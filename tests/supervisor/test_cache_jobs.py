@@ -29,9 +29,10 @@ from tests.data.sync import files
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
+from tests.supervisor.looking import SMALL
 from tests.supervisor.test_supervisor_orders import exits, order, over, sync_of
 from tests.supervisor.test_user_volumes import members, tar
-from tests.supervisor.world import PROJECT, World, volume
+from tests.supervisor.world import MIB, PROJECT, World, volume
 from tests.support.https import Site, a_site
 from tests.support.waiting import until
 
@@ -319,6 +320,21 @@ async def test_what_the_cache_has_no_room_for_is_pulled_for_the_job_alone(
         await order(world, job, "first", "pull")
         assert (await over(world, job, "first")).state == "DONE"
         assert files(root)["a"] == b"ONE"
+
+
+@pytest.mark.parametrize(("permission", "fits"), [("RO", True), ("RW", False)])
+async def test_what_is_shared_takes_none_of_a_jobs_storage_and_a_copy_does(
+    stored_on_fake: World, bucket: Bucket, permission: str, *, fits: bool
+) -> None:
+    world = stored_on_fake
+    world.settings = replace(world.settings, catalogue=SMALL)
+    await bucket.put({"a/x": b"x" * 5 * MIB, "b/x": b"x" * 5 * MIB})
+    volumes = [volume(f"/{p}", permission, bucket.name, f"{p}/", cache=True) for p in ("a", "b")]
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=volumes)
+        reached = await world.reach(job, State.RUNNING, State.FAILED)
+    assert (reached.state is State.RUNNING) == fits
+    assert reached.info.code == ("running" if fits else "ephemeral-storage")
 
 
 async def test_a_volume_of_the_project_goes_by_the_cache(
