@@ -91,6 +91,22 @@ def _inode(root: Path, path: str) -> int:
     return found.stat().st_ino if found.exists() else 0
 
 
+async def test_a_file_system_without_hard_links(
+    node: Node, reads: Reads, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    await fill(reads, source, FILES)
+    await node.objects(reads, source)
+    await fill(reads, source, {"a": b"ONE"})
+    reads.read.clear()
+    monkeypatch.setattr(os, "link", refuse)
+    got = await node.objects(reads, source)
+    assert files(got.generation.files) == FILES | {"a": b"ONE"}
+    assert sorted(reads.read) == sorted(FILES)
+
+
 async def test_what_only_went_away_moves_no_bytes_either(node: Node, reads: Reads, source: Source) -> None:
     await fill(reads, source, FILES)
     await node.objects(reads, source)

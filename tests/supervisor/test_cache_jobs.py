@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec.structs import replace
 
+from service.api import views
 from service.domain import commands as cmd
 from service.domain.asked import DataStoreAsked, UrlAsked, VolumeAsked
 from service.domain.job import Job
@@ -302,7 +303,11 @@ async def test_what_is_shared_is_not_pulled_on_order_and_says_why(
         assert door.fetched() == ["a"]
         assert files(seen_by(world, job)) == FILES
         assert files(world.volume(job, 1)) == FILES | {"a": b"ONE"}
-        assert sync_of(await world.ledger.job(job), "first") == refused
+        told = await world.ledger.job(job)
+        assert sync_of(told, "first") == refused
+        shown = views.job(told, now=done.updated_at, public_url="", job_domain="", key=None).status.volumes
+        pulls = [told.data_syncs[0].created_at, done.created_at]
+        assert [each.last_pulled_created_at for each in shown] == pulls
 
 
 async def test_what_the_cache_has_no_room_for_is_pulled_for_the_job_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,9 @@ from service.supervisor.data.keys import Plan, ancestors
 from service.supervisor.data.model import ObjectInfo, Source
 from service.supervisor.data.pull import Pull
 from service.supervisor.data.store import Store
+
+#: The file is gone, or this file system gives it no further name: then it is fetched.
+_UNLINKED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV})
 
 
 class Refresh(Pull):
@@ -59,8 +63,10 @@ class Refresh(Pull):
             with beneath.made_folder(self.root_fd, folder) as parent:
                 _link(base_fd, path, parent, name, found.st_ino)
                 return manifest.entry(os.stat(name, dir_fd=parent, follow_symlinks=False), info.etag)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in _UNLINKED:
+                return None
+            raise
 
 
 def _link(base_fd: int, path: str, parent: int, name: str, inode: int) -> None:
