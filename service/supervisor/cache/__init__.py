@@ -7,9 +7,10 @@
     <cache_dir>/<project>/<digest>/gone-<token>/                one that is being removed
     <volumes_dir>/<job id>/<run>/<index>.cached                 which generation a run has mounted
 
-A generation is complete before it has its name, and never changes afterwards. A refresh makes a new one, with
-hard links to what has not changed; so a hard link is never more than two names of one of our own files, and
-no job has a writable name of it. `cache` is the way in, `space` decides what goes.
+A generation is complete before it has its name, and never changes afterwards. A refresh makes a new one,
+with hard links to what has not changed: further names of our own files, none of which a job can write to.
+`cache` is the way in, `origins` the sources, `making` and `refresh` fill a generation, `copying` gives a job
+its own, `marks` tell who has what, `space` and `choice` decide what goes.
 """
 
 from service.supervisor.cache.cache import Cache
