@@ -12,7 +12,6 @@ other permissions are not. Of two members of one name the later counts, as with 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,9 +29,6 @@ from service.supervisor.data.model import Limits, ObjectInfo
 from service.supervisor.data.progress import MAX_NOTES, Meter, Progress
 from service.supervisor.data.tar import TarReader, opened
 from service.supervisor.data.zips import ZipReader
-
-SLICE_S = 0.2
-"""How long one piece of the work keeps a disk thread, and a cancelled pull waits."""
 
 _MAX_TIME_S = 2**32
 _ZIPS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -58,35 +54,12 @@ async def unpack(
     """
     work = _Unpack(archive, root, origin, limits, moved or Progress(), prefix)
     with disk.faults("volume"):
-        await _in_slices(work.scan(), work, on_progress)
-        await _in_slices(work.write(), work, on_progress)
+        await disk.in_slices(work.scan(), lambda: work.pass_on(on_progress))
+        await disk.in_slices(work.write(), lambda: work.pass_on(on_progress))
     done = work.meter.finish()
     on_progress(done)
     _log.info("archive unpacked", files=done.completed, unchanged=done.skipped, failed=done.failed)
     return done
-
-
-async def _in_slices(steps: Iterator[None], work: _Unpack, on_progress: Callable[[Progress], None]) -> None:
-    """All steps, in disk threads, a slice at a time; what the meter says is passed on between them."""
-    try:
-        while await disk.run(_slice, steps):
-            if work.news is not None:
-                on_progress(work.news)
-                work.news = None
-    finally:
-        await disk.run(_close, steps)
-
-
-def _slice(steps: Iterator[None]) -> bool:
-    """True when there is more to do."""
-    until = time.monotonic() + SLICE_S
-    return any(time.monotonic() >= until for _ in steps)
-
-
-def _close(steps: Iterator[None]) -> None:
-    close = getattr(steps, "close", None)
-    if close is not None:
-        close()
 
 
 class _Unpack:
@@ -105,12 +78,18 @@ class _Unpack:
         self._moved = moved
         self._mapping = Mapping(prefix)
         self._wanted = Plan({}, frozenset())
-        self.news: Progress | None = None
+        self._news: Progress | None = None
         self.meter = Meter(self._heard, 0, moved.total_bytes)
         self.meter.transferred_bytes = moved.transferred_bytes
 
     def _heard(self, progress: Progress) -> None:
-        self.news = progress
+        self._news = progress
+
+    def pass_on(self, on_progress: Callable[[Progress], None]) -> None:
+        """Tell what the meter said since the last time: it speaks in a disk thread."""
+        if self._news is not None:
+            on_progress(self._news)
+            self._news = None
 
     def scan(self) -> Iterator[None]:
         """Look at all of it. `plan` judges the names and the bounds; sizes are bounded before the bytes."""
