@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from service.cli import git_store
 from service.cli.client import Client, segment
 from service.cli.command import command
 from service.cli.output import Output
@@ -47,6 +48,17 @@ async def add_s3(
     output.done(f"added {alias}", await client.post("/datastore", body))
 
 
+command(add, "git")(git_store.add)
+
+
+@command(app, "get")
+async def get(client: Client, output: Output, alias: Alias) -> None:
+    """Shows one data store, without its secrets."""
+    found = await client.get(f"/datastore/{segment(alias)}")
+    shown = {name: found.get(name) for name in ("alias", "type", "endpoint", "owner")}
+    output.item(found, shown | git_store.shown(found))
+
+
 @command(app, "list")
 async def list_stores(client: Client, output: Output) -> None:
     """Lists the data stores of your project."""
@@ -57,6 +69,6 @@ async def list_stores(client: Client, output: Output) -> None:
 
 @command(app, "delete")
 async def delete(client: Client, alias: Alias) -> None:
-    """Forgets a data store; its objects stay where they are."""
+    """Forgets a data store; what is in it stays where it is."""
     await client.delete(f"/datastore/{segment(alias)}")
     print(f"deleted {alias}")

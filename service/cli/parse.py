@@ -111,7 +111,8 @@ def _source(text: str, source: str) -> dict[str, Any]:
     kind, plus, url = source.partition("+")
     if plus and kind in _KINDS and url.startswith("https://"):
         return {_KINDS[kind]: {"url": url}}
-    if source.startswith(("https://", "http://", "git@", "ssh://")):
+    # `git@` alone is a repository `git` of some data store.
+    if source.startswith(("https://", "http://", "ssh://")) or (source.startswith("git@") and ":" in source):
         return {_KINDS["archive" if looks_like_archive(source) else "git"]: {"url": source}}
     container, _, place = source.partition("@")
     alias, _, prefix = place.partition("/")

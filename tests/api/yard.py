@@ -203,6 +203,7 @@ async def opened(
     *,
     keep_alive_s: float = KEEP_ALIVE_S,
     furnished: Callable[[web.Application], None] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Yard]:
     """One API process on a database: its own ledger, its own port, its own client.
 
@@ -213,6 +214,7 @@ async def opened(
         max_body_bytes=MOST_BODY_BYTES,
         public_url="http://yard.test",
         ssh_address="yard.test:8722",
+        **changes,
     )
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(Ledger.open(database, MASTER))
@@ -224,7 +226,7 @@ async def opened(
         stack.push_async_callback(execs.close)
         stack.push_async_callback(engine.close)
         duty: list[Duty] = []
-        stores = OpenStores(ledger, shelf)
+        stores = OpenStores(ledger, shelf, settings)
         app = make_app(
             ApiParts(
                 ledger,

@@ -36,13 +36,19 @@ from service.api.wire.base import (
 )
 from service.api.wire.capabilities import Flavor, GpuInformation, ResourcesPerUnit
 from service.api.wire.data import (
+    BasicAuth,
+    BasicAuthAsked,
     Credentials,
     CredentialsAsked,
     DataStore,
     DataStoreList,
+    GitKeys,
+    GitKeysAsked,
     ObjectList,
     S3KeysAsked,
     S3Region,
+    SshKeypair,
+    SshKeypairAsked,
     StoreAsked,
     StoredObject,
     StoreReplaced,
@@ -75,6 +81,8 @@ from service.api.wire.volumes import UserVolume, UserVolumeAsked, UserVolumeList
 
 __all__ = [
     "Alive",
+    "BasicAuth",
+    "BasicAuthAsked",
     "Bill",
     "BillLine",
     "CliCommand",
@@ -88,6 +96,8 @@ __all__ = [
     "DataSyncStatus",
     "EnvVar",
     "Flavor",
+    "GitKeys",
+    "GitKeysAsked",
     "GpuInformation",
     "Home",
     "Info",
@@ -121,6 +131,8 @@ __all__ = [
     "ResourcesPerUnit",
     "S3KeysAsked",
     "S3Region",
+    "SshKeypair",
+    "SshKeypairAsked",
     "Standalone",
     "StoreAsked",
     "StoreReplaced",
