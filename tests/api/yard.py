@@ -209,13 +209,8 @@ async def opened(
 
     `furnished` may add to the application before it is served.
     """
-    settings = Settings(
-        state_dir=state,
-        max_body_bytes=MOST_BODY_BYTES,
-        public_url="http://yard.test",
-        ssh_address="yard.test:8722",
-        **changes,
-    )
+    ours = {"public_url": "http://yard.test", "ssh_address": "yard.test:8722"}
+    settings = Settings(state_dir=state, max_body_bytes=MOST_BODY_BYTES, **(ours | changes))
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(Ledger.open(database, MASTER))
         shelf = Shelf()

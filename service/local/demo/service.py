@@ -64,9 +64,8 @@ def _log(state: Path) -> BinaryIO:
 
 def _environ() -> dict[str, str]:
     """Ours, without what would have the service start in another place than the one asked for."""
-    return {
-        name: value for name, value in os.environ.items() if name not in ("JOBYARD_STATE_DIR", "JOBYARD_PORT")
-    }
+    elsewhere = ("JOBYARD_STATE_DIR", "JOBYARD_PORT", "JOBYARD_SSH_PORT")
+    return {name: value for name, value in os.environ.items() if name not in elsewhere}
 
 
 async def _pass_on(child: asyncio.subprocess.Process, say: Say) -> None:

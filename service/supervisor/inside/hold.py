@@ -30,7 +30,10 @@ class Held:
 
     @property
     def lives(self) -> bool:
-        return not select.select([self.process], [], [], 0)[0]
+        # `poll`, as `select` takes no descriptor beyond 1023, and a service has many.
+        looked = select.poll()
+        looked.register(self.process, select.POLLIN)
+        return not looked.poll(0)
 
     def close(self) -> None:
         for descriptor in (self.process, self.mounts, self.network):
