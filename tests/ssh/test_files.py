@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from service.errors import OutOfReach
 from service.supervisor.inside.containers import Inside
+from service.supervisor.inside.hold import NotHeld, hold
 from tests.ssh.client import Client, Said
 from tests.ssh.house import House
 from tests.support.waiting import until
@@ -234,6 +236,27 @@ async def test_a_killed_outer_process_takes_the_inner_one_along(house: House) ->
         outer = int(Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(outer, 9)
         await until(lambda: not inner_processes() - before)
+
+
+async def test_only_the_containers_own_process_is_held(house: House) -> None:
+    ours = subprocess.Popen(["unshare", "-U", "sleep", "1008"])
+    try:
+        await until(lambda: b"sleep" in Path(f"/proc/{ours.pid}/cmdline").read_bytes().split(b"\0")[:1])
+        with pytest.raises(NotHeld, match="not of the container"):
+            hold(os.getpid(), house.container)
+        with pytest.raises(NotHeld, match="not of the container"):
+            hold(os.getpid(), "")
+        everywhere = Path(f"/proc/{ours.pid}/cgroup").read_text().split(":")[0]
+        hold(os.getpid(), everywhere).close()
+        with pytest.raises(NotHeld, match="users are not"):
+            hold(ours.pid, everywhere)
+    finally:
+        ours.kill()
+        ours.wait()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(NotHeld):
+        hold(ours.pid, house.container)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 async def test_many_sessions_at_once(house: House) -> None:

@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from service.supervisor.inside import packets
 from service.supervisor.inside.packets import (
@@ -60,13 +61,20 @@ class Broken(Exception):
     """The client does not speak SFTP: there is no way to go on."""
 
 
+class _Listing(NamedTuple):
+    """A directory being read, and what is left of it."""
+
+    source: Any
+    entries: Iterator[tuple[bytes, os.stat_result]]
+
+
 class Server:
     """One session. `home` is where relative paths begin; `answer` is all there is to it."""
 
     def __init__(self, home: bytes = b"/") -> None:
         self._home = home
         self._files: dict[bytes, tuple[int, bool]] = {}
-        self._lists: dict[bytes, Iterator[tuple[bytes, os.stat_result]]] = {}
+        self._lists: dict[bytes, _Listing] = {}
         self._made = 0
         self._greeted = False
 
@@ -98,6 +106,8 @@ class Server:
     def close(self) -> None:
         for descriptor, _ in self._files.values():
             os.close(descriptor)
+        for listing in self._lists.values():
+            listing.source.close()
         self._files.clear()
         self._lists.clear()
 
@@ -148,7 +158,9 @@ class Server:
         handle = packet.text()
         if handle in self._files:
             os.close(self._files.pop(handle)[0])
-        elif self._lists.pop(handle, None) is None:
+        elif (listing := self._lists.pop(handle, None)) is not None:
+            listing.source.close()
+        else:
             raise Answered(FAILURE, "there is no such handle")
         return done()
 
@@ -219,14 +231,15 @@ class Server:
 
     def opendir(self, packet: Packet) -> tuple[int, bytes]:
         path, handle = packet.path(), self._handle()
-        self._lists[handle] = _entries(path, os.scandir(path))
+        source = os.scandir(path)
+        self._lists[handle] = _Listing(source, _entries(path, source))
         return HANDLE, string(handle)
 
     def readdir(self, packet: Packet) -> tuple[int, bytes]:
-        entries = self._lists.get(packet.text())
-        if entries is None:
+        listing = self._lists.get(packet.text())
+        if listing is None:
             raise Answered(FAILURE, "there is no such handle")
-        found = list(itertools.islice(entries, _NAMES_A_PACKET))
+        found = list(itertools.islice(listing.entries, _NAMES_A_PACKET))
         if not found:
             raise Answered(EOF, "no more names")
         return names([(name, line(name, of), attributes(of)) for name, of in found])
