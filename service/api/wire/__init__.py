@@ -36,6 +36,8 @@ from service.api.wire.base import (
 )
 from service.api.wire.capabilities import Flavor, GpuInformation, ResourcesPerUnit
 from service.api.wire.data import (
+    Container,
+    ContainerList,
     Credentials,
     CredentialsAsked,
     DataStore,
@@ -78,6 +80,8 @@ __all__ = [
     "Bill",
     "BillLine",
     "CliCommand",
+    "Container",
+    "ContainerList",
     "Credentials",
     "CredentialsAsked",
     "DataStore",
