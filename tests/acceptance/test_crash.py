@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from service.cli.exits import Exit
 from service.local import throwaway
 from service.supervisor.data import StoreAccess
 from tests.acceptance import running
@@ -170,7 +171,7 @@ async def test_a_second_service_in_the_same_place(ground: Ground) -> None:
             stderr=asyncio.subprocess.PIPE,
         )
         _, said = await asyncio.wait_for(second.communicate(), 60)
-        assert second.returncode == 1
+        assert second.returncode == Exit.USAGE
         assert said.decode().strip().splitlines()[-1] == (
             f"jobyard: {ground.state} is in use by another Jobyard (process {up.process.pid}):"
             " stop it, or choose another directory"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service.cli.exits import Exit
 from tests.acceptance import running
 
 
@@ -31,7 +32,7 @@ async def refused(state: Path, *words: str, **environ: str) -> str:
     )
     async with asyncio.timeout(60):
         out, err = await process.communicate()
-    assert process.returncode == 1 and out == b"" and b"Traceback" not in err
+    assert process.returncode == Exit.USAGE and out == b"" and b"Traceback" not in err
     for made in ("docker/dockerd.log", "postgres", "postgres.path", "s3.json"):
         assert not (state / made).exists(), made
     return err.decode().strip()
