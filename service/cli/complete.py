@@ -29,13 +29,11 @@ Row = tuple[str, str]
 Completion = Callable[[typer.Context, str], Offers]
 
 
-def _offers(path: str, row: Callable[[Any], Row], *, by_name: bool = True, **params: Any) -> Completion:
-    """Offers what a list of the service holds: by its id, or by the name that it also has."""
+def _offers(path: str, row: Callable[[Any], Row], **params: Any) -> Completion:
+    """Offers the ids of what a list of the service holds; shells that can show the names beside them."""
 
     def complete(ctx: typer.Context, incomplete: str) -> Offers:
-        rows = [row(each) for each in _asked(ctx, path, params)]
-        ids = [pair for pair in rows if pair[0].startswith(incomplete)]
-        return ids or [pair for pair in rows if by_name and pair[1].startswith(incomplete)]
+        return [pair for pair in _asked(ctx, path, row, params) if pair[0].startswith(incomplete)]
 
     return complete
 
@@ -53,24 +51,24 @@ jobs = _jobs()
 live_jobs = _jobs(*(each for each in State if each not in ENDED))
 running_jobs = _jobs(State.RUNNING)
 ended_jobs = _jobs(*(each for each in State if each in ENDED))
-flavors = _offers("/capabilities/flavor", lambda each: (each["id"], each["description"]), by_name=False)
+flavors = _offers("/capabilities/flavor", lambda each: (each["id"], each["description"]))
 presets = _offers("/capabilities/preset", lambda each: (each["id"], each["name"]))
-data_stores = _offers("/datastore", lambda each: (each["alias"], each["endpoint"]), by_name=False)
+data_stores = _offers("/datastore", lambda each: (each["alias"], each["endpoint"]))
 tokens = _offers(
     "/token", lambda each: (each["id"], f"{each['spec']['name']} {each['spec']['role']}"), size=_MOST
 )
 registries = _offers("/registry", lambda each: (each["id"], each["url"]), size=_MOST)
-volumes = _offers("/volume", lambda each: (each["id"], ""), size=_MOST, by_name=False)
+volumes = _offers("/volume", lambda each: (each["id"], ""), size=_MOST)
 projects = _offers("/project", lambda each: (each["id"], each["name"]), size=_MOST)
 
 
-def _asked(ctx: typer.Context, path: str, params: dict[str, Any]) -> list[Any]:
+def _asked(ctx: typer.Context, path: str, row: Callable[[Any], Row], params: dict[str, Any]) -> list[Row]:
     """The items of a list; none when it cannot be had in time."""
-    found: list[Any] = []
+    found: list[Row] = []
 
     def ask() -> None:
         try:
-            found.extend(_read(ctx.params, path, params))
+            found.extend([row(each) for each in _read(ctx.params, path, params)])
         except (JobyardError, OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
             return  # see above: nothing is offered
 

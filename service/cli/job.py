@@ -34,8 +34,8 @@ _COLUMNS = (
     Column("ID", whole=True),
     "NAME",
     Column("STATE", whole=True),
-    "AGE",
-    "RAN",
+    Column("AGE", extra=True),
+    Column("RAN", extra=True),
     Column("RESOURCES", extra=True),
     Column("IMAGE", extra=True),
 )

@@ -19,6 +19,11 @@ app = typer.Typer()
 PASSWORD = "JOBYARD_REGISTRY_PASSWORD"  # noqa: S105 (a variable's name)
 _OTHERWISE = f"give it with --password-stdin, or in {PASSWORD}"
 
+_COLUMNS = (
+    *(Column("ID", whole=True), "URL", "USERNAME"),
+    *(Column("USER", extra=True), Column("CREATED", extra=True)),
+)
+
 _Id = Annotated[str, typer.Argument(metavar="REGISTRY", help="Its id.", autocompletion=complete.registries)]
 _Stdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")]
 _Check = Annotated[bool, typer.Option("--check/--no-check", help="Try the credentials first.")]
@@ -55,7 +60,7 @@ async def list_registries(client: Client, output: Output) -> None:
     rows = [
         (each["id"], each["url"], each["username"], each["user"], clock(each["createdAt"])) for each in items
     ]
-    output.items(items, (Column("ID", whole=True), "URL", "USERNAME", "USER", "CREATED"), rows)
+    output.items(items, _COLUMNS, rows)
 
 
 @command(app, "get", example="registry get 91b7c5de-…")

@@ -71,7 +71,8 @@ async def list_tokens(client: Client, output: Output) -> None:
         )
         for each in items
     ]
-    columns = (Column("ID", whole=True), "NAME", "ROLE", "LABELS", "CREATED")
+    extra = (Column("LABELS", extra=True), Column("CREATED", extra=True))
+    columns = (Column("ID", whole=True), "NAME", "ROLE", *extra)
     output.items(items, columns, rows)
 
 

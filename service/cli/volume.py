@@ -46,7 +46,7 @@ async def list_volumes(client: Client, output: Output) -> None:
     """Lists the volumes of your project, the newest first."""
     items = await client.pages("/volume")
     rows = [(each["id"], _source(each), each["cache"], clock(each["createdAt"])) for each in items]
-    output.items(items, (Column("ID", whole=True), "SOURCE", "CACHE", "CREATED"), rows)
+    output.items(items, (Column("ID", whole=True), "SOURCE", "CACHE", Column("CREATED", extra=True)), rows)
 
 
 @command(app, "get", example=_EXAMPLE)
