@@ -6,11 +6,18 @@ Until the environment stands, only the standard library is imported here.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from pathlib import Path
 
-from service.errors import JobyardError
-from service.local import environment
+_STANDING = signal.getsignal(signal.SIGINT)
+if _STANDING is signal.default_int_handler:
+    # Until `main` can answer it, Ctrl-C ends us as quietly as afterwards, without a traceback of imports.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+from pathlib import Path  # noqa: E402
+
+from service.errors import JobyardError  # noqa: E402
+from service.local import environment  # noqa: E402
 
 _NEED_DEV = {"test"}
 # As `service.cli.exits` has them, which an older Python than ours cannot read.
@@ -21,6 +28,7 @@ _COMPLETING = "_JOBYARD_COMPLETE" in os.environ
 def main() -> None:
     """Makes the environment if need be, then runs the command line in it."""
     try:
+        signal.signal(signal.SIGINT, _STANDING)
         _enter_environment()
         _run_app()
     except JobyardError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.running import Service, environment
+from tests.acceptance.running import Service, environment, started
 from tests.images import BUSYBOX
 
 JOBYARD = str(Path(sys.executable).with_name("jobyard"))
@@ -31,20 +31,10 @@ async def offered(state: Path, *lines: tuple[str, ...], **environ: str) -> list[
             f"$function {JOBYARD} || exit",
             'printf "%s\\n" "${COMPREPLY[@]}" .',
         ]
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "--norc", "-c", "\n".join(script)),
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment(state, **environ),
-    )
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment(state, **environ)}
+    bash = ("bash", "--norc", "-c")
+    async with started("\n".join(script), program=bash, **streams) as process, asyncio.timeout(DEADLINE_S):
+        out, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
     return [each.split() for each in out.decode().split(".\n")[:-1]]
 

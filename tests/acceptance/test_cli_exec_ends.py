@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
 import shlex
 import signal
-import termios
 from asyncio.subprocess import DEVNULL, PIPE
 
 import pytest
 
 from service.cli.exits import Exit
-from tests.acceptance.running import PROGRAM, Service, environment
+from tests.acceptance.running import ANSWER_DEADLINE_S, PROGRAM, Service, environment, started
+from tests.acceptance.terminal import at_terminal
 from tests.acceptance.test_cli_exec import job
 from tests.images import BUSYBOX
 from tests.support.waiting import until
@@ -25,14 +23,12 @@ _TALKS = (BUSYBOX, "--", "yes")
 
 async def piped(service: Service, text: str) -> tuple[str, str]:
     """What a shell's pipeline wrote; `$JY` is our command."""
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "-c", text.replace("$JY", shlex.join(PROGRAM))),
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment(service.state),
-    )
-    async with asyncio.timeout(60):
+    line = text.replace("$JY", shlex.join(PROGRAM))
+    settings = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment(service.state)}
+    async with (
+        started(line, program=("bash", "-c"), **settings) as process,
+        asyncio.timeout(ANSWER_DEADLINE_S),
+    ):
         out, err = await process.communicate()
     return out.decode(), err.decode()
 
@@ -59,20 +55,10 @@ async def test_a_reader_that_leaves_is_no_failure_of_the_service(
 async def test_the_terminal_is_put_back_under_a_signal(
     service: Service, job: str, number: signal.Signals
 ) -> None:
-    ours, theirs = pty.openpty()
-    before = termios.tcgetattr(theirs)
-    process = await asyncio.create_subprocess_exec(
-        *(*PROGRAM, "job", "exec", "-i", "-t", job, "--", "sh"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(service.state),
-        start_new_session=True,
-    )
-    await until(lambda: termios.tcgetattr(theirs) != before, what="a raw terminal")
-    process.send_signal(number)
-    async with asyncio.timeout(30):
-        assert await process.wait() == 128 + number
-    assert termios.tcgetattr(theirs) == before
-    os.close(ours)
-    os.close(theirs)
+    words = ("job", "exec", "-i", "-t", job, "--", "sh")
+    async with at_terminal(service, *words) as (process, terminal):
+        await until(lambda: terminal.mode() != terminal.before, what="a raw terminal")
+        process.send_signal(number)
+        async with asyncio.timeout(ANSWER_DEADLINE_S):
+            assert await process.wait() == 128 + number
+        assert terminal.mode() == terminal.before

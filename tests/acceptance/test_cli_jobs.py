@@ -73,11 +73,9 @@ async def test_a_job_that_is_stopped_ends_the_wait_with_its_own_status(service: 
 
 
 async def test_ctrl_c_stops_looking_and_not_the_job(service: Service) -> None:
-    process = await service.start(
-        *("job", "run", "-w", "-c", "1", BUSYBOX, "--", "sh", "-c", "echo here; sleep 600")
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(DEADLINE_S):
+    words = ("job", "run", "-w", "-c", "1", BUSYBOX, "--", "sh", "-c", "echo here; sleep 600")
+    async with service.start(*words) as process, asyncio.timeout(DEADLINE_S):
+        assert process.stdout is not None
         assert await process.stdout.readline() == b"here\n"
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()

@@ -163,14 +163,13 @@ def _processes_of(ground: Ground) -> dict[int, str]:
 
 async def test_a_second_service_in_the_same_place(ground: Ground) -> None:
     async with ground.up() as up:
-        second = await asyncio.create_subprocess_exec(
-            *running.PROGRAM,
-            *("up", "--state", str(ground.state), "--port", "0"),
-            env=ground.environment(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, said = await asyncio.wait_for(second.communicate(), 60)
+        words = ("up", "--state", str(ground.state), "--port", "0")
+        streams = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        async with (
+            running.started(*words, env=ground.environment(), **streams) as second,
+            asyncio.timeout(60),
+        ):
+            _, said = await second.communicate()
         assert second.returncode == Exit.USAGE
         assert said.decode().strip().splitlines()[-1] == (
             f"jobyard: {ground.state} is in use by another Jobyard (process {up.process.pid}):"
