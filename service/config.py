@@ -48,6 +48,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "log_cap_bytes": (_MIB, 1024**4),
     "max_body_bytes": (1024, 1024**3),
     "pids_limit": (16, 4_194_304),
+    "storage_check_s": (0.01, 3600),
 }
 
 
@@ -90,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_cap_bytes: int = 256 * 1024**2
     max_body_bytes: int = 1024**2
     pids_limit: int = 4096
+    #: At least so long between two looks at what a running job takes of the node's storage.
+    storage_check_s: float = 5.0
 
     #: `always`: an image that came from a registry is asked for again, with the project's own credentials,
     #: before each run. `missing`: only one that the engine does not hold; for nodes without a network.

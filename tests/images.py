@@ -22,6 +22,9 @@ BUSYBOX = "jobyard-test/busybox:1"
 GREETER = "jobyard-test/greeter:1"
 """Like BUSYBOX, with an entrypoint and a command: says `hello world`."""
 
+KEEPS_TMP = "jobyard-test/keeps-tmp:1"
+"""Like BUSYBOX, with a volume of its own at /tmp."""
+
 
 #: Another engine on this machine can be at work on the same firewall at that moment.
 NETWORK_ATTEMPTS = 10
@@ -63,6 +66,11 @@ def _imported(name: str, packed: Callable[[], bytes], changes: tuple[str, ...]) 
 def import_greeter() -> str:
     """Make GREETER if need be; answers its name."""
     return import_busybox(GREETER, changes=('ENTRYPOINT ["/bin/echo", "hello"]', 'CMD ["world"]'))
+
+
+def import_keeps_tmp() -> str:
+    """Make KEEPS_TMP if need be; answers its name."""
+    return import_busybox(KEEPS_TMP, changes=("VOLUME /tmp",))
 
 
 def image_id(name: str) -> str:

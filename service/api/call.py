@@ -50,8 +50,8 @@ class Edge(NamedTuple):
 SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
 EDGE: web.RequestKey[Edge] = web.RequestKey("edge", Edge)
 
-#: Whether the answer is a job's, and so none of our headers are its.
-PROXIED: web.RequestKey[bool] = web.RequestKey("proxied", bool)
+#: The answer is a job's: the names of the headers that it has, in lower case. None of ours are to be its.
+PROXIED: web.RequestKey[frozenset[str]] = web.RequestKey("proxied", frozenset[str])
 
 _encode = msgspec.json.Encoder().encode
 

@@ -26,6 +26,8 @@ _DEFAULTS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+#: What aiohttp says of its own where an answer does not.
+_OF_THE_SERVER = ("Server", "Content-Type")
 #: Asked every few seconds by those who watch over the service.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -80,7 +82,11 @@ def _account(
 async def dress(request: web.Request, response: web.StreamResponse) -> None:
     """The headers of every answer, streams included."""
     found = request.get(EDGE)
-    if request.get(PROXIED):
+    said = request.get(PROXIED)
+    if said is not None:
+        for name in _OF_THE_SERVER:
+            if name.lower() not in said:
+                response.headers.popall(name, None)
         if found is not None:
             response.headers[REQUEST_ID] = found.request_id
         return

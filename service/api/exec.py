@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -11,11 +10,11 @@ import msgspec
 from aiohttp import web
 
 from service.api import exec_socket, jobs
-from service.api.call import EDGE, Call
+from service.api.call import Call
 from service.api.idempotency import CommandId
 from service.api.ports import ExecOutput, RunningExec
 from service.api.query import Query
-from service.api.stream import cut_off, gone, pump
+from service.api.stream import cut_off, pump, while_wanted
 from service.api.watch import Follower
 from service.domain import commands as cmd
 from service.domain.job import Job
@@ -25,8 +24,6 @@ MOST_WORDS = 1024
 #: Output is held back up to here, so that the exit code can stand in the answer's head.
 MOST_HELD_BYTES = 8 * 1024**2
 EXIT_CODE = "X-Exit-Code"
-#: How often it is looked whether the client is still there.
-GONE_S = 1.0
 
 
 class ExecAsked(Query, frozen=True):
@@ -127,22 +124,13 @@ class _Answer:
     async def until(self, follower: Follower) -> web.StreamResponse:
         """The answer, unless the client leaves or the token may not go on: then the command is ended."""
         request = self._call.request
-        answering = asyncio.create_task(self._made())
-        cut = asyncio.create_task(follower.cut.wait())
-        try:
-            while not answering.done():
-                await asyncio.wait({answering, cut}, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
-                if not answering.done() and (gone(request) or cut.done()):
-                    request[EDGE].line["cut"] = follower.why or "client"
-                    if self._begun is not None:
-                        cut_off(request)  # an answer that is cut must not look whole, nor hold another
-                        return self._begun
-                    raise Unavailable(f"the command was ended: {follower.why or 'the client left'}")
-            return answering.result()
-        finally:
-            answering.cancel()
-            cut.cancel()
-            await asyncio.gather(answering, cut, return_exceptions=True)
+        answer = await while_wanted(request, follower, self._made())
+        if answer is not None:
+            return answer
+        if self._begun is not None:
+            cut_off(request)  # an answer that is cut must not look whole, nor hold another
+            return self._begun
+        raise Unavailable(f"the command was ended: {follower.why or 'the client left'}")
 
     async def _made(self) -> web.StreamResponse:
         held = bytearray()

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import web
 
 from service.api.call import EDGE
+from service.api.watch import Follower
 
 #: A client that takes nothing for so long is gone.
 WRITE_TIMEOUT_S = 60.0
+#: How often it is looked whether the client is still there.
+GONE_S = 1.0
 
 _log = structlog.get_logger()
+T = TypeVar("T")
+
+
+async def while_wanted(request: web.Request, follower: Follower, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work answers; or None, the work ended, when the client has left or the token may not go on.
+
+    Why stands in the request's line, under `cut`.
+    """
+    working = asyncio.create_task(work)
+    cut = asyncio.create_task(follower.cut.wait())
+    try:
+        while not working.done():
+            await asyncio.wait({working, cut}, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done() and (gone(request) or cut.done()):
+                request[EDGE].line["cut"] = follower.why or "client"
+                return None
+        return working.result()
+    finally:
+        working.cancel()
+        cut.cancel()
+        await asyncio.gather(working, cut, return_exceptions=True)
 
 
 async def pump(request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes]) -> None:

@@ -236,6 +236,12 @@ class ReportTimeout(RunCommand, frozen=True):
     pass
 
 
+class ReportStorageExceeded(RunCommand, frozen=True):
+    """The run takes more of the node's storage than it may: `used_bytes`, as far as it was added up."""
+
+    used_bytes: int
+
+
 class ReportExited(RunCommand, frozen=True):
     finished_at: datetime
     exit_code: int

@@ -9,6 +9,7 @@ from service.domain import events as ev
 from service.domain.context import Context, Decision, for_job, move, observed, past_timeout
 from service.domain.decide_job import job_of, quota_of
 from service.domain.job import Job
+from service.domain.sizes import binary
 from service.domain.states import ENDED, MEANING, PLACED, STOPPING, State
 from service.errors import WrongState
 
@@ -37,6 +38,8 @@ def decide(command: cmd.RunCommand, context: Context) -> list[Decision]:
             return _started(job, command, context)
         case cmd.ReportTimeout():
             return _timeout(job, context)
+        case cmd.ReportStorageExceeded():
+            return _too_much_storage(job, command, context)
         case cmd.ReportExited():
             return _exited(job, command, context)
         case cmd.AbortRun():
@@ -111,6 +114,39 @@ def _timeout(job: Job, context: Context) -> list[Decision]:
     return for_job(job, at, ev.TimeoutReached(**move(job, State.TIMEOUT)))
 
 
+def _too_much_storage(job: Job, command: cmd.ReportStorageExceeded, context: Context) -> list[Decision]:
+    """The run is stopped for it, unless it is being stopped already: whatever came first is the reason."""
+    if job.storage_used is not None and job.state is State.INTERRUPTING:
+        return []
+    job, decided = past_timeout(job, context.now, context.now)
+    if decided:
+        return decided
+    _require(job, "takes too much storage", State.RUNNING)
+    limit = job.spec.resources.ephemeral_storage
+    if command.used_bytes <= limit:
+        raise WrongState(f"job {job.id}: it takes {command.used_bytes} bytes and may take {limit}")
+    body = ev.StorageExceeded(
+        **move(job, State.INTERRUPTING),
+        used_bytes=command.used_bytes,
+        limit_bytes=limit,
+        info=_beyond_storage(job, command.used_bytes),
+    )
+    return for_job(job, context.now, body)
+
+
+def _beyond_storage(job: Job, used: int) -> ev.Info:
+    resources = job.spec.resources
+    limit = resources.ephemeral_storage
+    per_unit = binary(limit // max(1, resources.units))
+    message = (
+        f"The job was stopped because it took {binary(used, up=True)} of the node's storage, more than the "
+        f"{binary(limit)} that it has: the files in its container and in its volumes that are RW or RWD. "
+        f"Delete what is no longer needed while it runs, or ask for more {resources.kind.upper()}s: "
+        f"each brings {per_unit}."
+    )
+    return ev.Info("ephemeral-storage", message, {"used": used, "limit": limit})
+
+
 def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decision]:
     _require(job, "has exited", State.RUNNING, *STOPPING)
     at = observed(command.finished_at, job, context.now)
@@ -136,6 +172,9 @@ def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
     if job.timed_out:
         info = ev.Info("timeout", "The job was stopped because its timeout was reached.", arguments)
         return State.INTERRUPTED, info
+    if job.storage_used is not None:
+        info = _beyond_storage(job, job.storage_used)
+        return State.FAILED, ev.Info(info.code, info.message, info.arguments | arguments)
     if job.interrupt_ordered:
         return State.INTERRUPTED, ev.Info("interrupted", MEANING[State.INTERRUPTED], arguments)
     if code == 0:
@@ -156,7 +195,8 @@ def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
 
 def _aborted(job: Job, command: cmd.AbortRun, context: Context) -> list[Decision]:
     _require(job, "cannot go on", State.INITIALIZING, State.PENDING, State.INTERRUPTING)
-    outcome = State.INTERRUPTED if job.interrupt_ordered else State.FAILED
+    stopped = job.interrupt_ordered and job.storage_used is None
+    outcome = State.INTERRUPTED if stopped else State.FAILED
     body = ev.RunAborted(**move(job, State.FINALIZING), outcome=outcome, info=command.info)
     return for_job(job, context.now, body)
 
@@ -176,6 +216,9 @@ def _finalized(job: Job, command: cmd.FinalizeRun, context: Context) -> list[Dec
         and command.problem is None
     )
     info = command.problem or job.info
+    if command.problem is not None and job.storage_used is not None:
+        # What did not fit on the node may be too much to push as well: the cause goes before what followed.
+        info = _with_remark(job.info, command.problem)
     if restart_wanted:
         resources = job.spec.resources
         if quota_of(context, job.project).admits(resources.kind, resources.units):

@@ -204,6 +204,14 @@ class TimeoutReached(Move, frozen=True):
     """TIMEOUT. Happened when the time was up, however late it was noticed."""
 
 
+class StorageExceeded(Move, frozen=True):
+    """INTERRUPTING: the run took `used_bytes` of the node's storage, and might take `limit_bytes`."""
+
+    used_bytes: int
+    limit_bytes: int
+    info: Info
+
+
 class RunExited(Move, frozen=True):
     """FINALIZING: the process ended. Happened at the engine's own finish time of the container."""
 
@@ -328,6 +336,7 @@ JOB_BODIES: tuple[type[Body], ...] = (
     RunStarted,
     InterruptOrdered,
     TimeoutReached,
+    StorageExceeded,
     RunExited,
     RunAborted,
     RunFinalized,

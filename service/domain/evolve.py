@@ -23,6 +23,7 @@ JobBody = (
     | ev.RunStarted
     | ev.InterruptOrdered
     | ev.TimeoutReached
+    | ev.StorageExceeded
     | ev.RunExited
     | ev.RunAborted
     | ev.RunFinalized
@@ -171,6 +172,8 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
         case ev.TimeoutReached():
             info = ev.Info("timeout", MEANING[State.TIMEOUT])
             return {"timed_out": True, "info": info}
+        case ev.StorageExceeded():
+            return {"storage_used": body.used_bytes, "info": body.info}
         case ev.RunExited():
             return {
                 "exit_code": body.exit_code,
@@ -201,6 +204,7 @@ _FRESH_RUN: dict[str, Any] = {
     "outcome": None,
     "timed_out": False,
     "interrupt_ordered": False,
+    "storage_used": None,
     "engine": None,
     "node": None,
     "gpus": (),

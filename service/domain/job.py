@@ -49,7 +49,8 @@ class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A job with its current run. Times of steps not reached in this run are None.
 
     `position` is its latest event; `queued_position` orders the queue; `outcome` is what FINALIZING will
-    end as; `started_at` and `stopped_at` bound RUNNING.
+    end as; `started_at` and `stopped_at` bound RUNNING; `storage_used` is the bytes that were more than the
+    run might take of the node's storage, for which it was stopped.
     """
 
     id: UUID
@@ -77,6 +78,7 @@ class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     outcome: State | None = None
     timed_out: bool = False
     interrupt_ordered: bool = False
+    storage_used: int | None = None
     info: Info
     engine: str | None = None
     node: str | None = None

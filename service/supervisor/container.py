@@ -70,6 +70,7 @@ async def specification(yard: Yard, job: Job, name: str) -> ContainerSpec:
         stop_grace_s=yard.settings.stop_grace_s,
         pids_limit=yard.settings.pids_limit,
         shm_bytes=resources.memory // 2,
+        storage_bytes=resources.ephemeral_storage,
     )
 
 

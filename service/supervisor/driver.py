@@ -23,6 +23,8 @@ from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container
 from service.supervisor.names import RunId
 from service.supervisor.orders import Orders
+from service.supervisor.storage.own import require_fit
+from service.supervisor.storage.watcher import StorageWatch
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class RunDriver:
         self._run = run
         self._signal = yard.watch.signal(run.job)
         self._orders = Orders(yard)
+        self._storage = StorageWatch(yard)
         self._steps: dict[State, Callable[[Job], Awaitable[None]]] = {
             State.INITIALIZING: self._initialize,
             State.PENDING: self._start,
@@ -60,14 +63,17 @@ class RunDriver:
             await self._drive()
         finally:
             await self._orders.stop()
+            await self._storage.stop()
         return await self._leave()
 
     async def _drive(self) -> None:
         waits = failures = 0
         while (job := self._job()) is not None:
             try:
-                if job.state is not State.RUNNING and job.sync_orders:
-                    await self._orders.drop(job)
+                if job.state is not State.RUNNING:
+                    await self._storage.stop()
+                    if job.sync_orders:
+                        await self._orders.drop(job)
                 await self._steps[job.state](job)
                 waits = failures = 0
             except StaleEpoch:
@@ -129,8 +135,9 @@ class RunDriver:
     # -- one step for each state ----------------------------------------------------------------------
 
     async def _initialize(self, job: Job) -> None:
-        done = await self._unless_interrupted(job, sync.pull_all(self._yard, job))
-        if done:
+        if await self._unless_interrupted(job, sync.pull_all(self._yard, job)) and (
+            await self._unless_interrupted(job, require_fit(self._yard, job))
+        ):
             await self._yard.report(cmd.ReportPrepared, job)
 
     async def _start(self, job: Job) -> None:
@@ -158,7 +165,7 @@ class RunDriver:
         )
 
     async def _follow(self, job: Job) -> None:
-        """RUNNING: keep its log, until the process ends, its time is up, or an order comes."""
+        """RUNNING: keep its log, until the process ends, its time or storage is up, or an order comes."""
         self._signal.clear()
         found = await container.must_find(self._yard, self._run, job.container_id)
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
@@ -166,6 +173,9 @@ class RunDriver:
             await self._report_exit(job, found)
             return
         self._orders.look(job)
+        if (used := self._storage.look(job, found.id)) is not None:
+            await self._yard.report(cmd.ReportStorageExceeded, job, used_bytes=used)
+            return
         if job.timeout_at is None:
             raise FatalForRun(Info("no-timeout", "The run has no timeout."), ours=True)
         left_s = (job.timeout_at - self._yard.clock.now()).total_seconds()

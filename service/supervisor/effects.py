@@ -24,6 +24,7 @@ from service.supervisor.engine.protocol import Engine
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import RunId
 from service.supervisor.ports import SupervisorLedger
+from service.supervisor.storage.share import Watching
 from service.supervisor.watch import Watch
 
 _log = structlog.get_logger()
@@ -57,6 +58,8 @@ class Yard:
     shelf: Shelf = field(default_factory=Shelf)
     #: Set when something was left behind that a sweep should put away soon.
     untidy: asyncio.Event = field(default_factory=asyncio.Event)
+    #: How many runs have their storage watched.
+    storage: Watching = field(default_factory=Watching)
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))
 
     @property

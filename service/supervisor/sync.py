@@ -27,6 +27,7 @@ from service.supervisor.data.push import push
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
+from service.supervisor.storage.own import may_move
 from service.supervisor.volumes import root_of, volume_root
 
 _log = structlog.get_logger()
@@ -222,7 +223,7 @@ class _Sync:
     def _limits(self) -> Limits:
         return Limits(
             max_objects=self._yard.settings.volume_max_objects,
-            max_bytes=self._job.spec.resources.ephemeral_storage,
+            max_bytes=may_move(self._job, self._direction),
             max_depth=MAX_DEPTH,
         )
 

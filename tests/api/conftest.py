@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from service.supervisor.data import StoreAccess
+from service.supervisor.engine.docker import DockerEngine
 from tests.api.yard import ADMIN, OPERATOR, READER, Supervision, Yard, emptied, furnish, opened
 from tests.data.server import the_store
+from tests.images import make_network, remove_network
+from tests.supervisor.lab import Lab
 from tests.support import databases
 
 
@@ -49,3 +52,13 @@ async def supervision(yard: Yard) -> Supervision:
 def access(parts: None) -> Iterator[StoreAccess]:
     with the_store() as found:
         yield found
+
+
+@pytest.fixture
+async def lab(yard: Yard, parts: None) -> AsyncIterator[Lab]:
+    network = f"jobyard-test-web-{yard.url.rpartition(':')[2]}"
+    make_network(network)
+    made = Lab(DockerEngine(), network)
+    yield made
+    await made.close()
+    remove_network(network)

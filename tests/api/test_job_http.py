@@ -8,8 +8,6 @@ import hashlib
 import json
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,48 +15,12 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
-from service.supervisor.engine.docker import DockerEngine
-from service.supervisor.engine.scripted import Script
+from tests.api.job_web import Web, served
 from tests.api.yard import ADMIN, OPERATOR, READER, Answer, Supervision, Yard
-from tests.images import import_python, make_network, remove_network
-from tests.supervisor.lab import Behaviour, Lab
+from tests.supervisor.lab import Lab
 from tests.support.waiting import until
 
-SERVER = (Path(__file__).parent / "web_server.py").read_text()
 BIG = 32 * 1024**2
-
-
-@dataclass
-class Web:
-    """A job with a web server on its default port, and another on port 9000."""
-
-    yard: Yard
-    supervision: Supervision
-    lab: Lab
-    job: str
-    container: str
-
-    @property
-    def port(self) -> str:
-        return self.yard.url.rpartition(":")[2]
-
-    async def host(
-        self, method: str, path: str, *, port: str = "", token: str | None = READER, **more: Any
-    ) -> Answer:
-        """By host name, as a browser that resolves `*.localhost` to this machine does."""
-        headers = {"Host": f"{self.job}{port}.job.localhost:{self.port}"} | more.pop("headers", {})
-        return await self.yard.call(method, path, token=token, headers=headers, allow_redirects=False, **more)
-
-    async def path(
-        self, method: str, path: str, *, port: str = "", token: str | None = READER, **more: Any
-    ) -> Answer:
-        return await self.yard.call(
-            method, f"/job/{self.job}{port}{path}", token=token, allow_redirects=False, **more
-        )
-
-    async def socket(self, *, token: str = READER, **more: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.yard.tokens[token]}"} | more.pop("headers", {})
-        return await self.yard.http.ws_connect(f"{self.yard.url}/job/{self.job}/ws", headers=headers, **more)
 
 
 def seen(answer: Answer) -> tuple[Any, dict[str, str]]:
@@ -66,30 +28,6 @@ def seen(answer: Answer) -> tuple[Any, dict[str, str]]:
     assert answer.status == 200, answer.raw
     headers = {name.lower(): value for name, value in answer.json["headers"]}
     return answer.json, headers
-
-
-@pytest.fixture
-async def lab(yard: Yard, parts: None) -> AsyncIterator[Lab]:
-    network = f"jobyard-test-web-{yard.url.rpartition(':')[2]}"
-    make_network(network)
-    made = Lab(DockerEngine(), network)
-    yield made
-    await made.close()
-    remove_network(network)
-
-
-async def served(lab: Lab, *ports: int) -> str:
-    """A container with web servers; its id."""
-    behaviour = Behaviour(("python3", "-c", SERVER, *map(str, ports)), Script())
-    spec = lab.spec(behaviour, image=import_python(), memory_bytes=256 * 1024**2)
-    container = await lab.engine.create(spec)
-    await lab.engine.start(container)
-
-    async def listening() -> bool:
-        return (await lab.text(container)).count("listening") == len(ports)
-
-    await until(listening)
-    return container
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from service.domain import commands as cmd
 USES_QUOTA = ("QUEUED", "INITIALIZING", "PENDING", "RUNNING")
 OVER = ("DONE", "FAILED", "INTERRUPTED", "ERROR")
 REFUSED = "refused"
+#: Bytes a unit has, of the default flavors.
+MODEL_STORAGE = {"cpu": 50 * 2**30, "gpu": 750 * 2**30}
 
 
 @dataclass
@@ -27,6 +29,7 @@ class ModelJob:
     state: str = "QUEUED"
     run: int = 1
     stopped: bool = False
+    too_large: bool = False
     overtime: bool = False
     delete: bool = False
     deleted: bool = False
@@ -81,7 +84,8 @@ class Model:
     def _at(self, command: Any, job: ModelJob, before: str) -> datetime:
         """When a move happened, as far as anybody said so."""
         far = datetime.max.replace(tzinfo=job.since.tzinfo if job.since else None)
-        if isinstance(command, cmd.KillJob | cmd.DeleteJob | cmd.EditJob) and job.state == "TIMEOUT":
+        late = cmd.KillJob | cmd.DeleteJob | cmd.EditJob | cmd.ReportStorageExceeded
+        if isinstance(command, late) and job.state == "TIMEOUT":
             return job.due or far
         if isinstance(command, cmd.ReportTimeout):
             return job.due or far
@@ -137,7 +141,7 @@ class Model:
 
     def _again(self, job: ModelJob) -> None:
         job.state, job.run, job.end, job.due = "QUEUED", job.run + 1, "", None
-        job.stopped = job.overtime = job.kept = False
+        job.stopped = job.overtime = job.kept = job.too_large = False
         job.pushing = None
 
     def _EditJob(self, job: ModelJob, command: cmd.EditJob, now: datetime) -> bool:
@@ -191,6 +195,17 @@ class Model:
         job.overtime = True
         return self._step(job, "TIMEOUT", "RUNNING")
 
+    def _ReportStorageExceeded(self, job: ModelJob, command: Any, now: datetime) -> bool:
+        if job.state == "INTERRUPTING":
+            return job.too_large  # told twice
+        if job.state == "RUNNING" and job.due is not None and now > job.due:
+            job.overtime = True
+            return self._step(job, "TIMEOUT", "RUNNING")
+        if command.used_bytes <= MODEL_STORAGE[job.kind] * job.units or job.state != "RUNNING":
+            return False
+        job.too_large = True
+        return self._step(job, "INTERRUPTING", "RUNNING")
+
     def _ReportExited(self, job: ModelJob, command: cmd.ReportExited, now: datetime) -> bool:
         if job.state == "RUNNING" and job.due is not None and min(command.finished_at, now) > job.due:
             job.overtime = True
@@ -198,12 +213,14 @@ class Model:
             return False
         stopped_by_us = job.stopped or job.overtime
         job.end = "INTERRUPTED" if stopped_by_us else ("DONE" if command.exit_code == 0 else "FAILED")
+        if job.too_large:
+            job.end = "FAILED"
         return True
 
     def _AbortRun(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
         if not self._step(job, "FINALIZING", "INITIALIZING", "PENDING", "INTERRUPTING"):
             return False
-        job.end = "INTERRUPTED" if job.stopped else "FAILED"
+        job.end = "INTERRUPTED" if job.stopped and not job.too_large else "FAILED"
         return True
 
     def _FailRun(self, job: ModelJob, _command: Any, _now: datetime) -> bool:

@@ -41,13 +41,15 @@ SPECS = st.fixed_dictionaries(
 A_JOB = st.sampled_from(JOBS)
 WISHES = ("submit", "kill", "start", "delete", "push again", "edit", "label", "exec")
 REPORTS = (
-    *("place", "prepared", "started", "timeout", "exited", "abort"),
+    *("place", "prepared", "started", "timeout", "too large", "exited", "abort"),
     *("fail", "finalize", "note", "adopt", "sync"),
 )
+ASIDE = ("", "timeout", "too large", "exec")
 PROBLEM = ev.Info("push-failed", "The bucket is full.")
 FACTS = st.fixed_dictionaries(
     {
         "code": st.sampled_from([0, 1, 137]),
+        "used": st.sampled_from([50 * 2**30, 50 * 2**30 + 1, 3001 * 2**30]),
         "oom": st.booleans(),
         "problem": st.sampled_from([None, None, PROBLEM]),
         "kept": st.booleans(),
@@ -131,6 +133,7 @@ class AnyOrder(RuleBasedStateMachine):
             "prepared": jobs.prepared(**of),
             "started": jobs.started(at, **of),
             "timeout": jobs.timeout(**of),
+            "too large": jobs.too_much_storage(facts["used"], **of),
             "exited": jobs.exited(at, facts["code"], oom=facts["oom"], **of),
             "abort": jobs.abort(**of),
             "fail": jobs.fail(**of),
@@ -148,19 +151,28 @@ class AnyOrder(RuleBasedStateMachine):
         pace_s=st.sampled_from([0, 1, 60, 90]),
         skew=st.integers(-120, 0),
         code=st.sampled_from([0, 1]),
-        overtime=st.booleans(),
+        aside=st.sampled_from(ASIDE),
     )
-    def goes_on(self, pick: int, steps: int, pace_s: int, skew: int, code: int, overtime: bool) -> None:
+    def goes_on(self, pick: int, steps: int, pace_s: int, skew: int, code: int, aside: str) -> None:
         """The next ordinary steps of a live job, so that runs get far."""
         job = self.live()[pick % len(self.live())]
         for _ in range(steps):
             self.flush()
             self.ledger.wait(pace_s)
-            if overtime and self.model.jobs[job].state == "RUNNING":
-                self.ledger.wait(300)
-                self.send(jobs.timeout(**self.of(job)))
+            if self.model.jobs[job].state == "RUNNING":
+                self.happens(job, aside)
             if self.model.jobs[job].state not in OVER:
                 self.send(self.next_step(job, self.ledger.now + timedelta(seconds=skew), code))
+
+    def happens(self, job: UUID, aside: str) -> None:
+        """What may come to a run before its process ends."""
+        if aside == "timeout":
+            self.ledger.wait(300)
+            self.send(jobs.timeout(**self.of(job)))
+        elif aside == "too large":
+            self.send(jobs.too_much_storage(3001 * 2**30, **self.of(job)))
+        elif aside == "exec":
+            self.send(jobs.open_exec(job=job, project=self.project_of(job, False)))
 
     def next_step(self, job: UUID, at: datetime, code: int) -> cmd.Command:
         of = self.of(job)
@@ -337,6 +349,8 @@ def test_long_walks_go_everywhere() -> None:
     assert {kind.__name__ for kind in kinds} <= reached
     for what in ("refused", "billed", "run queued again", "FinalizeRun QUEUED", "KillJob INTERRUPTING"):
         assert seen[what] > 0, what
+    for where in ("INTERRUPTING", "TIMEOUT"):
+        assert seen[f"ReportStorageExceeded {where}"] > 0, where
 
 
 def _walk(chance: Random) -> None:
@@ -366,6 +380,7 @@ def one_step(machine: AnyOrder, chance: Random, job: UUID) -> None:
     skew = chance.choice([-90_000, -61, -60, -1, 0, 1, 90_000, chance.randint(-600, 60)])
     facts: dict[str, Any] = {
         "code": chance.choice([0, 1, 137]),
+        "used": chance.choice([50 * 2**30, 50 * 2**30 + 1, 3001 * 2**30]),
         "oom": chance.random() < 0.5,
         "problem": chance.choice([None, None, PROBLEM]),
         "kept": chance.random() < 0.5,
@@ -385,6 +400,6 @@ def one_step(machine: AnyOrder, chance: Random, job: UUID) -> None:
             machine.report(job, chance.choice(REPORTS), skew, chance.randrange(40), facts)
         case "on" if machine.live():
             steps, pace_s = chance.randint(1, 4), chance.choice([0, 1, 60])
-            machine.goes_on(pick, steps, pace_s, min(skew, 0), facts["code"], overtime=chance.random() < 0.3)
+            machine.goes_on(pick, steps, pace_s, min(skew, 0), facts["code"], chance.choice(ASIDE))
         case "late" if machine.running():
             machine.time_runs_out(pick, chance.choice([-0.000001, 0, 1, 100_000]))

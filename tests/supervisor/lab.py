@@ -42,6 +42,10 @@ TALKS = Behaviour(
     shell("echo one; echo problem >&2; echo two; printf three"),
     Script(ticks=0, output=((1, b"one\n"), (2, b"problem\n"), (1, b"two\n"), (1, b"three"))),
 )
+WRITES = Behaviour(
+    shell("head -c 1048576 /dev/zero > /tmp/file; echo ready; while :; do sleep 0.05; done"),
+    Script(writes_bytes=1024**2, output=((1, b"ready\n"),)),
+)
 NOT_THERE = Behaviour(("no-such-program",), Script(ticks=0, exit_code=127, output=((2, b"[FATAL] exec\n"),)))
 
 

@@ -27,11 +27,13 @@ from tests.supervisor.lab import (
     NOT_THERE,
     RUNS_ON,
     TALKS,
+    WRITES,
     Behaviour,
     Lab,
 )
 
 UNKNOWN = "f" * 64
+MIB = 1024**2
 
 
 async def test_info_says_who_and_how_big(either: Lab) -> None:
@@ -77,6 +79,8 @@ async def test_what_is_not_there(either: Lab) -> None:
         await either.engine.stop(UNKNOWN, 1)
     with pytest.raises(NoSuchContainer):
         await either.output(UNKNOWN)
+    with pytest.raises(NoSuchContainer):
+        await either.engine.usage(UNKNOWN)
     await either.engine.remove(UNKNOWN)
 
 
@@ -145,6 +149,26 @@ async def test_remove_is_idempotent_and_never_by_surprise(either: Lab) -> None:
     await either.engine.remove(container_id, force=True)
     await either.engine.remove(container_id)
     assert await either.engine.find(container_id) is None
+
+
+async def test_what_a_container_takes_of_the_disk(either: Lab) -> None:
+    container_id = await either.started(WRITES)
+    await either.printed(container_id, b"ready")
+    running = await either.engine.usage(container_id)
+    assert MIB <= running.bytes < 2 * MIB
+    assert running.missed == ()
+    await either.engine.stop(container_id, 20)
+    assert MIB <= (await either.engine.usage(container_id)).bytes < 2 * MIB, "also when it has ended"
+    idle = await either.engine.create(either.spec(DONE))
+    assert (await either.engine.usage(idle)).bytes < MIB
+
+
+async def test_a_bound_on_its_storage_makes_no_other_container_of_it(either: Lab) -> None:
+    """Whether or not the engine's storage driver can hold it, the container is there and can be adopted."""
+    bounded = either.spec(DONE, storage_bytes=64 * MIB)
+    found = await either.engine.find(await either.engine.create(bounded))
+    assert found is not None
+    assert found.spec_hash == spec_hash(bounded) == spec_hash(replace(bounded, storage_bytes=None))
 
 
 async def test_output_of_both_streams_with_times(either: Lab) -> None:

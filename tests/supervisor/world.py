@@ -340,6 +340,7 @@ def settings_of(state_dir: Path) -> Settings:
         poll_s=0.25,
         stop_grace_s=1,
         progress_s=0.05,
+        storage_check_s=0.1,
         store_attempts=2,
         pull_attempts=2,
     )

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from service.domain import commands as cmd
 from service.domain import events as ev
-from service.domain.flavors import DEFAULT_CATALOGUE, Kind
+from service.domain.flavors import DEFAULT_CATALOGUE, GIB, Kind
 from service.domain.spec import JobSpec, Resources, Sealed
 from service.domain.states import State
 
@@ -70,6 +70,11 @@ def started(at: datetime, **changed: Any) -> cmd.ReportStarted:
 
 def timeout(**changed: Any) -> cmd.ReportTimeout:
     return cmd.ReportTimeout(**(of_run() | changed))
+
+
+def too_much_storage(used: int = 50 * GIB + 1, **changed: Any) -> cmd.ReportStorageExceeded:
+    """A default job has 50 GiB."""
+    return cmd.ReportStorageExceeded(**(of_run() | {"used_bytes": used} | changed))
 
 
 def exited(at: datetime, code: int = 0, *, oom: bool = False, **changed: Any) -> cmd.ReportExited:
@@ -191,6 +196,15 @@ class Bodies:
 
     def timed_out(self) -> ev.TimeoutReached:
         return ev.TimeoutReached(**self.move(State.RUNNING, State.TIMEOUT))
+
+    def beyond_storage(self, used: int, message: str) -> ev.StorageExceeded:
+        limit = self.spec.resources.ephemeral_storage
+        return ev.StorageExceeded(
+            **self.move(State.RUNNING, State.INTERRUPTING),
+            used_bytes=used,
+            limit_bytes=limit,
+            info=ev.Info("ephemeral-storage", message, {"used": used, "limit": limit}),
+        )
 
     def exited(
         self, source: State, outcome: State, info: ev.Info, code: int = 0, *, oom: bool = False

@@ -250,6 +250,7 @@ OF_ONE_RUN = [
     jobs.prepared(),
     jobs.started(minutes(4)),
     jobs.timeout(),
+    jobs.too_much_storage(),
     jobs.exited(minutes(5)),
     jobs.abort(),
     jobs.fail(),

@@ -76,6 +76,7 @@ TABLE: dict[str, tuple[cmd.Command, dict[State, State]]] = {
     "prepared": (jobs.prepared(), {S.INITIALIZING: S.PENDING}),
     "started": (jobs.started(minutes(4)), {S.PENDING: S.RUNNING}),
     "timeout": (jobs.timeout(), {S.RUNNING: S.TIMEOUT}),
+    "too much storage": (jobs.too_much_storage(), {S.RUNNING: S.INTERRUPTING}),
     "exited": (
         jobs.exited(minutes(5)),
         {S.RUNNING: S.FINALIZING, S.INTERRUPTING: S.FINALIZING, S.TIMEOUT: S.FINALIZING},

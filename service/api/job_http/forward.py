@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -10,10 +9,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from service.api.call import EDGE
+from service.api.call import PROXIED
 from service.api.job_http import headers
 from service.api.job_http.target import Target, is_ours
-from service.api.stream import pump
+from service.api.stream import cut_off, pump, while_wanted
 from service.api.watch import Follower
 from service.errors import Unavailable
 
@@ -56,47 +55,65 @@ async def forward(
     prefix: str,
     follower: Follower,
 ) -> web.StreamResponse:
-    """One request and its answer. Raises `Unavailable` when nothing answers at the port."""
-    url = URL(f"http://{target.authority}{path}", encoded=True)
-    body = _body(request) if request.body_exists else None
-    try:
-        reply = await http.request(
-            request.method,
-            url,
-            headers=passed_headers(request, target, prefix),
-            data=body,
-            allow_redirects=False,
-            skip_auto_headers=_NOT_ADDED,
-        )
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise Unavailable(
-            f"job {target.job.id} does not answer on port {target.port}: {type(error).__name__}"
-        ) from error
-    async with reply:
-        return await _answer(request, reply, prefix, follower)
+    """One request and its answer. Raises `Unavailable` when nothing sensible answers at the port."""
+    exchange = _Exchange(http, request, target, prefix)
+    answer = await while_wanted(request, follower, exchange.run(path))
+    if answer is not None:
+        return answer
+    if exchange.begun is not None:
+        cut_off(request)  # an answer that is cut must not look whole
+        return exchange.begun
+    raise Unavailable(f"the request to job {target.job.id} was ended: {follower.why or 'the client left'}")
+
+
+class _Exchange:
+    """A request on its way to a job. `begun`: the answer, once its head may have been sent."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, request: web.Request, target: Target, prefix: str
+    ) -> None:
+        self._http = http
+        self._request = request
+        self._target = target
+        self._prefix = prefix
+        self.begun: web.StreamResponse | None = None
+
+    async def run(self, path: str) -> web.StreamResponse:
+        """Hand it on, and its answer back."""
+        async with await self._asked(path) as reply:
+            if reply.status < 200:  # 101: a switch of protocols that nobody asked for
+                raise self._unavailable(f"it answered {reply.status}")
+            return await self._answered(reply)
+
+    async def _asked(self, path: str) -> aiohttp.ClientResponse:
+        request, target = self._request, self._target
+        try:
+            return await self._http.request(
+                request.method,
+                URL(f"http://{target.authority}{path}", encoded=True),
+                headers=passed_headers(request, target, self._prefix),
+                data=_body(request) if request.body_exists else None,
+                allow_redirects=False,
+                skip_auto_headers=_NOT_ADDED,
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unavailable(type(error).__name__) from error
+
+    def _unavailable(self, why: str) -> Unavailable:
+        target = self._target
+        return Unavailable(f"job {target.job.id} does not answer on port {target.port}: {why}")
+
+    async def _answered(self, reply: aiohttp.ClientResponse) -> web.StreamResponse:
+        said = headers.from_job(reply.headers, prefix=self._prefix)
+        reason = headers.sendable(reply.reason or "")
+        response = web.StreamResponse(status=reply.status, reason=reason, headers=said)
+        self._request[PROXIED] = frozenset(name.lower() for name in said)
+        self.begun = response
+        await response.prepare(self._request)
+        await pump(self._request, response, reply.content.iter_any())
+        return response
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
     async for chunk in request.content.iter_chunked(CHUNK_BYTES):
         yield chunk
-
-
-async def _answer(
-    request: web.Request, reply: aiohttp.ClientResponse, prefix: str, follower: Follower
-) -> web.StreamResponse:
-    response = web.StreamResponse(
-        status=reply.status, reason=reply.reason, headers=headers.from_job(reply.headers, prefix=prefix)
-    )
-    await response.prepare(request)
-    pumping = asyncio.create_task(pump(request, response, reply.content.iter_any()))
-    cut = asyncio.create_task(follower.cut.wait())
-    try:
-        await asyncio.wait({pumping, cut}, return_when=asyncio.FIRST_COMPLETED)
-        if not pumping.done() and request.transport is not None:
-            request[EDGE].line["cut"] = follower.why
-            request.transport.abort()  # an answer that is cut must not look whole
-    finally:
-        for task in (pumping, cut):
-            task.cancel()
-        await asyncio.gather(pumping, cut, return_exceptions=True)
-    return response

@@ -6,9 +6,12 @@ job says cannot speak for us or for another job.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from multidict import CIMultiDict, CIMultiDictProxy
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
@@ -21,6 +24,12 @@ _OF_A_CONNECTION = frozenset(
 #: What a client says of where it comes from is ours to say.
 _OURS_TO_SAY = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
                           "x-forwarded-prefix", "x-forwarded-port", "x-real-ip"})  # fmt: skip
+#: What speaks for a whole origin, which below a path is ours and every other job's.
+_OF_AN_ORIGIN = frozenset({"alt-svc", "clear-site-data", "expect-ct", "nel", "origin-agent-cluster",
+                           "public-key-pins", "report-to", "reporting-endpoints", "service-worker-allowed",
+                           "strict-transport-security"})  # fmt: skip
+#: Orders to a proxy that may stand before us: it would answer with files of its own.
+_TO_A_PROXY = frozenset({"x-accel-redirect", "x-sendfile", "x-lighttpd-send-file", "x-reproxy-url"})
 #: The handshake's own; each side of a socket makes its own.
 OF_A_SOCKET = frozenset({"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions",
                          "sec-websocket-protocol", "sec-websocket-accept"})  # fmt: skip
@@ -35,7 +44,8 @@ def to_job(
     dropped = _OF_A_CONNECTION | _OURS_TO_SAY | _named(sent)
     if not keep_authorization:
         dropped |= {"authorization"}
-    passed = CIMultiDict((name, value) for name, value in sent.items() if name.lower() not in dropped)
+    kept = ((name, sendable(value)) for name, value in sent.items() if name.lower() not in dropped)
+    passed = CIMultiDict(kept)
     passed["X-Forwarded-For"] = client
     passed["X-Forwarded-Proto"] = scheme
     passed["X-Forwarded-Host"] = host
@@ -46,7 +56,9 @@ def to_job(
 
 def from_job(said: Headers, *, prefix: str) -> CIMultiDict[str]:
     """An answer's headers, as the client gets them. `prefix` is the path below which the job is, if any."""
-    dropped = _OF_A_CONNECTION | _named(said) | {"x-request-id"}
+    dropped = _OF_A_CONNECTION | _TO_A_PROXY | _named(said) | {"x-request-id"}
+    if prefix:
+        dropped |= _OF_AN_ORIGIN
     passed = CIMultiDict[str]()
     for name, value in said.items():
         lower = name.lower()
@@ -56,10 +68,24 @@ def from_job(said: Headers, *, prefix: str) -> CIMultiDict[str]:
             value = _cookie(value, prefix)
         elif lower == "location" and prefix and value.startswith("/") and not value.startswith("//"):
             value = prefix + value
-        passed.add(name, value)
+        passed.add(name, sendable(value))
     if prefix:
         passed.add("Content-Security-Policy", SANDBOX)
     return passed
+
+
+def sendable(text: str) -> str:
+    """A header's value (or a reason) as it can be sent on.
+
+    Bytes that are no UTF-8 arrive as surrogates, which cannot be written: they are read as Latin-1, as they
+    were meant. A control character would end the line for some readers: it becomes a space.
+    """
+    raw = text.encode("utf-8", "surrogateescape")
+    try:
+        plain = raw.decode()
+    except UnicodeDecodeError:
+        plain = raw.decode("latin-1")
+    return _CONTROL.sub(" ", plain)
 
 
 def _named(headers: Headers) -> frozenset[str]:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 
 import aiohttp
+import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 from yarl import URL
 
-from service.api.call import EDGE
+from service.api.call import EDGE, PROXIED
 from service.api.job_http import headers
 from service.api.job_http.forward import passed_headers
 from service.api.job_http.target import Target
+from service.api.stream import while_wanted
 from service.api.watch import SERVICE_ENDS, Follower
 from service.errors import Unavailable
 
 MOST_MESSAGE_BYTES = 16 * 1024**2
+#: A client that answers no ping in this time's half is gone.
+HEARTBEAT_S = 30.0
+
+_log = structlog.get_logger()
 Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
@@ -32,16 +38,34 @@ async def bridge(
     follower: Follower,
 ) -> web.WebSocketResponse:
     """Until either side closes, or the token may not go on. Raises `Unavailable` when the job refuses."""
+    theirs = await while_wanted(request, follower, _opened(http, request, target, path, prefix))
+    if theirs is None:
+        why = follower.why or "the client left"
+        raise Unavailable(f"the websocket to job {target.job.id} was not opened: {why}")
+    async with theirs:
+        chosen = (theirs.protocol,) if theirs.protocol else ()
+        ours = web.WebSocketResponse(
+            protocols=chosen, max_msg_size=MOST_MESSAGE_BYTES, compress=False, heartbeat=HEARTBEAT_S
+        )
+        request[PROXIED] = frozenset()
+        await ours.prepare(request)
+        await _both_ways(request, ours, theirs, follower)
+        return ours
+
+
+async def _opened(
+    http: aiohttp.ClientSession, request: web.Request, target: Target, path: str, prefix: str
+) -> aiohttp.ClientWebSocketResponse:
+    """The job's side of the socket."""
     passed = passed_headers(request, target, prefix)
     for name in headers.OF_A_SOCKET:
         passed.popall(name, None)
     offered = request.headers.get("Sec-WebSocket-Protocol", "")
-    wanted = tuple(filter(None, (each.strip() for each in offered.split(","))))
     try:
-        theirs = await http.ws_connect(
+        return await http.ws_connect(
             URL(f"http://{target.authority}{path}", encoded=True),
             headers=passed,
-            protocols=wanted,
+            protocols=tuple(filter(None, (each.strip() for each in offered.split(",")))),
             max_msg_size=MOST_MESSAGE_BYTES,
             autoping=True,
         )
@@ -51,12 +75,6 @@ async def bridge(
         ) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise Unavailable(f"job {target.job.id} does not answer on port {target.port}") from error
-    async with theirs:
-        chosen = (theirs.protocol,) if theirs.protocol else ()
-        ours = web.WebSocketResponse(protocols=chosen, max_msg_size=MOST_MESSAGE_BYTES, compress=False)
-        await ours.prepare(request)
-        await _both_ways(request, ours, theirs, follower)
-        return ours
 
 
 async def _both_ways(
@@ -73,7 +91,9 @@ async def _both_ways(
     finally:
         for task in (*tasks, cut):
             task.cancel()
-        await asyncio.gather(*tasks, cut, return_exceptions=True)
+        for ended in await asyncio.gather(*tasks, cut, return_exceptions=True):
+            if isinstance(ended, Exception):
+                _log.warning("socket broke off", error=type(ended).__name__)
 
 
 async def _copy(source: Side, sink: Side) -> None:
@@ -89,6 +109,7 @@ async def _copy(source: Side, sink: Side) -> None:
                 break
         code = source.close_code
         plain = code is not None and (code < 5000 and code not in (1004, 1005, 1006, 1015))
-        await sink.close(code=code if plain and code is not None else WSCloseCode.OK)
+        reason = message.extra if message.type is WSMsgType.CLOSE and message.extra else ""
+        await sink.close(code=code if plain and code is not None else WSCloseCode.OK, message=reason.encode())
     except (ConnectionError, RuntimeError):
         return  # the other side has gone meanwhile

@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from service.api import errors
-from service.api.call import EDGE, PROXIED, SERVICE
+from service.api.call import EDGE, SERVICE
 from service.api.job_http import forward, sockets, target
 from service.domain import job_names as names
 from service.errors import NotFound, Unauthenticated
@@ -68,16 +68,9 @@ async def _proxied(request: web.Request, text: str, path: str, *, prefix: str) -
         found = await target.find(service, request.app[LOOKS], request, name)
     except Unauthenticated as error:
         response = errors.answer(error, request[EDGE].request_id)
-        response.headers.add(
-            "WWW-Authenticate", 'Basic realm="jobyard: any name, your token", charset="UTF-8"'
-        )
+        response.headers.add("WWW-Authenticate", _BASIC)
         return response
     http = request.app[HTTP]
     with service.watch.followed(found.job.id, found.job.run, found.token) as follower:
         handle = sockets.bridge if sockets.is_wanted(request) else forward.forward
-        request[PROXIED] = True
-        try:
-            return await handle(http, request, found, path, prefix, follower)
-        except BaseException:
-            request[PROXIED] = False  # the answer will be ours
-            raise
+        return await handle(http, request, found, path, prefix, follower)

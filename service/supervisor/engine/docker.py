@@ -36,7 +36,10 @@ from service.supervisor.engine.protocol import (
     RegistryAuth,
 )
 from service.supervisor.engine.pull import Puller
+from service.supervisor.engine.sized import Sized
+from service.supervisor.engine.usage import container_usage
 from service.supervisor.engine.wire import Answer, Wire, refused, safe_name
+from service.supervisor.storage.usage import Usage
 
 CALL_TIMEOUT_S = 60.0
 """A create or a start on a busy disk takes seconds; beyond this the engine is not well."""
@@ -66,6 +69,7 @@ class DockerEngine:
         self._pulls = Wire(host)
         self._puller = Puller(self._pulls)
         self._networks = Networks(self._control)
+        self._sized = Sized(self._control)
 
     async def info(self) -> EngineInfo:
         answer = await self._call("GET", "/info")
@@ -112,8 +116,7 @@ class DockerEngine:
     async def create(self, spec: ContainerSpec) -> str:
         body = create_body(spec)
         await asyncio.to_thread(_refuse_sockets, spec)
-        params = {"name": safe_name(spec.name)}
-        answer = await self._call("POST", "/containers/create", params=params, body=body)
+        answer = await self._sized.create(safe_name(spec.name), body, spec.storage_bytes, self._timeout_s)
         match answer.status:
             case 201:
                 return str(answer.body["Id"])
@@ -165,6 +168,9 @@ class DockerEngine:
         going = answer.status == 409 and "already in progress" in answer.message
         if answer.status not in (204, 404) and not going:
             raise refused(f"remove {container_id}", answer)
+
+    async def usage(self, container_id: str) -> Usage:
+        return await container_usage(self._control, container_id, self._timeout_s)
 
     def logs(
         self, container_id: str, *, since: str | None = None, tail: int | None = None, follow: bool = False

@@ -37,6 +37,7 @@ from service.supervisor.engine.protocol import (
 )
 from service.supervisor.engine.scripted import FakeContainer, Script, inspected
 from service.supervisor.engine.wire import safe_name
+from service.supervisor.storage.usage import Usage
 
 When = Literal["before", "after"]
 T = TypeVar("T")
@@ -119,6 +120,10 @@ class FakeEngine:
         async with fake.changed:
             fake.changed.notify_all()
 
+    def takes(self, name_or_id: str, usage: Usage) -> None:
+        """From now on the container takes so much of the disk."""
+        self._must_find(name_or_id).usage = usage
+
     def output(self, name_or_id: str) -> list[LogChunk]:
         """What the engine keeps of a container's output, to add to or to lose."""
         return self._must_find(name_or_id).log
@@ -198,6 +203,7 @@ class FakeEngine:
             fake.state, fake.exit_code, fake.oom_killed = "running", None, False
             fake.started_at, fake.finished_at = self._clock(), None
             fake.ticks_left = fake.script.ticks
+            fake.usage = Usage(fake.script.writes_bytes)
             self._tell(fake.id)
             for stream, payload in fake.script.output:
                 await self.write(fake.id, payload, stream)
@@ -224,6 +230,10 @@ class FakeEngine:
             del self._containers[fake.id]
             self._tell(fake.id)
         self._leave("remove", None)
+
+    async def usage(self, container_id: str) -> Usage:
+        self._enter("usage", container_id)
+        return self._leave("usage", self._must_find(container_id).usage)
 
     async def logs(
         self, container_id: str, *, since: str | None = None, tail: int | None = None, follow: bool = False

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
+from service.supervisor.storage.usage import Usage
+
 State = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 
 LABEL_SPEC = "jobyard.spec"
@@ -97,6 +99,7 @@ class ContainerSpec:
 
     `command` None runs the image's own entrypoint and command; otherwise it replaces both.
     `env` may hold secrets and is never shown. `gpus` are device ids (index or UUID) of this host.
+    `storage_bytes` bounds what it may change of its image, where the engine's storage driver can.
     """
 
     name: str
@@ -116,6 +119,7 @@ class ContainerSpec:
     shm_bytes: int = 64 * 1024**2
     log_max_size_bytes: int = 16 * 1024**2
     log_max_file: int = 3
+    storage_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +237,15 @@ class Engine(Protocol):
         """Remove it with its anonymous volumes; nothing happens if it is gone or going.
 
         Raises `EngineError` for a running container unless `force`, which kills it.
+        """
+        ...
+
+    async def usage(self, container_id: str) -> Usage:
+        """What the container takes of the engine's disk besides the mounts that it was given: what it changed
+        of its image, and the volumes that the image asked for. Its log does not count.
+
+        By allocated blocks where the engine's disk can be seen, else by the lengths of files.
+        Raises `NoSuchContainer`, `OSError`.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from service.errors import JobyardError
 from service.supervisor.engine.protocol import Container, ContainerSpec, LogChunk, State
+from service.supervisor.storage.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class Script:
     """What a container does once started.
 
     `ticks` None runs until stopped or told to `exit`; 0 ends within the start. `sigterm_code` is the
-    exit code a stop leads to, None for a program that ignores SIGTERM and is killed (137).
+    exit code a stop leads to, None for a program that ignores SIGTERM and is killed (137). `writes_bytes`
+    is what it takes of the disk from its start on.
     """
 
     ticks: int | None = None
@@ -25,6 +27,7 @@ class Script:
     output: tuple[tuple[Literal[1, 2], bytes], ...] = ()
     sigterm_code: int | None = 143
     start_error: JobyardError | None = None
+    writes_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class FakeContainer:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     ticks_left: int | None = None
+    usage: Usage = field(default_factory=lambda: Usage(0))
     log: list[LogChunk] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
