@@ -45,6 +45,7 @@ def evolve(row: Project | None, event: Event) -> Project:
                 region=body.region,
                 access_key=body.access_key,
                 secret_key=body.secret_key,
+                git=body.git,
                 owner=body.owner,
                 created_at=known.created_at if known else event.recorded_at,
                 updated_at=event.recorded_at,

@@ -15,16 +15,19 @@ from service.api.ports import ApiParts
 from service.api.ports import Store as StorePort
 from service.config import Settings
 from service.domain.directory import DataStore
+from service.domain.gitstores import GitEndpoint, GitLogin
 from service.errors import Unavailable
 from service.ledger.ledger import Ledger
-from service.supervisor.data.model import StoreAccess
+from service.supervisor.data import git_check
 from service.supervisor.data.shelf import Shelf
+from service.supervisor.data.web import Web
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.exec import Execs
 from service.supervisor.engine.protocol import Engine
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.logs.reader import LogReader
 from service.supervisor.logs.writer import LogLimits
+from service.supervisor.store_keys import access_of
 from service.supervisor.supervisor import Supervisor
 
 BACKLOG = 1024
@@ -57,22 +60,22 @@ class Duty:
 
 
 class OpenStores:
-    """Opens data stores for the API: here their keys are unsealed."""
+    """Opens data stores for the API: here their keys are unsealed. `most_asked`: git servers at once."""
 
-    def __init__(self, ledger: Ledger, shelf: Shelf) -> None:
+    def __init__(self, ledger: Ledger, shelf: Shelf, settings: Settings, most_asked: int = 4) -> None:
         self._ledger = ledger
         self._shelf = shelf
+        self._reach = Web(settings.fetch_networks, settings.fetch_ca)
+        self._turns = asyncio.Semaphore(most_asked)
 
     @asynccontextmanager
     async def open(self, project: str, store: DataStore) -> AsyncIterator[StorePort]:
-        access = StoreAccess(
-            endpoint=store.endpoint,
-            region=store.region,
-            access_key=await self._ledger.open_secret(store.access_key),
-            secret_key=await self._ledger.open_secret(store.secret_key),
-        )
-        async with self._shelf.open(access) as opened:
+        async with self._shelf.open(await access_of(self._ledger, store)) as opened:
             yield opened
+
+    async def ask_git(self, endpoint: GitEndpoint, login: GitLogin | None) -> tuple[str, ...]:
+        async with self._turns:
+            return await git_check.check(self._reach, endpoint, login)
 
 
 class LiveAddresses:
@@ -112,7 +115,7 @@ async def api(
 ) -> AsyncIterator[None]:
     """Serve the API on a socket while the context lasts. `duty`: of this process; None in one without."""
     shelf, execs, engine = Shelf(), Execs(docker_host), DockerEngine(docker_host)
-    stores = OpenStores(ledger, shelf)
+    stores = OpenStores(ledger, shelf, settings)
     parts = ApiParts(
         ledger, settings, LogReader(settings.logs_dir), stores, execs, LiveAddresses(engine), lambda: duty
     )

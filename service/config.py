@@ -45,6 +45,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "data_concurrency": (1, 1024),
     "progress_s": (0.01, 3600),
     "volume_max_objects": (1, 100_000_000),
+    "cache_max_age_s": (0, 10 * 365 * _DAY_S),
+    "cache_max_bytes": (0, 1024**6),
     "log_cap_bytes": (_MIB, 1024**4),
     "max_body_bytes": (1024, 1024**3),
     "pids_limit": (16, 4_194_304),
@@ -88,6 +90,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_concurrency: int = 16
     progress_s: float = 1.0
     volume_max_objects: int = 1_000_000
+    #: How long the cache keeps what no job uses, and how much it holds. None: a fifth of its file system.
+    cache_max_age_s: float = 7 * _DAY_S
+    cache_max_bytes: int | None = None
     log_cap_bytes: int = 256 * 1024**2
     max_body_bytes: int = 1024**2
     pids_limit: int = 4096
@@ -125,6 +130,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def user_volumes_dir(self) -> Path:
         return self.state_dir / "user-volumes"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.state_dir / "cache"
 
     @property
     def logs_dir(self) -> Path:

@@ -24,7 +24,10 @@
     │   ├── StoreRefused          what was asked of the store cannot be (the job's fault)
     │   │   ├── StoreDenied       wrong keys, or keys without the right
     │   │   └── StoreMissing      no such container or object
-    │   ├── FetchRefused          a public source cannot be had as it was named (the job's fault)
+    │   ├── FetchRefused          a source of a URL or a git store cannot be had as named (the job's fault)
+    │   │   ├── FetchDenied       it asks for credentials, for others, or for more rights
+    │   │   ├── FetchMissing      there is no such repository, branch or folder
+    │   │   └── HostKeyRefused    the server shows another key than the one that is known
     │   └── UnsafeKey             an object key that must not become a path
     ├── LedgerCorrupt             the hash chain does not hold
     └── Misconfigured             the configuration cannot work
@@ -168,6 +171,18 @@ class FetchRefused(DataError):
     """The URL leads nowhere, where nothing may be fetched from, or to something that is no such source."""
 
     code = "fetch-refused"
+
+
+class FetchDenied(FetchRefused):
+    code = "fetch-denied"
+
+
+class FetchMissing(FetchRefused):
+    code = "fetch-missing"
+
+
+class HostKeyRefused(FetchRefused):
+    code = "host-key-refused"
 
 
 class UnsafeKey(DataError):

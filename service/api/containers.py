@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.api import wire
 from service.api.call import Call
-from service.api.datastores import known_store
+from service.api.datastores import object_store
 from service.api.pages import PageAsked, paged
 from service.domain.volumes import check_container
 
@@ -12,7 +12,7 @@ from service.domain.volumes import check_container
 async def find(call: Call) -> wire.ContainerList:
     """All that the store's keys may see, by name."""
     asked: PageAsked = call.query
-    store = await known_store(call)
+    store = await object_store(call)
     async with call.service.parts.stores.open(call.project, store) as opened:
         names = sorted(await opened.containers())
     page, metadata = paged(call, names, asked)
@@ -23,7 +23,7 @@ async def create(call: Call) -> wire.Container:
     """Made unless it is there: a container has nothing beside its name."""
     name = call.path("container")
     check_container("container", name)
-    store = await known_store(call)
+    store = await object_store(call)
     async with call.service.parts.stores.open(call.project, store) as opened:
         await opened.ensure_container(name)
     return wire.Container(name=name)

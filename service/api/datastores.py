@@ -1,11 +1,15 @@
-"""/v1/datastore: the project's object stores. Their keys are checked before they are taken, and sealed."""
+"""/v1/datastore: the project's stores, of objects or git repositories. Their keys
+are checked before they are taken, and sealed.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from service.api import wire
+from msgspec import UnsetType
+
+from service.api import git_stores, wire
 from service.api.call import Call
 from service.api.errors import Said
 from service.api.query import Query
@@ -47,7 +51,24 @@ async def replace(call: Call) -> None:
 async def _command(
     call: Call, alias: str, asked: wire.StoreAsked | wire.StoreReplaced, *, replace: bool
 ) -> cmd.SetDataStore:
-    """The checked command, with both keys sealed."""
+    """The checked command, with all keys sealed."""
+    if asked.type == "git":
+        keys = await git_stores.keys_of(call, asked.endpoint, asked.credentials, check=call.query.check)
+        return cmd.SetDataStore(
+            project=call.project,
+            alias=alias,
+            kind="git",
+            endpoint=asked.endpoint,
+            git=keys,
+            owner=asked.owner,
+            replace=replace,
+        )
+    return await _s3_command(call, alias, asked, replace=replace)
+
+
+async def _s3_command(
+    call: Call, alias: str, asked: wire.StoreAsked | wire.StoreReplaced, *, replace: bool
+) -> cmd.SetDataStore:
     keys = _keys(asked)
     _check_endpoint(asked.endpoint)
     sealing = await call.ledger.keys.of(call.project)
@@ -67,8 +88,8 @@ async def _command(
 
 
 def _keys(asked: wire.StoreAsked | wire.StoreReplaced) -> wire.S3KeysAsked:
-    if asked.type != "s3":
-        raise Invalid("type", asked.type, "this version offers s3")
+    if asked.credentials is None:
+        raise Invalid("credentials", None, "a data store of type s3 has credentials.s3")
     if asked.credentials.s3 is None or asked.credentials.git is not None:
         said = Said("they are not of the type s3")
         raise Invalid("credentials", said, "a data store of type s3 has credentials.s3 and no others")
@@ -137,6 +158,16 @@ async def remove(call: Call) -> None:
     await call.submit(cmd.RemoveDataStore(project=call.project, alias=store.alias))
 
 
+async def object_store(call: Call) -> DataStore:
+    """The data store in the path, which must hold objects. Raises `NotFound` or `Invalid`."""
+    store = await known_store(call)
+    if store.kind != "s3":
+        raise Invalid(
+            "alias", store.alias, f"it is of type {store.kind}: only stores of type s3 hold objects"
+        )
+    return store
+
+
 async def known_store(call: Call) -> DataStore:
     """The data store in the path. Raises `NotFound`."""
     alias = call.path("alias")
@@ -152,10 +183,17 @@ def _view(store: DataStore) -> wire.DataStore:
         type=store.kind,
         endpoint=store.endpoint,
         owner=store.owner,
-        credentials=wire.Credentials(s3=wire.S3Region(region=store.region)),
+        credentials=_told(store),
         created_at=store.created_at,
         updated_at=store.updated_at,
     )
+
+
+def _told(of: DataStore | DataStoreSet) -> wire.Credentials:
+    """What is no secret of its credentials."""
+    if isinstance(of.git, UnsetType):
+        return wire.Credentials(s3=wire.S3Region(region=of.region or ""))
+    return wire.Credentials(git=git_stores.told(of.git))
 
 
 def _made(event: Event) -> wire.DataStore:
@@ -165,7 +203,7 @@ def _made(event: Event) -> wire.DataStore:
         type=body.kind,
         endpoint=body.endpoint,
         owner=body.owner,
-        credentials=wire.Credentials(s3=wire.S3Region(region=body.region)),
+        credentials=_told(body),
         created_at=event.recorded_at,
         updated_at=event.recorded_at,
     )

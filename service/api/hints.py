@@ -9,8 +9,9 @@ from typing import Any
 
 #: Each holds for everything that is taken: narrower ones would tell clients less than the truth.
 _ALIAS = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-_CONTAINER = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$"
-_URL = r"^https?://[^ @?#]+$"
+#: A container, or a repository below a git store.
+_CONTAINER = r"^[A-Za-z0-9._~][A-Za-z0-9._~+/#-]*$"
+_URL = r"^(https?://[^ @?#]+|ssh://[^ ?#]+|[A-Za-z0-9_][A-Za-z0-9._-]*@[^ ?#]+)$"
 
 #: By schema and property.
 _SAID: dict[str, dict[str, dict[str, Any]]] = {
@@ -31,6 +32,11 @@ _SAID: dict[str, dict[str, dict[str, Any]]] = {
         "accessKey": {"minLength": 1, "maxLength": 1024, "pattern": "^[ -~]+$"},
         "secretKey": {"minLength": 1, "maxLength": 1024, "pattern": "^[ -~]+$"},
     },
+    "BasicAuthAsked": {
+        "username": {"minLength": 1, "maxLength": 255},
+        "password": {"minLength": 1, "maxLength": 4096},
+    },
+    "SshKeypairAsked": {"privateKey": {"minLength": 1, "maxLength": 16_384}},
     "RegistryAsked": {
         "url": {"minLength": 1, "examples": ["https://registry.example.org"]},
         "username": {"minLength": 1},

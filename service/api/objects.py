@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta
 
 from service.api import body, wire
 from service.api.call import Call
-from service.api.datastores import known_store
+from service.api.datastores import object_store
 from service.api.errors import Said
 from service.api.ports import Store
 from service.api.query import Query
@@ -126,9 +126,9 @@ async def delete(call: Call) -> None:
 
 async def _opened(call: Call, stack: AsyncExitStack) -> tuple[Store, str]:
     """The store and the container in the path. Raises `NotFound` or `Invalid`."""
+    store = await object_store(call)
     container = call.path("container")
     check_container("container", container)
-    store = await known_store(call)
     return await stack.enter_async_context(call.service.parts.stores.open(call.project, store)), container
 
 

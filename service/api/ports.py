@@ -11,6 +11,7 @@ from uuid import UUID
 
 from service.config import Settings
 from service.domain.directory import DataStore
+from service.domain.gitstores import GitEndpoint, GitLogin
 from service.ledger.ledger import Ledger
 
 
@@ -87,7 +88,13 @@ class Store(Protocol):
 
 class Stores(Protocol):
     def open(self, project: str, store: DataStore) -> AbstractAsyncContextManager[Store]:
-        """Open a project's data store; its keys are unsealed here and nowhere in the API."""
+        """Open a project's data store of type s3; its keys are unsealed here and nowhere in the API."""
+
+    async def ask_git(self, endpoint: GitEndpoint, login: GitLogin | None) -> tuple[str, ...]:
+        """Ask a git server whether it takes the login; answers the keys of one with ssh.
+
+        Raises `FetchDenied`, `HostKeyRefused`, another `FetchRefused`, or `Unavailable`.
+        """
 
 
 class OnDuty(Protocol):

@@ -36,6 +36,7 @@ async def create(call: Call) -> wire.UserVolume:
         project=call.project,
         volume_id=str(identity.made("volume")),
         cache=cache,
+        cache_asked=asked.cache is True,
         source=source if isinstance(source, Place) else None,
         git=source.url if isinstance(source, Web) and source.kind == "git" else None,
         url=source.url if isinstance(source, Web) and source.kind == "archive" else None,

@@ -152,10 +152,14 @@ def volume_id(job_id: UUID, index: int) -> str:
     return str(uuid5(job_id, f"volume/{index}"))
 
 
+def _moved(index: int, progress: ev.VolumeProgress) -> bool:
+    return progress.volume == index and progress.state != "FAILED"
+
+
 def _volume_status(found: domain.Job, index: int) -> wire.VolumeStatus:
     last: dict[str, datetime] = {}
     for sync in found.data_syncs:
-        if sync.state == "DONE" and any(progress.volume == index for progress in sync.volumes):
+        if sync.state == "DONE" and any(_moved(index, each) for each in sync.volumes):
             last[sync.direction] = sync.created_at
     return wire.VolumeStatus(
         id=volume_id(found.id, index),

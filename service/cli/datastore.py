@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli import ask, complete
+from service.cli import ask, complete, git_store
 from service.cli.client import Client, segment
 from service.cli.command import command
 from service.cli.output import Output, clock
@@ -45,6 +45,7 @@ Locally = Annotated[
         "--store-credentials-locally", hidden=True, help="Not needed: objects go through the service."
     ),
 ]
+_GIT = "datastore {} git team https://git.example.org/team --username ann"
 _ADD = "datastore {} s3 gra https://s3.gra.io.cloud.ovh.net gra ACCESS_KEY"
 
 
@@ -83,6 +84,10 @@ async def update_s3(
     output.done(f"changed {alias}", None if output.format is None else await client.get(path))
 
 
+command(add, "git", example=_GIT.format("add"))(git_store.add)
+command(update, "git", example=_GIT.format("update"))(git_store.update)
+
+
 @command(app, "list", aliases=["ls"], example="datastore list")
 async def list_stores(client: Client, output: Output) -> None:
     """Lists the data stores of your project."""
@@ -93,13 +98,14 @@ async def list_stores(client: Client, output: Output) -> None:
 
 @command(app, "get", example="datastore get gra")
 async def get(client: Client, output: Output, alias: KnownAlias) -> None:
-    """Shows one data store, without its keys."""
+    """Shows one data store, without its secrets."""
     found = await client.get(f"/datastore/{segment(alias)}")
     shown = {
         "alias": found["alias"],
         "type": found["type"],
         "endpoint": found["endpoint"],
-        "region": found["credentials"]["s3"]["region"],
+        "region": found["credentials"].get("s3", {}).get("region"),
+        **git_store.shown(found),
         "owner": found["owner"],
         "created": clock(found["createdAt"]),
         "updated": clock(found["updatedAt"]),
@@ -109,7 +115,7 @@ async def get(client: Client, output: Output, alias: KnownAlias) -> None:
 
 @command(app, "delete", aliases=["rm"], example="datastore delete gra")
 async def delete(client: Client, output: Output, alias: KnownAlias) -> None:
-    """Forgets a data store; its objects stay where they are."""
+    """Forgets a data store; what is in it stays where it is."""
     await client.delete(f"/datastore/{segment(alias)}")
     output.deleted(alias)
 

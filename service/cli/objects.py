@@ -31,10 +31,11 @@ Told = Callable[[Moved], None]
 
 
 async def placed(client: Client, bucket: Bucket) -> tuple[str, str]:
-    """Alias and container. Without an alias the project's only data store is meant."""
+    """Alias and container. Without an alias the project's only one of type s3 is meant."""
     if bucket.alias is not None:
         return bucket.alias, bucket.container
-    aliases = [each["alias"] for each in await client.pages("/datastore")]
+    stores = await client.pages("/datastore")
+    aliases = [each["alias"] for each in stores if each.get("type", "s3") == "s3"]
     if len(aliases) != 1:
         known = ", ".join(aliases) or "none yet; add one with `jobyard datastore add s3`"
         raise Invalid("CONTAINER", bucket.container, f"write CONTAINER@ALIAS; the data stores are: {known}")

@@ -147,7 +147,10 @@ def _source(text: str, source: str, archive: bool, option: str = "--volume") -> 
     kind, plus, url = source.partition("+")
     if plus and kind in _KINDS and url.startswith("https://"):
         made: dict[str, Any] = {_KINDS[kind]: {"url": url}}
-    elif source.startswith(("https://", "http://", "git@", "ssh://")):
+    # `git@` alone is a repository `git` of some data store.
+    elif source.startswith(("https://", "http://", "ssh://")) or (
+        source.startswith("git@") and ":" in source
+    ):
         made = {_KINDS["archive" if looks_like_archive(source) else "git"]: {"url": source}}
     elif source == "standalone":
         made = {"standalone": {}}
@@ -158,6 +161,13 @@ def _source(text: str, source: str, archive: bool, option: str = "--volume") -> 
     if archive:
         raise Invalid(option, text, "only an object of a data store is called :archive")
     return made
+
+
+def _is_url(source: str) -> bool:
+    """`git@` alone is a repository `git` of some data store."""
+    return source.startswith(("https://", "http://", "ssh://")) or (
+        source.startswith("git@") and ":" in source
+    )
 
 
 def _place(option: str, text: str, place: str, archive: bool, forms: str) -> dict[str, str]:

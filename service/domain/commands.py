@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from service.domain.events import Direction, Info, SyncState, VolumeProgress
+from service.domain.gitstores import GitKeys
 from service.domain.selectors import Selector
 from service.domain.spec import JobSpec, Place, Sealed
 from service.domain.states import State
@@ -65,13 +66,18 @@ class RevokeToken(Command, frozen=True):
 
 
 class SetDataStore(Command, frozen=True):
-    """`replace` False refuses an alias that exists; True refuses one that does not."""
+    """`replace` False refuses an alias that exists; True refuses one that does not.
+
+    `DataStore` says which of the fields are set for which type.
+    """
 
     alias: str
     endpoint: str
-    region: str
-    access_key: Sealed
-    secret_key: Sealed
+    kind: Literal["s3", "git"] = "s3"
+    region: str | msgspec.UnsetType = msgspec.UNSET
+    access_key: Sealed | msgspec.UnsetType = msgspec.UNSET
+    secret_key: Sealed | msgspec.UnsetType = msgspec.UNSET
+    git: GitKeys | msgspec.UnsetType = msgspec.UNSET
     owner: str = "customer"
     replace: bool = False
 
@@ -99,10 +105,14 @@ class RemoveRegistry(Command, frozen=True):
 
 
 class CreateVolume(Command, frozen=True):
-    """At most one of `source`, `git` and `url`; none makes a standalone volume."""
+    """At most one of `source`, `git` and `url`; none makes a standalone volume.
+
+    `cache_asked`: somebody said so; else it is what is usual, where that can be.
+    """
 
     volume_id: str
     cache: bool = False
+    cache_asked: bool = False
     source: Place | None = None
     git: str | None = None
     url: str | None = None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+from msgspec import UnsetType
+
 from service.domain import commands as cmd
 from service.domain import decide_registry, decide_volume
 from service.domain import events as ev
 from service.domain.context import Context, Decision
 from service.domain.directory import ADMINISTRATOR, ROLES, Project
+from service.domain.gitstores import GitKeys, read_git_endpoint, require_login
 from service.domain.volumes import check_alias
 from service.errors import Conflict, Invalid, NotFound
 
@@ -148,15 +151,19 @@ def _data_store(command: cmd.SetDataStore, context: Context) -> ev.Body:
         raise Conflict(f"alias: data store {command.alias} exists already; PUT replaces it")
     if not exists and command.replace:
         raise NotFound(f"there is no data store {command.alias}")
-    if not command.endpoint.startswith(("http://", "https://")):
+    if command.kind == "git":
+        keys = GitKeys() if isinstance(command.git, UnsetType) else command.git
+        require_login(read_git_endpoint("endpoint", command.endpoint), keys)
+    elif not command.endpoint.startswith(("http://", "https://")):
         raise Invalid("endpoint", command.endpoint, "a URL such as https://s3.example.org")
     return ev.DataStoreSet(
         alias=command.alias,
-        kind="s3",
+        kind=command.kind,
         endpoint=command.endpoint,
         region=command.region,
         access_key=command.access_key,
         secret_key=command.secret_key,
+        git=command.git,
         owner=command.owner,
     )
 

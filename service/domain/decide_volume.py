@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain import events as ev
 from service.domain.directory import Project
-from service.domain.spec import JobSpec, Place, Volume
-from service.domain.volumes import refuse_unwritable
+from service.domain.gitstores import read_repository
+from service.domain.spec import JobSpec, Permission, Place, Volume
+from service.domain.volumes import check_container, refuse_unwritable
 from service.errors import Conflict, Invalid, NotFound, QuotaExceeded, WrongState
 
 MOST_VOLUMES = 1000
+_NO_CACHE = "a git repository has no cache"
 
 
 def created(command: cmd.CreateVolume, project: Project) -> ev.VolumeCreated:
@@ -19,12 +22,14 @@ def created(command: cmd.CreateVolume, project: Project) -> ev.VolumeCreated:
         raise Conflict(f"volume {command.volume_id} exists already")
     if len(project.volumes) >= MOST_VOLUMES:
         raise QuotaExceeded(f"the project has {MOST_VOLUMES} volumes, and may have no more")
-    if command.source is not None:
-        require_store("dataStore", command.source, project)
+    source = None if command.source is None else _placed("dataStore", command.source, project)
+    of_git = source is not None and source.store == "git"
+    if of_git and command.cache_asked:
+        raise Invalid("cache", True, _NO_CACHE)
     return ev.VolumeCreated(
         volume_id=command.volume_id,
-        cache=command.cache,
-        source=command.source,
+        cache=command.cache and not of_git,
+        source=source,
         git=command.git,
         url=command.url,
     )
@@ -42,14 +47,26 @@ def resolved(spec: JobSpec, project: Project) -> JobSpec:
     It is written down with the job: what is said of a volume later changes no job that is there already.
     """
     volumes = tuple(_resolved(f"volumes[{at}]", volume, project) for at, volume in enumerate(spec.volumes))
-    for index, volume in enumerate(volumes):
-        for name, place in (("dataStore", volume.source), ("targetDataStore", volume.target)):
-            if place is not None:
-                require_store(f"volumes[{index}].{name}", place, project)
     return replace(spec, volumes=volumes)
 
 
 def _resolved(field: str, volume: Volume, project: Project) -> Volume:
+    made = _filled(field, volume, project)
+    if made.source is not None:
+        made = replace(made, source=_placed(f"{field}.dataStore", made.source, project))
+    if made.target is not None:
+        made = replace(made, target=_pushed_to(f"{field}.targetDataStore", made.target, project))
+    if made.source is None or made.source.store != "git":
+        return made
+    if volume.cache:
+        raise Invalid(f"{field}.cache", True, _NO_CACHE)
+    if made.permission is Permission.RWD and made.target is None:
+        said = "of a git store RO, or RW for a copy of the job's own: nothing is ever pushed to it"
+        raise Invalid(f"{field}.permission", "RWD", said)
+    return replace(made, cache=False)
+
+
+def _filled(field: str, volume: Volume, project: Project) -> Volume:
     if volume.user_volume is None:
         return volume
     known = project.volumes.get(volume.user_volume)
@@ -64,10 +81,28 @@ def _resolved(field: str, volume: Volume, project: Project) -> Volume:
     return made
 
 
-def require_store(field: str, place: Place, project: Project) -> None:
-    if place.alias not in project.data_stores:
+def _placed(field: str, place: Place, project: Project) -> Place:
+    """The place, once more, now that its data store is known. Raises `Invalid`."""
+    store = project.data_stores.get(place.alias)
+    if store is None:
         known = ", ".join(sorted(project.data_stores)) or "none yet"
         raise Invalid(f"{field}.alias", place.alias, f"the project's data stores are {known}")
+    if store.kind == "s3":
+        check_container(f"{field}.container", place.container)
+        return replace(place, store=UNSET)
+    read_repository(f"{field}.container", place.container)
+    if place.archive:
+        said = f"{place.alias} is a data store of type git: a repository is taken as files"
+        raise Invalid(f"{field}.archive", place.archive, said)
+    return replace(place, store="git")
+
+
+def _pushed_to(field: str, place: Place, project: Project) -> Place:
+    found = _placed(field, place, project)
+    if found.store == "git":
+        said = "it is a data store of type git, and nothing is ever pushed to one; name one of type s3"
+        raise Invalid(f"{field}.alias", place.alias, said)
+    return found
 
 
 def require_volumes(spec: JobSpec, project: Project) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from service.domain.gitstores import GitKeys
 from service.domain.spec import Place, Sealed
 
 Role = Literal["administrator", "ai_training_operator", "ai_training_read"]
@@ -16,17 +17,29 @@ ROLES: tuple[Role, ...] = (ADMINISTRATOR, "ai_training_operator", "ai_training_r
 
 
 class DataStore(msgspec.Struct, frozen=True, rename="camel"):
-    """An S3 endpoint under an alias. Both keys are sealed and never answered."""
+    """An S3 endpoint, or one of git repositories, under an alias. Its keys are sealed and never answered.
+
+    Of type s3, `region` and both keys are set; of type git, `git` is.
+    """
 
     alias: str
-    kind: Literal["s3"]
+    kind: Literal["s3", "git"]
     endpoint: str
-    region: str
-    access_key: Sealed
-    secret_key: Sealed
     owner: str
     created_at: datetime
     updated_at: datetime
+    region: str | msgspec.UnsetType = msgspec.UNSET
+    access_key: Sealed | msgspec.UnsetType = msgspec.UNSET
+    secret_key: Sealed | msgspec.UnsetType = msgspec.UNSET
+    git: GitKeys | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def key_pair(self) -> tuple[Sealed, Sealed] | None:
+        """Both keys of a store of type s3; None of any other."""
+        access, secret = self.access_key, self.secret_key
+        if isinstance(access, msgspec.UnsetType) or isinstance(secret, msgspec.UnsetType):
+            return None
+        return access, secret
 
 
 class Registry(msgspec.Struct, frozen=True, rename="camel"):

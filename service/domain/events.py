@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from service.domain.flavors import Kind
+from service.domain.gitstores import GitKeys
 from service.domain.spec import JobSpec, Place, Sealed
 from service.domain.states import State
 
@@ -74,13 +75,16 @@ class TokenRevoked(Body, frozen=True):
 
 
 class DataStoreSet(Body, frozen=True):
+    """A data store was added or replaced. `DataStore` says what the fields mean and which are set."""
+
     alias: str
-    kind: Literal["s3"]
+    kind: Literal["s3", "git"]
     endpoint: str
-    region: str
-    access_key: Sealed
-    secret_key: Sealed
+    region: str | msgspec.UnsetType = msgspec.UNSET
+    access_key: Sealed | msgspec.UnsetType = msgspec.UNSET
+    secret_key: Sealed | msgspec.UnsetType = msgspec.UNSET
     owner: str = "customer"
+    git: GitKeys | msgspec.UnsetType = msgspec.UNSET
 
 
 class DataStoreRemoved(Body, frozen=True):

@@ -43,13 +43,16 @@ class Permission(StrEnum):
 class Place(msgspec.Struct, frozen=True, rename="camel"):
     """A place in a data store: the objects of `container` whose keys begin with `prefix`.
 
-    With `archive`, the one object of that key stands for all files, packed.
+    With `archive`, the one object of that key stands for all files, packed. Of a `store` of type git,
+    `container` is a repository (`gitstores.read_repository`), which is only pulled from. The ledger says so
+    of each place, as the data store of that name may be another one later.
     """
 
     alias: str
     container: str
     prefix: str = ""
     archive: str | msgspec.UnsetType = msgspec.UNSET
+    store: Literal["git"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Web(NamedTuple):
@@ -63,8 +66,9 @@ class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A directory of the job, with at most one of `source`, `git` and `url` (of an archive).
 
     Without any it is standalone: empty at first. `target` names another place to push to; None pushes back
-    to `source`. What came from a URL is never pushed there. `user_volume` is the id of the project's volume
-    that the source was taken from; one that is standalone as well is shared by all the jobs that name it.
+    to `source`. What came from a URL or a git store is never pushed there. `user_volume` is the id of the
+    project's volume that the source was taken from; one that is standalone as well is shared by all the jobs
+    that name it.
     """
 
     mount_path: str
@@ -91,7 +95,10 @@ class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     @property
     def push_to(self) -> Place | None:
         """Where FINALIZING pushes the volume, or None when nothing is pushed."""
-        return None if self.permission is Permission.RO else (self.target or self.source)
+        if self.permission is Permission.RO:
+            return None
+        own = None if self.source is not None and self.source.store == "git" else self.source
+        return self.target or own
 
 
 class Resources(msgspec.Struct, frozen=True, rename="camel"):

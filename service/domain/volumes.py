@@ -6,6 +6,7 @@ import re
 from uuid import UUID
 
 from service.domain.asked import DataStoreAsked, PrivateSwiftAsked, SourceAsked, VolumeAsked
+from service.domain.gitstores import REPOSITORY, read_repository
 from service.domain.spec import Permission, Place, Volume, Web
 from service.domain.weburls import read_archive_url, read_git_url
 from service.errors import Invalid
@@ -22,6 +23,7 @@ RESERVED = ("/proc", "/sys", "/dev")
 
 _ALIAS = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _CONTAINER = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]\Z")
+_CONTAINERS = "3 to 63 letters, digits, '-', '_' and '.', not at either end '.', '-', '_'"
 _PERMISSIONS = {"R": Permission.RO, "RO": Permission.RO, "RW": Permission.RW, "RWD": Permission.RWD}
 
 _SOURCES = (
@@ -184,7 +186,7 @@ def _swift_place(field: str, asked: PrivateSwiftAsked) -> Place:
 
 def _place(field: str, asked: DataStoreAsked, alias_field: str = "alias") -> Place:
     check_alias(f"{field}.{alias_field}", asked.alias)
-    check_container(f"{field}.container", asked.container)
+    _check_any_container(f"{field}.container", asked.container)
     prefix = (asked.prefix or "").lstrip("/")
     if len(prefix.encode()) > MAX_PATH_BYTES or any(ord(char) < 32 for char in prefix):
         raise Invalid(f"{field}.prefix", prefix, f"at most {MAX_PATH_BYTES} bytes, no control characters")
@@ -215,7 +217,16 @@ def check_alias(field: str, alias: str) -> None:
 
 
 def check_container(field: str, container: str) -> None:
+    """A container of a data store of type s3."""
     if not _CONTAINER.match(container):
-        raise Invalid(
-            field, container, "3 to 63 letters, digits, '-', '_' and '.', not at either end '.', '-', '_'"
-        )
+        raise Invalid(field, container, _CONTAINERS)
+
+
+def _check_any_container(field: str, container: str) -> None:
+    """A container of any data store: which it is, is known when the project is (`decide_volume`)."""
+    if _CONTAINER.match(container):
+        return
+    try:
+        read_repository(field, container)
+    except Invalid:
+        raise Invalid(field, container, f"{_CONTAINERS}; of a git store: {REPOSITORY}") from None

@@ -33,7 +33,7 @@ _GIT = (
 _ARCHIVE = (
     "write https://HOST[:PORT]/FILE of a .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip, without a user"
 )
-_REFS = f"a branch or tag of letters, digits, '.', '_', '/', '+' and '-', at most {MAX_REF_CHARS}"
+REFS = f"a branch or tag of letters, digits, '.', '_', '/', '+' and '-', at most {MAX_REF_CHARS}"
 
 
 class WebUrl(NamedTuple):
@@ -61,23 +61,24 @@ class GitUrl(NamedTuple):
 
 def read_git_url(field: str, url: str) -> GitUrl:
     """Read `https://host[:port]/path[#ref]`. Raises `Invalid` for `field`."""
-    at, fragment = _read(field, url, _GIT)
+    at, fragment = read_https(field, url, _GIT)
     if at.query or at.path.strip("/") == "":
         raise Invalid(field, url, _GIT)
-    if fragment is not None and not _is_ref(fragment):
-        raise Invalid(field, url, f"behind '#' stands {_REFS}")
+    if fragment is not None and not is_ref(fragment):
+        raise Invalid(field, url, f"behind '#' stands {REFS}")
     return GitUrl(url.partition("#")[0], at, fragment)
 
 
 def read_archive_url(field: str, url: str) -> WebUrl:
     """Read `https://host[:port]/path[?query]`. Raises `Invalid` for `field`."""
-    at, fragment = _read(field, url, _ARCHIVE)
+    at, fragment = read_https(field, url, _ARCHIVE)
     if fragment is not None or at.path.strip("/") == "":
         raise Invalid(field, url.partition("?")[0], _ARCHIVE)
     return at
 
 
-def _read(field: str, url: str, allowed: str) -> tuple[WebUrl, str | None]:
+def read_https(field: str, url: str, allowed: str) -> tuple[WebUrl, str | None]:
+    """An https URL and its fragment. Raises `Invalid` for `field`, with `allowed` for what may be written."""
     authority = url.partition("://")[2].partition("/")[0]
     if "@" in authority:
         raise Invalid(field, "a URL with a user", allowed)  # what stands before an @ may be a password
@@ -87,7 +88,7 @@ def _read(field: str, url: str, allowed: str) -> tuple[WebUrl, str | None]:
     if not _WRITTEN.match(url):
         raise Invalid(field, bare, f"{allowed}; in ASCII, with %XX for every other character")
     match = _URL.match(url)
-    if match is None or not _is_host(match["host"]):
+    if match is None or not is_host(match["host"]):
         raise Invalid(field, bare, allowed)
     port = int(match["port"] or HTTPS_PORT)
     path = match["path"] or "/"
@@ -96,7 +97,7 @@ def _read(field: str, url: str, allowed: str) -> tuple[WebUrl, str | None]:
     return WebUrl(match["host"].strip("[]"), port, path, match["query"] or ""), match["fragment"]
 
 
-def _is_host(host: str) -> bool:
+def is_host(host: str) -> bool:
     """A name, or an address in its one plain form: 127.1, 0x7f.1 and 2130706433 are addresses in disguise."""
     if host.startswith("["):
         return _is_address(IPv6Address, host[1:-1])
@@ -123,7 +124,7 @@ def _is_path(path: str) -> bool:
     )
 
 
-def _is_ref(ref: str) -> bool:
+def is_ref(ref: str) -> bool:
     """A name that git takes for a branch or tag, and that cannot be an option or an expression."""
     if not _REF.match(ref) or len(ref) > MAX_REF_CHARS or ".." in ref or "//" in ref:
         return False
@@ -148,4 +149,4 @@ def spoken(kind: str, url: str) -> str:
 
 def shown_url(url: str) -> str:
     """A URL that was taken, fit for messages."""
-    return _read("url", url, "")[0].shown
+    return read_https("url", url, "")[0].shown

@@ -141,12 +141,21 @@ def _ensure_busybox(say: apt.Say) -> None:
 
 
 #: Programs that the tests use as users would, each with its Debian package.
-PROGRAMS = {"docker-registry": "docker-registry", "git": "git", "curl": "curl"}
+PROGRAMS = {
+    "docker-registry": "docker-registry",
+    "git": "git",
+    "curl": "curl",
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
+}
 
 
 def _ensure_programs(say: apt.Say) -> None:
-    """A real registry that asks for a password, a real server of repositories, a real client of job URLs."""
-    missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
+    """A real registry that asks for a password, real servers of repositories, a real client of job URLs."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])  # users may have none of sbin
+    missing = sorted(
+        package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None
+    )
     if missing:
         apt.install(missing, why="what the tests talk to and talk with", say=say)
 

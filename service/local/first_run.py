@@ -75,8 +75,9 @@ async def _prices(ledger: Ledger, settings: Settings) -> None:
 async def _data_store(ledger: Ledger, s3: S3Access) -> None:
     project = await ledger.project(PROJECT)
     known = project.data_stores.get(ALIAS) if project else None
-    if known is not None and known.endpoint == s3.endpoint:
-        keys = (await ledger.open_secret(known.access_key), await ledger.open_secret(known.secret_key))
+    pair = known.key_pair if known is not None and known.endpoint == s3.endpoint else None
+    if pair is not None:
+        keys = (await ledger.open_secret(pair[0]), await ledger.open_secret(pair[1]))
         if keys == (s3.access_key, s3.secret_key):
             return
     key = await ledger.keys.of(PROJECT)

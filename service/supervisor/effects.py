@@ -18,6 +18,8 @@ from service.domain.job import Job
 from service.errors import JobyardError, StaleEpoch
 from service.ledger.leases import Lease
 from service.ledger.writer import Receipt
+from service.supervisor.cache import Cache
+from service.supervisor.cache.space import Bounds, Space
 from service.supervisor.clock import LedgerClock
 from service.supervisor.data.shelf import Shelf
 from service.supervisor.engine.protocol import Engine
@@ -61,6 +63,18 @@ class Yard:
     #: How many runs have their storage watched.
     storage: Watching = field(default_factory=Watching)
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))
+    cache: Cache = field(init=False)
+
+    def __post_init__(self) -> None:
+        space = Space(
+            self.settings.cache_dir,
+            self.settings.volumes_dir,
+            Bounds(self.settings.cache_max_age_s, self.settings.cache_max_bytes),
+            is_over=self.is_over,
+            still_ours=self.still_ours,
+            now_ns=lambda: int(self.clock.now().timestamp() * 1e9),
+        )
+        self.cache = Cache(space)
 
     @property
     def epoch(self) -> int:
@@ -74,6 +88,17 @@ class Yard:
         """
         if not await self.ledger.renew_lease(self.lease, self.settings.lease_ttl_s):
             raise StaleEpoch(f"epoch {self.epoch} of engine {self.engine_id} is over")
+
+    async def is_over(self, run: RunId) -> bool:
+        """True for a run that has ended, or was followed by another, or whose job was deleted or never was.
+
+        The ledger itself is asked about what is not watched: what is not known to be over is not.
+        """
+        watched = self.watch.jobs.get(run.job)
+        if watched is not None:
+            return watched.run > run.run or watched.ended
+        job = await self.ledger.find_job(run.job)
+        return job is None or job.ended or job.deleted or job.run > run.run
 
     async def report(self, kind: type[cmd.RunCommand], job: Job, **particulars: Any) -> Receipt:
         """Send one command about a job's current run, and take in what followed.

@@ -15,7 +15,8 @@ _log = structlog.get_logger()
 
 
 async def sweep(yard: Yard, busy: Container[RunId]) -> None:
-    """Remove containers and volumes of runs that have ended. `busy` are the runs that a driver has.
+    """Remove containers and volumes of runs that have ended, and what the cache has kept for long enough.
+    `busy` are the runs that a driver has.
 
     A run is asked for in the ledger itself: what is not known to be over stays.
     """
@@ -25,12 +26,16 @@ async def sweep(yard: Yard, busy: Container[RunId]) -> None:
         await volumes.remove_deleted(yard)
     except DataError as error:
         _log.warning("deleted volume stays", error=error.message)
+    try:
+        await yard.cache.tidy()
+    except DataError as error:
+        _log.warning("cache not tidied", error=error.message)
 
 
 async def _containers(yard: Yard, busy: Container[RunId]) -> None:
     for summary in await yard.engine.list({LEDGER: str(yard.ledger_id)}):
         run = run_of(summary.labels)
-        if run is None or run in busy or not await _is_over(yard, run):
+        if run is None or run in busy or not await yard.is_over(run):
             continue
         found = await yard.engine.find(summary.id)
         if found is None:
@@ -47,7 +52,7 @@ async def _containers(yard: Yard, busy: Container[RunId]) -> None:
 
 async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
     for run in volumes.runs_on_disk(yard):
-        if run in busy or not await _is_over(yard, run):
+        if run in busy or not await yard.is_over(run):
             continue
         if volumes.is_kept(yard, run) and await _may_be_pushed_again(yard, run):
             continue
@@ -55,15 +60,6 @@ async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
             await volumes.remove(yard, run)
         except DataError as error:
             _log.warning("left-over volume stays", job=str(run.job), run=run.run, error=error.message)
-
-
-async def _is_over(yard: Yard, run: RunId) -> bool:
-    """True for a run that has ended, or was followed by another, or whose job was deleted or never was."""
-    watched = yard.watch.jobs.get(run.job)
-    if watched is not None:
-        return watched.run > run.run or watched.ended
-    job = await yard.ledger.find_job(run.job)
-    return job is None or job.ended or job.deleted or job.run > run.run
 
 
 async def _may_be_pushed_again(yard: Yard, run: RunId) -> bool:

@@ -8,17 +8,19 @@ from uuid import UUID
 
 import structlog
 
+from service.domain.events import Info
 from service.domain.job import Job
-from service.domain.spec import Permission
+from service.domain.spec import Permission, Volume
+from service.errors import DataError
+from service.supervisor.cache import marks
+from service.supervisor.cache.entry import Version, files_dir
 from service.supervisor.data.remove import remove_tree
-from service.supervisor.effects import Yard
+from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Mount
 from service.supervisor.names import RunId
 
 _log = structlog.get_logger()
 _KEPT = "kept"
-MAX_DEPTH = 64
-NOTES_SAID = 3
 
 
 def run_dir(yard: Yard, run: RunId) -> Path:
@@ -31,18 +33,44 @@ def volume_root(yard: Yard, run: RunId, index: int) -> Path:
 
 
 def root_of(yard: Yard, job: Job, index: int) -> Path:
-    """The directory of a job's volume: the run's own, or the one that jobs of the project share."""
+    """The directory of a job's volume: the run's own, or the one that jobs of the project share by name."""
     volume = job.spec.volumes[index]
     if volume.user_volume is not None and volume.shared:
         return yard.settings.user_volumes_dir / job.project / volume.user_volume
     return volume_root(yard, RunId(job.id, job.run), index)
 
 
+def is_cacheable(volume: Volume) -> bool:
+    """Whether it goes by the cache. A git repository has none: nothing in it is fetched piece by piece."""
+    return volume.cache and volume.pull_from is not None and volume.git is None
+
+
+def cached(yard: Yard, job: Job, index: int) -> Version | None:
+    """The generation of the cache that the run has mounted in the place of its volume.
+
+    Raises `FatalForRun` when that cannot be read: the run must not find an empty folder where its data was.
+    """
+    volume = job.spec.volumes[index]
+    if not is_cacheable(volume) or volume.permission is not Permission.RO:
+        return None
+    try:
+        return marks.read(volume_root(yard, RunId(job.id, job.run), index))
+    except DataError as error:
+        info = Info("node-storage", f"The node's storage failed: {error.message}")
+        raise FatalForRun(info, ours=True) from error
+
+
+def _source(yard: Yard, job: Job, index: int) -> Path:
+    """What the run's container sees: the same for the same run, also after a restart."""
+    version = cached(yard, job, index)
+    return root_of(yard, job, index) if version is None else files_dir(yard.settings.cache_dir, version)
+
+
 def mounts(yard: Yard, job: Job) -> tuple[Mount, ...]:
     """The job's volumes as its container sees them."""
     return tuple(
         Mount(
-            source=str(root_of(yard, job, index)),
+            source=str(_source(yard, job, index)),
             target=volume.mount_path,
             read_only=volume.permission is Permission.RO,
         )
@@ -74,8 +102,11 @@ async def remove(yard: Yard, run: RunId) -> None:
     path = run_dir(yard, run)
     if not path.exists():
         return
+    held = any(path.glob(f"*{marks.SUFFIX}"))
     async with yard.effect("remove-volumes", run):
         await remove_tree(path)
+    if held:
+        yard.untidy.set()  # what it had of the cache may be outdated, and nobody has it any more
     try:
         path.parent.rmdir()
     except OSError:

@@ -22,6 +22,7 @@ from service.supervisor.engine.protocol import ContainerSpec, Mount
 from tests.acceptance import running
 from tests.acceptance.running import Service, cli
 from tests.images import BUSYBOX
+from tests.support.sshd import key_pair
 from tests.support.waiting import until
 
 DEMO_DEADLINE_S = 240.0
@@ -70,6 +71,41 @@ async def test_a_data_store_is_added_used_and_forgotten_and_its_secret_never_sho
     assert "local" in ambiguous.err and "mine" in ambiguous.err
     assert (await service.cli("datastore", "delete", "mine")).code == Exit.DONE
     assert (await service.cli("datastore", "delete", "mine")).code == Exit.NOT_FOUND
+
+
+async def test_a_store_of_repositories_is_added_shown_and_used(service: Service, tmp_path: Path) -> None:
+    add = ("datastore", "add", "git")
+    assert "--ssh-private-key" in (await service.cli(*add, "--help")).out
+    refused = await service.cli(*add, "hub", "https://127.0.0.1/team")
+    assert refused.code == Exit.USAGE and "not a public one" in refused.err, refused.err
+    login = ("--username", "ada", "--no-check")
+    added = await service.cli(*add, "hub", "https://127.0.0.1/team", *login, JOBYARD_GIT_PASSWORD="s3cret")
+    assert (added.code, added.out) == (Exit.DONE, "added hub\n"), added.err
+    pair = key_pair()
+    (tmp_path / "key").write_text(pair.private)
+    way = ("--ssh-private-key", str(tmp_path / "key"), "--no-check")
+    unknown = await service.cli(*add, "deep", "git@hub.invalid:team", *way)
+    assert unknown.code == Exit.USAGE and "hostKeys" in unknown.err
+    host = key_pair().public
+    deep = await service.cli(*add, "deep", "git@hub.invalid:team", *way, "--ssh-host-key", host)
+    assert deep.code == Exit.DONE, deep.err
+    listed = await service.cli("datastore", "list")
+    shown = await service.cli("datastore", "get", "deep")
+    assert [line.split()[:3] for line in listed.out.splitlines() if " git " in line] == [
+        ["deep", "git", "git@hub.invalid:team"],
+        ["hub", "git", "https://127.0.0.1/team"],
+    ]
+    assert pair.public in shown.out and host in shown.out
+    everything = listed.out + shown.out + (await service.cli("datastore", "list", "-o", "json")).out
+    assert "s3cret" not in everything and pair.private.splitlines()[2] not in everything
+    objects = await service.cli("bucket", "object", "list", "abc@hub")
+    assert objects.code == Exit.USAGE and "only stores of type s3" in objects.err
+    only = await service.cli("bucket", "object", "list", f"none-{os.getpid()}")  # the one store of objects
+    assert only.code == Exit.NOT_FOUND and "write CONTAINER@ALIAS" not in only.err
+    job = await service.cli("job", "run", "-w", "-c", "1", "-v", "r.git#v1@hub/src/:/d", BUSYBOX)
+    assert job.code == Exit.FAILED and "r.git#v1@hub: 127.0.0.1 has the address" in job.err, job.err
+    for alias in ("hub", "deep"):
+        assert (await service.cli("datastore", "delete", alias)).code == Exit.DONE
 
 
 async def test_projections_are_verified_and_a_changed_row_is_shown_and_mended(service: Service) -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from service.cli.exits import Exit
 from service.local import throwaway
-from service.supervisor.data import StoreAccess
+from service.supervisor.data import Source, Store, StoreAccess
 from tests.acceptance import running
 from tests.acceptance.crashing import Ground, HeldEngine, Up, Witness, containers
 from tests.data.server import the_store
+from tests.data.sync import fill
 from tests.images import import_busybox, remove_network
 from tests.supervisor.bills import bill
 from tests.supervisor.door import Door
@@ -25,7 +26,7 @@ from tests.support import databases
 from tests.support.waiting import until
 
 AWAY = timedelta(minutes=10)
-WORKS = "i=0; while [ ! -e /v/go ]; do sleep 0.05; done; echo weights > /v/model; echo said"
+WORKS = "i=0; while [ ! -e /v/go ]; do sleep 0.05; done; echo weights > /v/model; cat /in/word"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,14 @@ async def test_a_service_that_is_killed(ground: Ground, engine: HeldEngine, door
     """`kill -9` of all of it: the next one brings the job to its end, in one container, at the same price."""
     container = f"crash-{uuid4().hex[:12]}"
     store = {"alias": "held", "container": container}
-    volumes = [{"mountPath": "/v", "permission": "RW", "dataStore": store}]
+    read = {"alias": "held", "container": f"{container}-in"}
+    volumes = [
+        {"mountPath": "/v", "permission": "RW", "dataStore": store},
+        {"mountPath": "/in", "permission": "RO", "dataStore": read, "cache": True},
+    ]
+    async with Store.open(door.behind) as behind:
+        await behind.ensure_container(read["container"])
+        await fill(behind, Source(read["container"]), {"word": b"said\n"})
     async with Witness().watching() as witness:
         async with ground.up() as up:
             await add_store(up, door.access)

@@ -16,6 +16,7 @@ from tests.data.sync import fill, held
 from tests.images import BUSYBOX
 from tests.support import summary
 from tests.support.registry import PrivateRegistry, the_registry
+from tests.support.sshd import key_pair
 from tests.support.waiting import until
 
 STORE = "local"
@@ -85,6 +86,32 @@ async def private(ask: Client) -> PrivateRegistry:
     for known in (await ask("registry.registry_get_all")).items:
         await ask("registry.registry_delete", known.id, expect=204)
     return the_registry()
+
+
+async def test_data_stores_in_the_clients_types(service: Service) -> None:
+    """The client has models of them, and no operation."""
+    pair = key_pair()
+    by_key = m.GitCredentials(ssh_keypair=m.SSHKeyPair(private_key=pair.private, public_key=pair.public))
+    by_key["hostKeys"] = [key_pair().public]
+    by_password = m.GitCredentials(basic_auth=m.HTTPSBasicAuth(username="ada", password="s3cret"))
+    client = opened(service.up["url"], service.up["token"])
+    with client.get_httpx_client() as http:
+        for endpoint, git in (("ssh://git@hub.invalid/team", by_key), ("https://hub.invalid", by_password)):
+            asked = m.DataStore(
+                alias="sdk",
+                type=m.StoreType.GIT,
+                owner=m.StoreOwner.CUSTOMER,
+                endpoint=endpoint,
+                credentials=m.Credentials(git=git),
+            )
+            answer = http.post("/v1/datastore?check=false", json=asked.to_dict())
+            assert answer.status_code == 200, answer.text
+            made = m.DataStore.from_dict(answer.json())
+            same(made, m.DataStore.from_dict)
+            assert (made.alias, made.type, made.endpoint) == ("sdk", m.StoreType.GIT, endpoint)
+            assert m.DataStore.from_dict(http.get("/v1/datastore/sdk").json()) == made
+            assert "s3cret" not in answer.text and pair.private.splitlines()[2] not in answer.text
+            assert http.delete("/v1/datastore/sdk").status_code == 204
 
 
 def credentials(of: PrivateRegistry, password: str | None = None) -> m.Registry:

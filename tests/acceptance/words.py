@@ -189,6 +189,18 @@ STORY: tuple[Step, ...] = (
         finds={"credentials.s3.region": "bhs"},
     ),
     Step("datastore get parity", ("GET /datastore/parity",), finds={"type": "s3"}),
+    Step(
+        "datastore add git code https://127.0.0.1/team --no-check",
+        ("POST /datastore?check=false",),
+        sends={"type": "git"},
+        finds={"type": "git"},
+    ),
+    Step(
+        "datastore update git code https://127.0.0.1/other --no-check",
+        ("PUT /datastore/code?check=false",),
+        finds={"endpoint": "https://127.0.0.1/other"},
+    ),
+    Step("datastore delete code", ("DELETE /datastore/code",), finds={"deleted": "code"}),
     Step("datastore delete parity", ("DELETE /datastore/parity",), finds={"deleted": "parity"}),
     Step("project create {project} --cpu 1", ("POST /project",), finds={"project.cpu": 1}),
     Step("project list", ("GET /project",)),

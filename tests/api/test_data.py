@@ -71,7 +71,7 @@ async def test_wrong_keys_are_refused_at_once(yard: Yard, access: StoreAccess) -
 
 
 BAD_STORES: list[tuple[dict[str, Any], str]] = [
-        ({"alias": "a/b"}, "alias"), ({"alias": "a\0"}, "alias"), ({"type": "git"}, "type"),
+        ({"alias": "a/b"}, "alias"), ({"alias": "a\0"}, "alias"), ({"type": "git"}, "credentials"),
         ({"type": "ftp"}, "type"),
         ({"endpoint": "ftp://x"}, "endpoint"), ({"endpoint": "http://"}, "endpoint"),
         ({"endpoint": "http://u:p@x"}, "endpoint"), ({"endpoint": "http://x/?a=b"}, "endpoint"),

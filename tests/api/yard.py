@@ -203,12 +203,15 @@ async def opened(
     *,
     keep_alive_s: float = KEEP_ALIVE_S,
     furnished: Callable[[web.Application], None] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Yard]:
     """One API process on a database: its own ledger, its own port, its own client.
 
     `furnished` may add to the application before it is served.
     """
-    settings = Settings(state_dir=state, max_body_bytes=MOST_BODY_BYTES, public_url="http://yard.test")
+    settings = Settings(
+        state_dir=state, max_body_bytes=MOST_BODY_BYTES, public_url="http://yard.test", **changes
+    )
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(Ledger.open(database, MASTER))
         shelf = Shelf()
@@ -219,7 +222,7 @@ async def opened(
         stack.push_async_callback(execs.close)
         stack.push_async_callback(engine.close)
         duty: list[Duty] = []
-        stores = OpenStores(ledger, shelf)
+        stores = OpenStores(ledger, shelf, settings)
         app = make_app(
             ApiParts(
                 ledger,

@@ -1,17 +1,24 @@
-"""A door in front of a data store: it can be shut, or held so that whoever knocks waits."""
+"""A door in front of a data store: it can be shut, held so that whoever knocks waits, and it counts."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from service.supervisor.data import StoreAccess
 
+_REQUEST = re.compile(rb"(?:^|\n)([A-Z]+) (\S+) HTTP/1\.1\r\n")
+
 
 class Door:
-    """`access` leads through the door, `behind` past it. `knocked` is set when somebody waits at it."""
+    """`access` leads through the door, `behind` past it. `knocked` is set when somebody waits at it.
+
+    `asked` has the method and path of each request that went through; `got` how many bytes came back.
+    """
 
     def __init__(self, behind: StoreAccess) -> None:
         self.behind = behind
@@ -21,6 +28,14 @@ class Door:
         self._let.set()
         self._shut = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self.asked: list[str] = []
+        self.got = 0
+
+    def fetched(self) -> list[str]:
+        """The keys of the objects that were read since the last time."""
+        words = [line.partition("?")[0].split("/", 2) for line in self.asked if line.startswith("GET ")]
+        self.asked.clear()
+        return sorted(word[2] for word in words if len(word) > 2 and word[2])
 
     async def __aenter__(self) -> Door:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -61,13 +76,23 @@ class Door:
             target = urlsplit(self.behind.endpoint)
             up_reader, up_writer = await asyncio.open_connection(target.hostname, target.port)
             self._writers.add(up_writer)
-            await asyncio.gather(_copy(reader, up_writer), _copy(up_reader, writer))
+            await asyncio.gather(_copy(reader, up_writer, self._ask), _copy(up_reader, writer, self._get))
             self._writers -= {writer, up_writer}
 
+    def _ask(self, data: bytes) -> None:
+        for line in _REQUEST.finditer(data):
+            self.asked.append(f"{line[1].decode()} {line[2].decode()}")
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _get(self, data: bytes) -> None:
+        self.got += len(data)
+
+
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Callable[[bytes], None]
+) -> None:
     with suppress(ConnectionError):
         while data := await reader.read(65_536):
+            seen(data)
             writer.write(data)
             await writer.drain()
     writer.close()

@@ -6,6 +6,7 @@ import os
 import ssl
 import subprocess
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ class Site:
     repositories: Path
     answers: dict[str, Answer] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    login: tuple[str, str] | None = None
+    """User and password that everything below /private/ asks for."""
 
     def url(self, path: str, host: str = NAME) -> str:
         return f"https://{host}:{self.port}{path}"
@@ -87,7 +90,7 @@ class Site:
     def repository(self, name: str, files: dict[str, bytes], links: dict[str, str] | None = None) -> Path:
         """A bare repository of one commit on `main`, tagged v1."""
         work, bare = self.repositories / f"{name}.work", self.repositories / name
-        work.mkdir()
+        work.mkdir(parents=True)
         for path, data in files.items():
             (work / path).parent.mkdir(parents=True, exist_ok=True)
             (work / path).write_bytes(data)
@@ -128,7 +131,10 @@ def a_site(folder: Path) -> Iterator[Site]:
             if answer is not None:
                 answer(self)
             elif self.path.startswith("/git/"):
-                _backend(self, site.repositories)
+                _backend(self, site.repositories, "/git")
+            elif self.path.startswith("/private/"):
+                if _may_enter(self, site):
+                    _backend(self, site.repositories, "/private")
             else:
                 self.send_error(404)
 
@@ -158,9 +164,21 @@ def a_site(folder: Path) -> Iterator[Site]:
         thread.join()
 
 
-def _backend(to: BaseHTTPRequestHandler, repositories: Path) -> None:
+def _may_enter(to: BaseHTTPRequestHandler, site: Site) -> bool:
+    assert site.login is not None
+    pair = b64encode(":".join(site.login).encode()).decode()
+    if to.headers.get("Authorization") == f"Basic {pair}":
+        return True
+    to.send_response(401)
+    to.send_header("WWW-Authenticate", 'Basic realm="repositories"')
+    to.send_header("Content-Length", "0")
+    to.end_headers()
+    return False
+
+
+def _backend(to: BaseHTTPRequestHandler, repositories: Path, below: str) -> None:
     """`git http-backend`, as a web server runs it."""
-    path, _, query = to.path.removeprefix("/git").partition("?")
+    path, _, query = to.path.removeprefix(below).partition("?")
     body = to.rfile.read(int(to.headers.get("Content-Length") or 0))
     env = {
         "PATH": os.environ["PATH"],

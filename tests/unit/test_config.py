@@ -28,12 +28,15 @@ def test_values_of_each_kind() -> None:
             "JOBYARD_NODE_CPUS": "12",
             "JOBYARD_NODE_GPUS": "0, 1,,GPU-abc",
             "JOBYARD_CURRENCY": "USD",
+            "JOBYARD_CACHE_MAX_BYTES": "0",
+            "JOBYARD_CACHE_MAX_AGE_S": "3600",
             "PORT": "9",
         }
     )
     assert (settings.state_dir, settings.port, settings.poll_s) == (Path("/srv/jobyard"), 80, 0.5)
     assert (settings.node_cpus, settings.node_gpus) == (12, ("0", "1", "GPU-abc"))
     assert settings.currency == "USD"
+    assert (settings.cache_max_bytes, settings.cache_max_age_s) == (0, 3600)
 
 
 def test_the_command_line_wins_where_it_says_something() -> None:

@@ -36,15 +36,21 @@ from service.api.wire.base import (
 )
 from service.api.wire.capabilities import Flavor, GpuInformation, ResourcesPerUnit
 from service.api.wire.data import (
+    BasicAuth,
+    BasicAuthAsked,
     Container,
     ContainerList,
     Credentials,
     CredentialsAsked,
     DataStore,
     DataStoreList,
+    GitKeys,
+    GitKeysAsked,
     ObjectList,
     S3KeysAsked,
     S3Region,
+    SshKeypair,
+    SshKeypairAsked,
     StoreAsked,
     StoredObject,
     StoreReplaced,
@@ -77,6 +83,8 @@ from service.api.wire.volumes import UserVolume, UserVolumeAsked, UserVolumeList
 
 __all__ = [
     "Alive",
+    "BasicAuth",
+    "BasicAuthAsked",
     "Bill",
     "BillLine",
     "CliCommand",
@@ -92,6 +100,8 @@ __all__ = [
     "DataSyncStatus",
     "EnvVar",
     "Flavor",
+    "GitKeys",
+    "GitKeysAsked",
     "GpuInformation",
     "Home",
     "Info",
@@ -125,6 +135,8 @@ __all__ = [
     "ResourcesPerUnit",
     "S3KeysAsked",
     "S3Region",
+    "SshKeypair",
+    "SshKeypairAsked",
     "Standalone",
     "StoreAsked",
     "StoreReplaced",

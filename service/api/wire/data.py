@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
 
 from service.api.wire.base import Metadata, Wire
 from service.domain.asked import Asked
@@ -20,9 +22,41 @@ class S3KeysAsked(Asked, frozen=True):
         return "S3KeysAsked(...)"
 
 
+class BasicAuthAsked(Asked, frozen=True):
+    """User and password of a git server with https. Never answered: a token may stand in either."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "BasicAuthAsked(...)"
+
+
+class SshKeypairAsked(Asked, frozen=True):
+    """A private key in OpenSSH's or PEM form, without a passphrase. The public one follows from it."""
+
+    private_key: str
+    public_key: str | None = None
+
+    def __repr__(self) -> str:
+        return "SshKeypairAsked(...)"
+
+
+class GitKeysAsked(Asked, frozen=True):
+    """At most one of the first two. `hostKeys`, each `TYPE BASE64`: those that the server with ssh may have;
+    without them, the one that it shows when the data store is added."""
+
+    basic_auth: BasicAuthAsked | None = None
+    ssh_keypair: SshKeypairAsked | None = None
+    host_keys: list[str] | None = None
+
+    def __repr__(self) -> str:
+        return "GitKeysAsked(...)"
+
+
 class CredentialsAsked(Asked, frozen=True):
     s3: S3KeysAsked | None = None
-    git: dict[str, Any] | None = None
+    git: GitKeysAsked | None = None
 
     def __repr__(self) -> str:
         return "CredentialsAsked(...)"
@@ -31,7 +65,7 @@ class CredentialsAsked(Asked, frozen=True):
 class StoreAsked(Asked, frozen=True):
     alias: str
     endpoint: str
-    credentials: CredentialsAsked
+    credentials: CredentialsAsked | None = None
     type: Literal["s3", "git"] = "s3"
     owner: Literal["customer", "ovhcloud"] = "customer"
 
@@ -40,7 +74,7 @@ class StoreReplaced(Asked, frozen=True):
     """As `StoreAsked`; the alias stands in the path."""
 
     endpoint: str
-    credentials: CredentialsAsked
+    credentials: CredentialsAsked | None = None
     alias: str | None = None
     type: Literal["s3", "git"] = "s3"
     owner: Literal["customer", "ovhcloud"] = "customer"
@@ -50,15 +84,32 @@ class S3Region(Wire, frozen=True):
     region: str
 
 
-class Credentials(Wire, frozen=True):
-    """What may be told of them: the region."""
+class BasicAuth(Wire, frozen=True):
+    """There is one; nothing of it is told."""
 
-    s3: S3Region
+
+class SshKeypair(Wire, frozen=True):
+    public_key: str
+
+
+class GitKeys(Wire, frozen=True):
+    """How a git store is entered; neither of the first two when its repositories are public."""
+
+    basic_auth: BasicAuth | UnsetType = UNSET
+    ssh_keypair: SshKeypair | UnsetType = UNSET
+    host_keys: list[str] | UnsetType = UNSET
+
+
+class Credentials(Wire, frozen=True):
+    """What may be told of them: the region, or what is public of the keys."""
+
+    s3: S3Region | UnsetType = UNSET
+    git: GitKeys | UnsetType = UNSET
 
 
 class DataStore(Wire, frozen=True):
     alias: str
-    type: Literal["s3"]
+    type: Literal["s3", "git"]
     endpoint: str
     owner: str
     credentials: Credentials

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from service.errors import DataError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SLICE_S = 0.2
+"""How long one piece of long work keeps a thread, and whoever was cancelled waits."""
 
 _THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="jobyard-disk")
 
@@ -35,6 +39,27 @@ async def run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not task.cancelled():
             task.exception()  # seen: the cancellation is what the caller hears about
         raise
+
+
+async def in_slices(steps: Iterator[None], between: Callable[[], None] = lambda: None) -> None:
+    """All steps of long file work, in disk threads, a slice at a time; `between` slices on the loop."""
+    try:
+        while await run(_slice, steps):
+            between()
+    finally:
+        await run(_close, steps)
+
+
+def _slice(steps: Iterator[None]) -> bool:
+    """True when there is more to do."""
+    until = time.monotonic() + SLICE_S
+    return any(time.monotonic() >= until for _ in steps)
+
+
+def _close(steps: Iterator[None]) -> None:
+    close = getattr(steps, "close", None)
+    if close is not None:
+        close()
 
 
 class Batches:

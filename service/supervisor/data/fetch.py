@@ -6,7 +6,8 @@ A pull that was killed begins again; what it left beside the volume is thrown aw
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from service.domain import spec
@@ -32,35 +33,81 @@ async def fetch(
     What is fetched, and what that unpacks to, may each have the volume's bytes. Raises FetchRefused,
     UnsafeKey or DataError for what stays wrong, Unavailable for what may pass.
     """
+    if source.kind == "git":
+        return await _git(web, source, root, limits, on_progress)
+    done = await fetch_unless(web, source, root, "", limits=limits, on_progress=on_progress)
+    if done is None:
+        raise AssertionError("unreachable: nothing is unchanged that is compared with nothing")
+    return done[0]
+
+
+async def fetch_unless(
+    web: Web,
+    source: spec.Web,
+    root: Path,
+    unless: str,
+    *,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+) -> tuple[Progress, str] | None:
+    """As `fetch`, of an archive, and its ETag; None when it is still what had the ETag `unless`."""
+    async with _beside(root) as partial:
+        meter = Meter(on_progress, 0, 0)
+
+        def came(more: int, expected: int) -> None:
+            meter.total_bytes = expected
+            meter.moved(more)
+
+        archive = partial / "archive"
+        etag = await download(
+            web, source.url, archive, max_bytes=limits.max_bytes, on_bytes=came, unless=unless
+        )
+        if etag is None:
+            return None
+        return await _unpacked(archive, source, root, limits, on_progress, meter), etag
+
+
+async def _git(
+    web: Web, source: spec.Web, root: Path, limits: Limits, on_progress: Callable[[Progress], None]
+) -> Progress:
+    async with _beside(root) as partial:
+        meter = Meter(on_progress, 0, 0)
+        folder = partial / "git"
+        await disk.run(folder.mkdir, mode=0o700)
+        archive = await git_archive(
+            web,
+            source.url,
+            folder,
+            max_bytes=limits.max_bytes,
+            on_bytes=lambda size: meter.moved(size - meter.transferred_bytes),
+        )
+        return await _unpacked(archive, source, root, limits, on_progress, meter)
+
+
+@asynccontextmanager
+async def _beside(root: Path) -> AsyncIterator[Path]:
+    """A folder beside the volume for what is fetched, while the context lasts."""
     with disk.faults("volume"):
         partial = await disk.run(fresh_partial, root)
         try:
-            meter = Meter(on_progress, 0, 0)
-            archive = await _fetched(web, source, partial, limits.max_bytes, meter)
-            return await unpack(
-                archive,
-                root,
-                origin=f"{source.kind}:{source.url}",
-                limits=limits,
-                on_progress=on_progress,
-                moved=meter.snapshot(),
-            )
+            yield partial
         finally:
             await disk.run(shutil.rmtree, partial)
 
 
-async def _fetched(web: Web, source: spec.Web, partial: Path, max_bytes: int, meter: Meter) -> Path:
-    def came(more: int, expected: int) -> None:
-        meter.total_bytes = expected
-        meter.moved(more)
-
-    def grew(size: int) -> None:
-        meter.moved(size - meter.transferred_bytes)
-
-    if source.kind == "git":
-        folder = partial / "git"
-        await disk.run(folder.mkdir, mode=0o700)
-        return await git_archive(web, source.url, folder, max_bytes=max_bytes, on_bytes=grew)
-    archive = partial / "archive"
-    await download(web, source.url, archive, max_bytes=max_bytes, on_bytes=came)
-    return archive
+async def _unpacked(
+    archive: Path,
+    source: spec.Web,
+    root: Path,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+    meter: Meter,
+) -> Progress:
+    return await unpack(
+        archive,
+        root,
+        origin=f"{source.kind}:{source.url}",
+        limits=limits,
+        on_progress=on_progress,
+        moved=meter.snapshot(),
+    )

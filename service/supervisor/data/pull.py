@@ -23,7 +23,7 @@ from service.supervisor.data.layout import fresh_partial
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
 from service.supervisor.data.store import Changed, Store
-from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer
+from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer, listed
 
 _CHANGES = 3
 _COMPARE_AT_ONCE = 500
@@ -44,13 +44,18 @@ async def pull(
     StoreRefused, Unavailable or DataError (the disk) on the way; it can then be called again, and moves
     only what is missing. Memory: at most `concurrency` chunks.
     """
-    pulling = _Pull(store, source, root, concurrency)
-    wanted = plan([info async for info in pulling.listing()], Mapping(source.prefix), limits)
+    pulling = Pull(store, source, root, concurrency)
+    wanted = await look(store, source, limits)
     with disk.faults("volume"):
         return await pulling.run(wanted, on_progress)
 
 
-class _Pull(Transfer):
+async def look(store: Store, source: Source, limits: Limits) -> Plan:
+    """What the store holds now, as files and folders. Makes a missing container. Raises as `pull`."""
+    return plan([info async for info in listed(store, source)], Mapping(source.prefix), limits)
+
+
+class Pull(Transfer):
     """One pull at work."""
 
     serial = 0
@@ -87,7 +92,7 @@ class _Pull(Transfer):
         items = list(self.wanted.files.items())
         for start in range(0, len(items), _COMPARE_AT_ONCE):
             some = items[start : start + _COMPARE_AT_ONCE]
-            for (path, info), verdict in zip(some, await disk.run(self._compared, some), strict=True):
+            for (path, info), verdict in zip(some, await disk.run(self.compared, some), strict=True):
                 if verdict is None:
                     missing.append((path, info))
                 elif isinstance(verdict, manifest.Entry):
@@ -97,7 +102,8 @@ class _Pull(Transfer):
                     self.meter.skip(verdict or None)
         return missing
 
-    def _compared(self, some: list[tuple[str, ObjectInfo]]) -> list[Verdict]:
+    def compared(self, some: list[tuple[str, ObjectInfo]]) -> list[Verdict]:
+        """Of each, whether it is there already. Blocking."""
         return [compare(self.root_fd, path, info, self.known.get(path)) for path, info in some]
 
     async def _one(self, item: tuple[str, ObjectInfo]) -> None:

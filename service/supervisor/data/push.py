@@ -21,7 +21,7 @@ from service.supervisor.data.model import Limits, ObjectInfo, Permission, Source
 from service.supervisor.data.outgoing import Outgoing, Unstable
 from service.supervisor.data.progress import Meter, Progress
 from service.supervisor.data.store import Store
-from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer
+from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer, listed
 from service.supervisor.data.walk import Tree, walk
 
 _CHANGES = 3
@@ -70,7 +70,7 @@ class _Push(Transfer):
         self.meter = Meter(on_progress, len(tree.files) + len(tree.skipped), size)
         for path, why in tree.skipped.items():
             self.meter.skip(f"{shown(path)}: {why}, not pushed")
-        self.listed = {self.mapping.path(info.key): info async for info in self.listing()}
+        self.listed = {self.mapping.path(info.key): info async for info in listed(self.store, self.source)}
         await self.open_book()
         doomed = self._doomed() if permission == "RWD" else set()
         changed = self._changed()

@@ -20,6 +20,15 @@ PARTS_AT_ONCE = 4
 _log = structlog.get_logger()
 
 
+async def listed(store: Store, source: Source) -> AsyncIterator[ObjectInfo]:
+    """All objects of the place; none, and the container made, when it is missing."""
+    try:
+        async for info in store.list(source.container, source.prefix):
+            yield info
+    except StoreMissing:
+        await store.ensure_container(source.container)
+
+
 class Transfer:
     """A transfer at work. `slots` bounds the chunks in memory; `known` is what the manifest says."""
 
@@ -32,14 +41,6 @@ class Transfer:
         self.concurrency = concurrency
         self.slots = asyncio.Semaphore(concurrency)
         self.batches = disk.Batches()
-
-    async def listing(self) -> AsyncIterator[ObjectInfo]:
-        """All objects of the place; none, and the container made, when it is missing."""
-        try:
-            async for info in self.store.list(self.source.container, self.source.prefix):
-                yield info
-        except StoreMissing:
-            await self.store.ensure_container(self.source.container)
 
     async def open_book(self) -> None:
         """Read the manifest."""

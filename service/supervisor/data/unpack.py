@@ -12,7 +12,6 @@ other permissions are not. Of two members of one name the later counts, as with 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +30,6 @@ from service.supervisor.data.progress import MAX_NOTES, Meter, Progress
 from service.supervisor.data.tar import TarReader, opened
 from service.supervisor.data.zips import ZipReader
 
-SLICE_S = 0.2
-"""How long one piece of the work keeps a disk thread, and a cancelled pull waits."""
-
 _MAX_TIME_S = 2**32
 _ZIPS = (b"PK\x03\x04", b"PK\x05\x06")
 _log = structlog.get_logger()
@@ -47,50 +43,31 @@ async def unpack(
     limits: Limits,
     on_progress: Callable[[Progress], None],
     moved: Progress | None = None,
+    prefix: str = "",
 ) -> Progress:
     """Unpack the file `archive` into the volume `root`; the volume's partial folder must exist.
 
-    `origin` names where it is from, in the manifest; `moved` says what was transferred for it. Raises
-    FetchRefused, UnsafeKey or DataError before anything is written when the archive cannot become a volume,
-    and DataError (the disk) later; it can then be called again.
+    `origin` names where it is from, in the manifest; `moved` says what was transferred for it. Of its members
+    those are taken whose names begin with `prefix`, as `keys.Mapping` says. Raises FetchRefused, UnsafeKey or
+    DataError before anything is written when the archive cannot become a volume, and DataError (the disk)
+    later; it can then be called again.
     """
-    work = _Unpack(archive, root, origin, limits, moved or Progress())
+    work = _Unpack(archive, root, origin, limits, moved or Progress(), prefix)
     with disk.faults("volume"):
-        await _in_slices(work.scan(), work, on_progress)
-        await _in_slices(work.write(), work, on_progress)
+        await disk.in_slices(work.scan(), lambda: work.pass_on(on_progress))
+        await disk.in_slices(work.write(), lambda: work.pass_on(on_progress))
     done = work.meter.finish()
     on_progress(done)
     _log.info("archive unpacked", files=done.completed, unchanged=done.skipped, failed=done.failed)
     return done
 
 
-async def _in_slices(steps: Iterator[None], work: _Unpack, on_progress: Callable[[Progress], None]) -> None:
-    """All steps, in disk threads, a slice at a time; what the meter says is passed on between them."""
-    try:
-        while await disk.run(_slice, steps):
-            if work.news is not None:
-                on_progress(work.news)
-                work.news = None
-    finally:
-        await disk.run(_close, steps)
-
-
-def _slice(steps: Iterator[None]) -> bool:
-    """True when there is more to do."""
-    until = time.monotonic() + SLICE_S
-    return any(time.monotonic() >= until for _ in steps)
-
-
-def _close(steps: Iterator[None]) -> None:
-    close = getattr(steps, "close", None)
-    if close is not None:
-        close()
-
-
 class _Unpack:
     """One archive on its way. Its generators do the blocking work, in steps."""
 
-    def __init__(self, archive: Path, root: Path, origin: str, limits: Limits, moved: Progress) -> None:
+    def __init__(
+        self, archive: Path, root: Path, origin: str, limits: Limits, moved: Progress, prefix: str
+    ) -> None:
         self._archive = archive
         self._root = root
         self._origin = origin
@@ -99,13 +76,20 @@ class _Unpack:
         self._last: dict[str, int] = {}
         self._notes: list[str] = []
         self._moved = moved
+        self._mapping = Mapping(prefix)
         self._wanted = Plan({}, frozenset())
-        self.news: Progress | None = None
+        self._news: Progress | None = None
         self.meter = Meter(self._heard, 0, moved.total_bytes)
         self.meter.transferred_bytes = moved.transferred_bytes
 
     def _heard(self, progress: Progress) -> None:
-        self.news = progress
+        self._news = progress
+
+    def pass_on(self, on_progress: Callable[[Progress], None]) -> None:
+        """Tell what the meter said since the last time: it speaks in a disk thread."""
+        if self._news is not None:
+            on_progress(self._news)
+            self._news = None
 
     def scan(self) -> Iterator[None]:
         """Look at all of it. `plan` judges the names and the bounds; sizes are bounded before the bytes."""
@@ -117,7 +101,7 @@ class _Unpack:
                 size += member.size
                 self._bound(number + 1, size)
                 yield
-                name = _name(member)
+                name = self._named(member)
                 if member.why:
                     self._leave_out(member)
                     continue
@@ -145,8 +129,13 @@ class _Unpack:
         if size > self._limits.max_bytes:
             raise DataError(f"the archive holds more than {self._limits.max_bytes} bytes")
 
+    def _named(self, member: Member) -> str:
+        """The member's path in the volume; "" for what does not come into it. Not checked."""
+        name = _name(member)
+        return self._mapping.path(name) if name.startswith(self._mapping.prefix) else ""
+
     def _leave_out(self, member: Member) -> None:
-        if member.name:
+        if self._named(member):
             self._note(f"{shown(member.name)}: left out ({member.why})")
 
     def _note(self, text: str) -> None:
@@ -175,7 +164,7 @@ class _Unpack:
             reader = _reader(cast(BinaryIO, file))
             for number, member in enumerate(reader):
                 yield
-                name = _name(member)
+                name = self._named(member)
                 if not member.is_folder and self._last.get(name) == number:
                     yield from self._file(reader, name, number, root_fd, partial_fd, known)
             beneath.settle(root_fd)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,8 @@ LEAST_BYTES = 64 * 1024
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
+_NOT_MODIFIED = 304
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{1,1024}"')
 _CHUNK = 256 * 1024
 
 
@@ -80,9 +83,17 @@ class _Pinned(AbstractResolver):
 
 
 async def download(
-    web: Web, url: str, to: Path, *, max_bytes: int, on_bytes: Callable[[int, int], None]
-) -> None:
-    """Write what `url` answers to the new file `to`, of at most `max_bytes`.
+    web: Web,
+    url: str,
+    to: Path,
+    *,
+    max_bytes: int,
+    on_bytes: Callable[[int, int], None],
+    unless: str = "",
+) -> str | None:
+    """Write what `url` answers to the new file `to`, of at most `max_bytes`. Its ETag, "" for none.
+
+    None, and nothing is written, when the server says that it is still what had the ETag `unless`.
 
     `on_bytes` is told how many more bytes came and how many there will be (0: unknown). Raises
     FetchRefused for what trying again does not mend, Unavailable for what it may, OSError of the disk.
@@ -90,11 +101,13 @@ async def download(
     context = await disk.run(_trust, web.ca)
     at = _read(url)
     for _ in range(MAX_REDIRECTS + 1):
-        async with _hop(web, at, context) as response:
+        async with _hop(web, at, context, unless) as response:
+            if unless and response.status == _NOT_MODIFIED:
+                return None
             elsewhere = _judged(at, response)
             if elsewhere is None:
                 await _save(web, at, response, to, max_bytes, on_bytes)
-                return
+                return _etag(response)
             at = elsewhere
     raise FetchRefused(f"{_read(url).shown} leads elsewhere more than {MAX_REDIRECTS} times")
 
@@ -114,8 +127,13 @@ def _read(url: str) -> WebUrl:
 
 
 @asynccontextmanager
-async def _hop(web: Web, at: WebUrl, context: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientResponse]:
+async def _hop(
+    web: Web, at: WebUrl, context: ssl.SSLContext, unless: str
+) -> AsyncIterator[aiohttp.ClientResponse]:
     """One request, to the checked addresses of its host. Its errors become ours."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": "jobyard"}
+    if unless:
+        headers["If-None-Match"] = unless
     addresses = await web.addresses(at)
     connector = aiohttp.TCPConnector(
         resolver=_Pinned(at.host, addresses), ssl=context, use_dns_cache=False, force_close=True
@@ -134,9 +152,7 @@ async def _hop(web: Web, at: WebUrl, context: ssl.SSLContext) -> AsyncIterator[a
                 skip_auto_headers=("User-Agent",),
             ) as session,
             asyncio.timeout(web.stall_s) as deadline,
-            session.get(
-                url, allow_redirects=False, headers={"Accept-Encoding": "identity", "User-Agent": "jobyard"}
-            ) as response,
+            session.get(url, allow_redirects=False, headers=headers) as response,
         ):
             deadline.reschedule(None)
             yield response
@@ -165,6 +181,12 @@ class _translated:
                 raise Unavailable(
                     f"{self._at}: the server cannot be reached ({type(error).__name__})"
                 ) from None
+
+
+def _etag(response: aiohttp.ClientResponse) -> str:
+    """The ETag as it may be sent back. One that is not written as the standard says is none."""
+    found = response.headers.get("ETag", "")
+    return found if _ETAG.fullmatch(found) else ""
 
 
 def _judged(at: WebUrl, response: aiohttp.ClientResponse) -> WebUrl | None:

@@ -1,0 +1,8 @@
+"""Moving a run's volumes between their sources and the node's disk, and telling the ledger how far it is.
+
+`runs` has the verbs, `report` one synchronisation with its progress, `move` one volume of it.
+"""
+
+from service.supervisor.sync.runs import Pushed, move_ordered, pull_all, push_all, settle
+
+__all__ = ["Pushed", "move_ordered", "pull_all", "push_all", "settle"]

@@ -1,0 +1,107 @@
+"""What a run moves: all it pulls as it begins, all it pushes as it ends, and what is ordered in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from uuid import NAMESPACE_OID, uuid5
+
+from service.domain.events import Direction, Info
+from service.domain.job import Job, SyncOrder
+from service.errors import DataError
+from service.supervisor.data import disk, layout
+from service.supervisor.effects import FatalForRun, Yard
+from service.supervisor.names import RunId
+from service.supervisor.sync.move import Wanted
+from service.supervisor.sync.report import Sync
+from service.supervisor.volumes import cached, root_of, volume_root
+
+NOTES_SAID = 3
+PINNED = (
+    "not pulled: jobs of the project share it through the node's cache, so it stays as it is while they run; "
+    "a job that starts later has what is new"
+)
+
+
+async def pull_all(yard: Yard, job: Job) -> None:
+    """Pull every volume of the run. Raises `FatalForRun`, or `Unavailable` from the ledger."""
+    run = RunId(job.id, job.run)
+    for index in range(len(job.spec.volumes)):
+        await _on_disk(layout.prepare(root_of(yard, job, index)))
+    wanted = [Wanted(i, v, v.pull_from) for i, v in enumerate(job.spec.volumes) if v.pull_from is not None]
+    if wanted:
+        await Sync(yard, job, "pull", _sync_id(run, "pull")).run(wanted)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What became of a push. `problem`: it failed. `remark`: it left out what no store can hold."""
+
+    problem: Info | None = None
+    remark: Info | None = None
+
+
+async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushed:
+    """Push what the run may push. `sync_id` is that of a push which a user ordered again."""
+    run = RunId(job.id, job.run)
+    wanted = [Wanted(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
+    if not wanted:
+        return Pushed()
+    manual = sync_id is not None
+    sync = Sync(yard, job, "push", sync_id or _sync_id(run, "push"), manual=manual)
+    try:
+        await sync.run(wanted)
+    except FatalForRun as fatal:
+        return Pushed(problem=fatal.info)
+    return Pushed(remark=_left_out(sync.notes))
+
+
+def _left_out(notes: list[str]) -> Info | None:
+    """One sentence for `status.info`; the rest is in `status.dataSync`."""
+    if not notes:
+        return None
+    more = f" and {len(notes) - NOTES_SAID} more" if len(notes) > NOTES_SAID else ""
+    message = f"Not everything was pushed: {'; '.join(notes[:NOTES_SAID])}{more}."
+    return Info("not-all-pushed", message, {"notPushed": len(notes)})
+
+
+async def move_ordered(yard: Yard, job: Job, order: SyncOrder) -> None:
+    """Do what was ordered while the job runs. Raises as `pull_all`; the failure is then recorded."""
+    push = order.direction == "push"
+    wanted = [
+        Wanted(index, volume, place)
+        for index, volume in enumerate(job.spec.volumes)
+        if order.volume in (None, index)
+        and (place := volume.push_to if push else volume.pull_from) is not None
+    ]
+    sync = Sync(yard, job, order.direction, order.id, manual=True)
+    pinned = {} if push else await _pinned(yard, job, wanted)
+    await sync.run([each for each in wanted if each.index not in pinned], pinned)
+
+
+async def _pinned(yard: Yard, job: Job, wanted: list[Wanted]) -> dict[int, str]:
+    """The volumes that cannot change while the run has them, because others have the same files."""
+    return {each.index: PINNED for each in wanted if await disk.run(cached, yard, job, each.index)}
+
+
+async def settle(yard: Yard, job: Job) -> None:
+    """What the run wrote outlives a power cut from here on: an exit that is recorded promises its output.
+
+    One volume stands for all: they lie on one file system, which is waited for as a whole.
+    """
+    wanted = [index for index, volume in enumerate(job.spec.volumes) if volume.push_to is not None]
+    if wanted:
+        await _on_disk(layout.settle(volume_root(yard, RunId(job.id, job.run), wanted[0])))
+
+
+def _sync_id(run: RunId, direction: Direction) -> str:
+    """The same after a restart, so that a synchronisation which goes on is still one."""
+    return str(uuid5(NAMESPACE_OID, f"{run} {direction}"))
+
+
+async def _on_disk(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except DataError as error:
+        info = Info("node-storage", f"The node's storage failed: {error.message}")
+        raise FatalForRun(info, ours=True) from error
