@@ -147,10 +147,7 @@ def _source(text: str, source: str, archive: bool, option: str = "--volume") -> 
     kind, plus, url = source.partition("+")
     if plus and kind in _KINDS and url.startswith("https://"):
         made: dict[str, Any] = {_KINDS[kind]: {"url": url}}
-    # `git@` alone is a repository `git` of some data store.
-    elif source.startswith(("https://", "http://", "ssh://")) or (
-        source.startswith("git@") and ":" in source
-    ):
+    elif _is_url(source):
         made = {_KINDS["archive" if looks_like_archive(source) else "git"]: {"url": source}}
     elif source == "standalone":
         made = {"standalone": {}}
