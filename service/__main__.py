@@ -6,28 +6,42 @@ Until the environment stands, only the standard library is imported here.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from pathlib import Path
 
-from service.errors import JobyardError
-from service.local import environment
+_STANDING = signal.getsignal(signal.SIGINT)
+if _STANDING is signal.default_int_handler:
+    # Until `main` can answer it, Ctrl-C ends us as quietly as afterwards, without a traceback of imports.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+from pathlib import Path  # noqa: E402
+
+from service.errors import JobyardError  # noqa: E402
+from service.local import environment  # noqa: E402
 
 _NEED_DEV = {"test"}
+# As `service.cli.exits` has them, which an older Python than ours cannot read.
+_USAGE, _INTERRUPTED = 2, 130
+_COMPLETING = "_JOBYARD_COMPLETE" in os.environ
 
 
 def main() -> None:
     """Makes the environment if need be, then runs the command line in it."""
     try:
+        signal.signal(signal.SIGINT, _STANDING)
         _enter_environment()
+        _run_app()
     except JobyardError as error:
-        sys.exit(f"jobyard: {error.message}")
+        print(f"jobyard: {error.message}", file=sys.stderr)
+        sys.exit(_USAGE)
     except KeyboardInterrupt:
-        sys.exit(130)
-    _run_app()
+        sys.exit(_INTERRUPTED)
 
 
 def _enter_environment() -> None:
     """Returns inside the clone's environment, or at once where Jobyard was installed as a wheel."""
+    if _COMPLETING:
+        return  # somebody waits at a prompt: nothing is installed meanwhile
     clone = environment.clone_around(Path(__file__).parent)
     if clone is None:
         return
@@ -46,11 +60,19 @@ def _run_app() -> None:
     # The machine commands bring the whole service along: over a second of imports that others can do without.
     through_the_api = {group.name for group in app.registered_groups}
     through_the_api |= {command.name for command in app.registered_commands}
-    if not set(sys.argv[1:2]) & through_the_api:
+    if not {_first_word()} & through_the_api:
         from service.local.commands import register
 
         register(app)
     app(prog_name="jobyard")
+
+
+def _first_word() -> str:
+    """What stands after our name, on the command line or on one that a shell wants to be completed."""
+    if not _COMPLETING:
+        return "".join(sys.argv[1:2])
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    return "".join(line.split()[1:2])
 
 
 if __name__ == "__main__":

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from uuid import UUID
 
-from service.api.errors import Said
-from service.domain.asked import DataStoreAsked, JobSpecAsked, SourceAsked, VolumeAsked
+from service.domain.asked import DataStoreAsked, JobSpecAsked, PrivateSwiftAsked, SourceAsked, VolumeAsked
 from service.domain.labels import OWN_PREFIX
 from service.domain.volumes import mount_path
 from service.domain.weburls import spoken
-from service.errors import Invalid
 
 
 def command_line(asked: JobSpecAsked) -> str:
-    """Raises `Invalid` for what the command line has no word for."""
-    _refuse_unspeakable(asked)
+    """Of a specification that was found right."""
     words = ["jobyard", "job", "run", *_options(asked), asked.image]
     if asked.command:
         words += ["--", *asked.command]
     return shlex.join(words)
-
-
-def _refuse_unspeakable(asked: JobSpecAsked) -> None:
-    for field, value in (
-        ("grpcPort", asked.grpc_port),
-        ("readUser", asked.read_user),
-        ("shutdown", asked.shutdown),
-    ):
-        if value is not None:
-            said = Said("the command line has no option for it")
-            raise Invalid(field, said, "submit it through the API")
-    for name, value in (asked.labels or {}).items():
-        if not value:
-            said = Said("it has no value")
-            raise Invalid(f"labels.{name}", said, "the command line takes labels with a value")
 
 
 def _options(asked: JobSpecAsked) -> Iterator[str]:
@@ -49,7 +32,7 @@ def _options(asked: JobSpecAsked) -> Iterator[str]:
     for var in asked.env_vars or []:
         yield from ("--env", f"{var.name}={var.value}")
     for index, volume in enumerate(asked.volumes or []):
-        yield from ("--volume", _volume(f"volumes[{index}]", volume))
+        yield from _volume(f"volumes[{index}]", volume)
     if asked.name:
         yield from ("--name", asked.name)
     for name, value in sorted((asked.labels or {}).items()):
@@ -65,41 +48,51 @@ def _options(asked: JobSpecAsked) -> Iterator[str]:
         yield from ("--default-http-port", str(asked.default_http_port))
     if asked.unsecure_http:
         yield "--unsecure-http"
+    for key in asked.ssh_public_keys or []:
+        yield from ("--ssh-public-keys", key)
+    if asked.grpc_port is not None:
+        yield from ("--grpc-port", str(asked.grpc_port))
+    if asked.read_user:
+        yield f"--read-user={asked.read_user}"  # it may begin with, or be, dashes
+    if asked.shutdown is not None:
+        yield from ("--shutdown", asked.shutdown)
 
 
-def _volume(field: str, volume: VolumeAsked) -> str:
-    """`container@alias/prefix:/path:rw:cache`, or a URL or `standalone` in the place of the container."""
-    if volume.user_volume_id is not None:
-        said = Said("the command line has no option for it")
-        raise Invalid(f"{field}.userVolumeId", said, "submit it through the API")
-    if volume.target_data_store or volume.target_private_swift:
-        raise Invalid(
-            f"{field}.targetDataStore",
-            Said("the command line has no option for it"),
-            "submit it through the API",
-        )
+def _volume(field: str, volume: VolumeAsked) -> Iterator[str]:
+    """`container@alias/prefix:/path:rw:cache`, or a URL, `standalone` or a volume's id before the path."""
+    path = mount_path(field, volume.mount_path)
+    permission = "ro" if volume.permission.upper() == "R" else volume.permission.lower()
+    cache = "" if volume.cache is None else (":cache" if volume.cache else ":no-cache")
     source: SourceAsked = volume.volume_source or volume
-    store = source.data_store or (
-        DataStoreAsked(
-            alias=source.private_swift.region,
-            container=source.private_swift.container,
-            prefix=source.private_swift.prefix,
-            archive=source.private_swift.archive,
-        )
-        if source.private_swift
-        else None
-    )
-    place = "standalone"
-    if source.public_git is not None:
+    store = _store(source.data_store, source.private_swift)
+    place, archive = "standalone", ""
+    if volume.user_volume_id is not None:
+        place = str(UUID(volume.user_volume_id))
+    elif source.public_git is not None:
         place = spoken("git", source.public_git.url)
     elif source.public_swift is not None:
         place = spoken("archive", source.public_swift.url)
     elif store is not None:
-        if store.archive:
-            said = Said("the command line has no option for it")
-            raise Invalid(f"{field}.dataStore.archive", said, "submit it through the API")
-        prefix = (store.prefix or "").lstrip("/")
-        place = f"{store.container}@{store.alias}" + (f"/{prefix}" if prefix else "")
-    permission = "ro" if volume.permission.upper() == "R" else volume.permission.lower()
-    cache = "" if volume.cache is None else (":cache" if volume.cache else ":no-cache")
-    return f"{place}:{mount_path(field, volume.mount_path)}:{permission}{cache}"
+        place, archive = _place(store)
+    yield from ("--volume", f"{place}:{path}:{permission}{cache}{archive}")
+    target = _store(volume.target_data_store, volume.target_private_swift)
+    if target is not None:
+        place, archive = _place(target)
+        yield from ("--push-to", f"{place}:{path}{archive}")
+
+
+def _store(store: DataStoreAsked | None, swift: PrivateSwiftAsked | None) -> DataStoreAsked | None:
+    """In one spelling."""
+    if store is not None or swift is None:
+        return store
+    return DataStoreAsked(
+        alias=swift.region, container=swift.container, prefix=swift.prefix, archive=swift.archive
+    )
+
+
+def _place(store: DataStoreAsked) -> tuple[str, str]:
+    """Where it is, and the word for an archive if it is one."""
+    if store.archive:
+        return f"{store.container}@{store.alias}/{store.archive}", ":archive"
+    prefix = (store.prefix or "").lstrip("/")
+    return f"{store.container}@{store.alias}" + (f"/{prefix}" if prefix else ""), ""

@@ -72,6 +72,9 @@ class Store(Protocol):
     async def check(self) -> None:
         """Raise `StoreRefused` when the keys are wrong."""
 
+    async def containers(self) -> Sequence[str]:
+        """Their names."""
+
     async def ensure_container(self, name: str) -> None: ...
 
     def list(self, container: str, prefix: str = "") -> AsyncIterator[StoredObject]: ...

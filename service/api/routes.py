@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from service.api import (
     account,
+    containers,
     exec,
     jobs,
     logs,
@@ -29,7 +30,9 @@ _P, _R, _O, _A, _Y = Level.PUBLIC, Level.READ, Level.OPERATE, Level.ADMINISTER, 
 _BIN, _TEXT, _HTML = "application/octet-stream", "text/plain", "text/html"
 _JOB, _STORE, _OFFERS = "/v1/job/{id}", "/v1/datastore/{alias}", "/v1/capabilities"
 _REGISTRY, _VOLUME = "/v1/registry/{id}", "/v1/volume/{id}"
-_OBJECTS = _STORE + "/container/{container}/object"
+_CONTAINERS = _STORE + "/container"
+_CONTAINER = _CONTAINERS + "/{container}"
+_OBJECTS = _CONTAINER + "/object"
 #: A key is whatever follows, a line's end included: it is for the handler to refuse.
 _OBJECT = _OBJECTS + "/{key:(?s:.*)}"
 
@@ -71,6 +74,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _STORE, stores.get, _R, "Get a data store", None, wire.DataStore),
     Route("PUT", _STORE, stores.replace, _O, "Replace a store", wire.StoreReplaced, None, CheckAsked),
     Route("DELETE", _STORE, stores.remove, _O, "Remove a data store"),
+    Route(*("GET", _CONTAINERS, containers.find, _R, "List containers"), None, wire.ContainerList, PageAsked),
+    Route("PUT", _CONTAINER, containers.create, _O, "Make a container", None, wire.Container),
     Route("GET", _OBJECTS, objects.find, _R, "List objects", None, wire.ObjectList, objects.ObjectsAsked),
     Route("GET", _OBJECT, objects.download, _R, "Download an object", media=_BIN),
     Route("PUT", _OBJECT, objects.upload, _O, "Upload an object", None, wire.StoredObject),

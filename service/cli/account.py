@@ -6,18 +6,29 @@ from typing import Annotated, Any
 
 import typer
 
+from service.cli import complete
 from service.cli.client import Client
 from service.cli.command import command
-from service.cli.output import Output
+from service.cli.output import Column, Output
 
-_COLUMNS = ("JOB", "RUN", "FLAVOR", "UNITS", "PRICE/H", "MINUTES", "AMOUNT", "", "POLICY")
+_COLUMNS = (
+    Column("JOB", whole=True),
+    "RUN",
+    Column("FLAVOR", extra=True),
+    "UNITS",
+    Column("PRICE/H", extra=True),
+    "MINUTES",
+    Column("AMOUNT", whole=True),
+    "",
+    Column("POLICY", extra=True),
+)
 
 
 def register(app: typer.Typer) -> None:
     """Adds the three to `app`."""
-    command(app, "me")(me)
-    command(app, "quota")(quota)
-    command(app, "billing")(billing)
+    command(app, "me", example="me")(me)
+    command(app, "quota", example="quota -o json")(quota)
+    command(app, "billing", example="billing --from 2026-11-01T00:00:00Z --policy 2023-12")(billing)
 
 
 async def me(client: Client, output: Output) -> None:
@@ -37,7 +48,10 @@ async def quota(client: Client, output: Output) -> None:
 async def billing(
     client: Client,
     output: Output,
-    job: Annotated[str | None, typer.Option("--job", "-j", help="Only this job.")] = None,
+    job: Annotated[
+        str | None,
+        typer.Option("--job", "-j", help="Only this job.", autocompletion=complete.jobs),
+    ] = None,
     policy: Annotated[
         str | None, typer.Option("--policy", help="As this policy would bill: 2021-05, 2023-12, 2026-01.")
     ] = None,

@@ -18,7 +18,7 @@ def _audit() -> None:
     """The audit trail: verify that no event was changed."""
 
 
-@command(app, "verify")
+@command(app, "verify", example="audit verify -o json")
 async def verify(database: Database, output: Output) -> None:
     """Recomputes the hash chain over every event. Exit status 1 names the first that does not hold."""
     try:

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from service.cli import complete
 from service.cli.client import Client, segment
 from service.cli.command import command
-from service.cli.output import Output
+from service.cli.output import Column, Output
 
 app = typer.Typer()
 _flavor = typer.Typer()
@@ -21,17 +22,22 @@ app.add_typer(_preset, name="preset", help="Jobs to begin with.", no_args_is_hel
 _GIB = 1024**3
 
 
-@command(_flavor, "list")
+@command(_flavor, "list", aliases=["ls"], example="capabilities flavor list")
 async def flavors(client: Client, output: Output) -> None:
     """Lists the flavors that some node here can hold."""
     found = await client.get("/capabilities/flavor")
-    columns = ("ID", "TYPE", "MAX", "CPU", "MEMORY", "GPU", "PRICE/H", "DESCRIPTION")
+    columns = (
+        *(Column("ID", whole=True), "TYPE", "MAX", "CPU", "MEMORY", "GPU", "PRICE/H"),
+        Column("DESCRIPTION", extra=True),
+    )
     output.items(found, columns, map(_row, found))
 
 
-@command(_flavor, "get")
+@command(_flavor, "get", example="capabilities flavor get ai1-1-gpu")
 async def flavor(
-    client: Client, output: Output, name: Annotated[str, typer.Argument(metavar="FLAVOR")]
+    client: Client,
+    output: Output,
+    name: Annotated[str, typer.Argument(metavar="FLAVOR", autocompletion=complete.flavors)],
 ) -> None:
     """Shows one flavor, by unit."""
     found = await client.get(f"/capabilities/flavor/{segment(name)}")
@@ -51,7 +57,7 @@ async def flavor(
     output.item(found, shown)
 
 
-@command(_image, "list")
+@command(_image, "list", aliases=["ls"], example="capabilities image list")
 async def images(client: Client, output: Output) -> None:
     """Lists the recommended images; any other may be used as well."""
     found = await client.get("/capabilities/job/image")
@@ -59,12 +65,38 @@ async def images(client: Client, output: Output) -> None:
     output.items(found, ("ID", "VERSIONS", "DESCRIPTION"), rows)
 
 
-@command(_preset, "list")
+@command(_preset, "list", aliases=["ls"], example="capabilities preset list")
 async def presets(client: Client, output: Output) -> None:
     """Lists the presets."""
     found = await client.get("/capabilities/preset", type="job")
     rows = [(each["id"], each["name"], each["snippet"]) for each in found]
     output.items(found, ("ID", "NAME", "SNIPPET"), rows)
+
+
+@command(_preset, "get", example="capabilities preset get classify")
+async def preset(
+    client: Client,
+    output: Output,
+    name: Annotated[str, typer.Argument(metavar="PRESET", autocompletion=complete.presets)],
+) -> None:
+    """Shows one preset."""
+    found = await client.get(f"/capabilities/preset/{segment(name)}")
+    shown = {
+        "id": found["id"],
+        "name": found["name"],
+        "snippet": found["snippet"],
+        "about": " ".join(found["descriptions"]),
+        "flavors": " ".join(found["capabilities"]["flavorTypes"]),
+    }
+    output.item(found, shown)
+
+
+@command(app, "quota", example="capabilities quota")
+async def quota(client: Client, output: Output) -> None:
+    """Shows the most units that the jobs of your project may hold together."""
+    found = await client.get("/capabilities/quota")
+    rows = [(kind, most) for each in found for kind, most in each["resources"].items()]
+    output.items(found, ("KIND", "LIMIT"), rows)
 
 
 def _row(flavor: Any) -> tuple[Any, ...]:

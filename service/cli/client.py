@@ -77,16 +77,22 @@ class Client:
         return await self._repeated("GET", path, params=_query(params))
 
     async def pages(
-        self, path: str, *, size: int = PAGE_SIZE, **params: str | int | list[str] | None
+        self,
+        path: str,
+        *,
+        size: int = PAGE_SIZE,
+        limit: int | None = None,
+        **params: str | int | list[str] | None,
     ) -> list[Any]:
-        """All items of a list, page after page."""
+        """All items of a list, or the first `limit`, page after page."""
         items: list[Any] = []
         page = 1
         while True:
-            answer = await self.get(path, page=page, size=size, **params)
+            answer = await self.get(path, page=page, size=min(size, limit or size), **params)
             items += answer["items"]
-            if page >= answer.get("metadata", {}).get("pageCount", 1):
-                return items
+            done = limit is not None and len(items) >= limit
+            if done or page >= answer.get("metadata", {}).get("pageCount", 1):
+                return items[:limit]
             page += 1
 
     async def post(self, path: str, body: Any, *, key: str | None = None) -> Any:

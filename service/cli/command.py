@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
 from pathlib import Path
@@ -27,27 +27,28 @@ from service.ledger import database
 
 F = TypeVar("F", bound=Callable[..., Awaitable[None]])
 
-_PANEL = "Connection"
 _STATE = Annotated[
     Path | None,
-    typer.Option("--state", help="State directory of a service that runs here.", rich_help_panel=_PANEL),
+    typer.Option("--state", metavar="DIR", help="State directory of a service that runs here."),
 ]
 _OPTIONS: dict[type, dict[str, Any]] = {
     Client: {
-        "url": Annotated[
-            str | None, typer.Option("--url", help="The service [JOBYARD_URL].", rich_help_panel=_PANEL)
-        ],
+        "url": Annotated[str | None, typer.Option("--url", metavar="URL", help="The service [JOBYARD_URL].")],
         "token": Annotated[
-            str | None, typer.Option("--token", help="Your token [JOBYARD_TOKEN].", rich_help_panel=_PANEL)
+            str | None, typer.Option("--token", metavar="TOKEN", help="Your token [JOBYARD_TOKEN].")
         ],
         "state": _STATE,
     },
     Output: {
         "format": Annotated[
             Format | None, typer.Option("-o", "--output", help="Print this format, and nothing else.")
-        ]
+        ],
+        "no_color": Annotated[bool, typer.Option("--no-color", hidden=True)],
     },
 }
+
+
+_STANDING = {"no_color": False}
 
 
 class Database:
@@ -59,14 +60,27 @@ class Database:
 
 _OPTIONS[Database] = {
     "database_url": Annotated[
-        str | None, typer.Option("--database-url", help="The ledger [DATABASE_URL].", rich_help_panel=_PANEL)
+        str | None, typer.Option("--database-url", metavar="URL", help="The ledger [DATABASE_URL].")
     ],
     "state": _STATE,
 }
 
 
-def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[F], F]:
-    """Registers a coroutine function as the command `name` of `app`."""
+def command(
+    app: typer.Typer,
+    name: str,
+    *,
+    example: str,
+    aliases: Sequence[str] = (),
+    epilog: str = "",
+    **settings: Any,
+) -> Callable[[F], F]:
+    """Registers a coroutine function as the command `name` of `app`.
+
+    `example` is the command line without `jobyard` that its help ends with; `aliases` are other spellings of
+    the name, which the help does not show.
+    """
+    ending = "\n\n".join(filter(None, (epilog, f"\b\nExample:\n  jobyard {example}")))
 
     def register(function: F) -> F:
         hints = get_type_hints(function, include_extras=True)
@@ -79,7 +93,11 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[F], F]:
             finish(_with(function, needs, given))
 
         _sign(run, _parameters(function, shown, needs))
+        settings["epilog"] = ending
+        settings["short_help"] = (function.__doc__ or "").partition("\n")[0]
         app.command(name, **settings)(run)
+        for alias in aliases:
+            app.command(alias, hidden=True, **settings)(run)
         return function
 
     return register
@@ -88,11 +106,14 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[F], F]:
 def finish(work: Coroutine[Any, Any, None]) -> None:
     """Runs a command to its end and leaves with its status. Errors are one line on stderr."""
     try:
-        asyncio.run(work)
+        try:
+            asyncio.run(work)
+        finally:
+            sys.stdout.flush()  # what cannot be written any more is found here and not at Python's end
     except JobyardError as error:
         print(f"jobyard: {error.message}", file=sys.stderr)
         raise typer.Exit(exits.of_error(error)) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
     except BrokenPipeError:
         # Whoever read us has gone (`| head`): say nothing, also not when Python flushes at its end.
@@ -110,7 +131,7 @@ def _parameters(
     for need in needs.values():
         added |= _OPTIONS[need]
     made += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_STANDING.get(name), annotation=hint)
         for name, hint in added.items()
     ]
     return made
@@ -151,4 +172,4 @@ async def _make(need: type, options: dict[str, Any]) -> AsyncIterator[Any]:
         finally:
             await database.close(connection)
     else:
-        yield Output(options["format"])
+        yield Output(options["format"], colors=not options["no_color"])

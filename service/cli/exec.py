@@ -23,6 +23,7 @@ import typer
 
 from service.cli.client import Client, segment
 from service.cli.command import command
+from service.cli.job import RunningJobId
 from service.errors import Rejected, Unavailable
 
 PROTOCOL = "v5.channel.k8s.io"
@@ -32,13 +33,18 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def register(app: typer.Typer) -> None:
-    command(app, "exec", context_settings={"ignore_unknown_options": True})(run)
+    command(
+        app,
+        "exec",
+        example="job exec -it 5d1f0c2e-… -- sh",
+        context_settings={"ignore_unknown_options": True},
+    )(run)
 
 
 async def run(
     client: Client,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
-    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run in it.")],
+    job_id: RunningJobId,
+    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="What to run in it.")],
     stdin: Annotated[bool, typer.Option("-i", "--stdin", help="Hand on the standard input.")] = False,
     terminal: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
 ) -> None:

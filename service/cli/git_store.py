@@ -9,13 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.client import Client
+from service.cli import ask, complete
+from service.cli.client import Client, segment
 from service.cli.output import Output
 from service.errors import Invalid
 
 PASSWORD = "JOBYARD_GIT_PASSWORD"  # noqa: S105 (a variable's name)
 
 Alias = Annotated[str, typer.Argument(metavar="ALIAS", help="What volumes call it.")]
+KnownAlias = Annotated[
+    str,
+    typer.Argument(metavar="ALIAS", help="What volumes call it.", autocompletion=complete.data_stores),
+]
 Endpoint = Annotated[
     str,
     typer.Argument(metavar="ENDPOINT", help="https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH"),
@@ -56,6 +61,24 @@ async def add(
     output.done(f"added {alias}", made)
 
 
+async def update(
+    client: Client,
+    output: Output,
+    alias: KnownAlias,
+    endpoint: Endpoint,
+    username: Username = None,
+    password_stdin: PasswordStdin = False,
+    private_key: PrivateKey = None,
+    host_keys: HostKeys = None,
+    check: Check = True,
+) -> None:
+    """Replaces all of a git data store but its alias; its password and key are given as to `add`."""
+    body = _body(alias, endpoint, _keys(username, password_stdin, private_key, host_keys))
+    path = f"/datastore/{segment(alias)}"
+    await client.put(f"{path}{'' if check else '?check=false'}", body)
+    output.done(f"changed {alias}", None if output.format is None else await client.get(path))
+
+
 def shown(found: Any) -> dict[str, str]:
     """What people are shown of a data store beside what all of them have; nothing of one of another type."""
     git = found.get("credentials", {}).get("git", {})
@@ -88,7 +111,8 @@ def _password(from_stdin: bool) -> str:
     """Never an argument: those are for everybody on this machine to read."""
     if not from_stdin:
         kept = os.environ.get(PASSWORD)
-        return kept or str(typer.prompt("Password or access token", hide_input=True, err=True))
+        otherwise = f"give it with --password-stdin, or in {PASSWORD}"
+        return kept or ask.secret("Password or access token", otherwise=otherwise)
     password = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if not password:
         raise Invalid("--password-stdin", None, "stdin held no password")

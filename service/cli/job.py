@@ -10,19 +10,35 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 
-from service.cli import exits, watch
+from service.cli import complete, exits, watch
 from service.cli.client import Client, segment
 from service.cli.command import command
-from service.cli.output import Output, ago, clock, moment, span, table
+from service.cli.output import Column, Output, ago, clock, moment, span, table
 from service.cli.parse import duration_s, labels
 from service.domain.states import State
 from service.errors import Invalid
 
 app = typer.Typer()
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
-_COLUMNS = ("ID", "NAME", "STATE", "AGE", "RAN", "RESOURCES", "IMAGE")
+def _argument(completion: complete.Completion) -> Any:
+    return typer.Argument(metavar="JOB", help="The job's id.", autocompletion=completion)
+
+
+JobId = Annotated[str, _argument(complete.jobs)]
+LiveJobId = Annotated[str, _argument(complete.live_jobs)]
+RunningJobId = Annotated[str, _argument(complete.running_jobs)]
+EndedJobId = Annotated[str, _argument(complete.ended_jobs)]
+
+_COLUMNS = (
+    Column("ID", whole=True),
+    "NAME",
+    Column("STATE", whole=True),
+    Column("AGE", extra=True),
+    Column("RAN", extra=True),
+    Column("RESOURCES", extra=True),
+    Column("IMAGE", extra=True),
+)
 _REFRESH_S = 1.0
 
 
@@ -31,12 +47,13 @@ def path(job_id: str, *rest: str) -> str:
     return "/".join(("/job", segment(job_id), *rest))
 
 
-@command(app, "list")
+@command(app, "list", aliases=["ls"], example="job list --watch -l team=a --job-state RUNNING")
 async def list_jobs(
     client: Client,
     output: Output,
     states: Annotated[
-        list[State] | None, typer.Option("--job-state", help="Only jobs in this state; repeat for more.")
+        list[State] | None,
+        typer.Option("--job-state", "--states", "-s", help="Only jobs in this state; repeat for more."),
     ] = None,
     label: Annotated[
         list[str] | None,
@@ -44,26 +61,40 @@ async def list_jobs(
     ] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Only jobs of this name.")] = None,
     user: Annotated[str | None, typer.Option("--user", help="Only jobs of this user.")] = None,
+    updated_after: Annotated[
+        str | None, typer.Option("--updated-after", help="Changed since this time (RFC 3339), or 10m ago.")
+    ] = None,
+    updated_before: Annotated[
+        str | None, typer.Option("--updated-before", help="Not changed since this time.")
+    ] = None,
     sort: Annotated[
         str, typer.Option("--sort", help="By this field, such as status.state or spec.name.")
     ] = "createdAt",
     ascending: Annotated[bool, typer.Option("--asc", help="The first in that order first.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="So many at most.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", hidden=True, help="All are listed anyway.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the list up to date.")] = False,
 ) -> None:
     """Lists the jobs of your project, the newest first."""
     selector = ",".join(label or []) or None
     order = "asc" if ascending else "desc"
+    after, before = _seconds("--updated-after", updated_after), _seconds("--updated-before", updated_before)
 
     async def read() -> list[Any]:
         wanted = [str(each) for each in states or []] or None
         return await client.pages(
             "/job",
+            limit=limit,
             order=order,
             sort=sort,
             statusState=wanted,
             labelSelector=selector,
             name=name,
             userName=user,
+            updatedAfter=after,
+            updatedBefore=before,
         )
 
     if watch and output.format is None:
@@ -73,14 +104,14 @@ async def list_jobs(
     output.items(jobs, _COLUMNS, map(_row, jobs))
 
 
-@command(app, "get")
+@command(app, "get", example="job get 5d1f0c2e-… -o yaml")
 async def get(client: Client, output: Output, job_id: JobId) -> None:
     """Shows one job."""
     job = await client.get(path(job_id))
     output.item(job, shown(job))
 
 
-@command(app, "wait")
+@command(app, "wait", example="job wait 5d1f0c2e-… && echo it went well")
 async def wait(client: Client, output: Output, job_id: JobId) -> None:
     """Waits until the job has ended; the exit status tells how (see `jobyard --help`)."""
     job = await _to_the_end(client, output, job_id, with_log=False)
@@ -88,7 +119,7 @@ async def wait(client: Client, output: Output, job_id: JobId) -> None:
     raise typer.Exit(exits.of_state(job["status"]["state"]))
 
 
-@command(app, "logs")
+@command(app, "logs", aliases=["log"], example="job logs --follow 5d1f0c2e-…")
 async def logs(
     client: Client,
     job_id: JobId,
@@ -101,7 +132,11 @@ async def logs(
     run: Annotated[int | None, typer.Option("--run", min=1, help="An earlier run of the job.")] = None,
 ) -> None:
     """Prints what the job wrote."""
-    params: dict[str, Any] = {"tail": tail, "since": None if since is None else _since(since), "run": run}
+    params: dict[str, Any] = {
+        "tail": tail,
+        "since": None if since is None else _time("--since", since),
+        "run": run,
+    }
     params |= {"follow": "true" if follow else None, "timestamps": "true" if timestamps else None}
     async with client.stream(path(job_id, "log"), **params) as chunks:
         async for chunk in chunks:
@@ -109,18 +144,18 @@ async def logs(
             sys.stdout.buffer.flush()
 
 
-@command(app, "stop")
-async def stop(client: Client, job_id: JobId) -> None:
+@command(app, "stop", aliases=["kill"], example="job stop 5d1f0c2e-…")
+async def stop(client: Client, output: Output, job_id: LiveJobId) -> None:
     """Interrupts the job: its process is told to end, then its volumes are pushed."""
     await client.put(path(job_id, "kill"))
-    print(f"interrupting {job_id}")
+    await _done(client, output, job_id, f"interrupting {job_id}")
 
 
-@command(app, "start")
+@command(app, "start", example="job start 5d1f0c2e-… --watch")
 async def start(
     client: Client,
     output: Output,
-    job_id: JobId,
+    job_id: EndedJobId,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
     discard_volumes: Annotated[
         bool, typer.Option("--discard-volumes", help="Give up what the last run could not push.")
@@ -129,44 +164,50 @@ async def start(
     """Starts an ended job again, as a new run."""
     before = await client.get(path(job_id))
     await client.put(path(job_id, "start"), discardVolumes="true" if discard_volumes else None)
-    output.done(f"queued {job_id}")
-    if watch:
+    if not watch:
+        await _done(client, output, job_id, f"queued {job_id}")
+    else:
+        output.done(f"queued {job_id}")
         seen = len(before["status"]["history"])
         job = await _to_the_end(client, output, job_id, with_log=True, seen=seen)
+        if output.format is not None:
+            output.item(job)
         raise typer.Exit(exits.of_state(job["status"]["state"]))
 
 
-@command(app, "delete")
+@command(app, "delete", aliases=["rm"], example="job delete --force 5d1f0c2e-…")
 async def delete(
     client: Client,
+    output: Output,
     job_id: JobId,
     force: Annotated[bool, typer.Option("--force", help="Also a job that runs: it is stopped.")] = False,
 ) -> None:
     """Deletes an ended job. Its bill and its events stay."""
     await client.delete(path(job_id), force="true" if force else None)
-    print(f"deleted {job_id}")
+    output.deleted(job_id)
 
 
 Volume = Annotated[str | None, typer.Option("--volume", help="One volume: its mount path or its id.")]
 
 
-@command(app, "push-data")
+@command(app, "push-data", example="job push-data 5d1f0c2e-… --volume /out")
 async def push_data(client: Client, output: Output, job_id: JobId, volume: Volume = None) -> None:
     """Pushes the volumes of a running job now, or of an ended one again after a push that failed."""
     sync = await client.post(path(job_id, "datasync"), {"direction": "push", "volume": volume})
     output.done(f"push of {job_id} ordered", sync)
 
 
-@command(app, "pull-data")
-async def pull_data(client: Client, output: Output, job_id: JobId, volume: Volume = None) -> None:
+@command(app, "pull-data", example="job pull-data 5d1f0c2e-…")
+async def pull_data(client: Client, output: Output, job_id: RunningJobId, volume: Volume = None) -> None:
     """Pulls what is new in the data stores into the volumes of a running job."""
     sync = await client.post(path(job_id, "datasync"), {"direction": "pull", "volume": volume})
     output.done(f"pull of {job_id} ordered", sync)
 
 
-@command(app, "edit")
+@command(app, "edit", aliases=["update"], example="job edit 5d1f0c2e-… --timeout 2h")
 async def edit(
     client: Client,
+    output: Output,
     job_id: JobId,
     timeout: Annotated[
         str | None, typer.Option("--timeout", "-t", help="Counted from the run's start: 90s, 10m, 2h, 1d.")
@@ -178,20 +219,21 @@ async def edit(
     """Changes the timeout of a job, also while it runs."""
     seconds = None if timeout is None else duration_s("--timeout", timeout)
     await client.put(path(job_id), {"timeout": seconds, "timeoutAutoRestart": restart})
-    print(f"edited {job_id}")
+    await _done(client, output, job_id, f"edited {job_id}")
 
 
-@command(app, "label")
+@command(app, "label", aliases=["set-label"], example="job label 5d1f0c2e-… stage=prod team-")
 async def label(
     client: Client,
+    output: Output,
     job_id: JobId,
-    changes: Annotated[list[str], typer.Argument(metavar="NAME=VALUE|NAME-...", help="NAME- takes it away.")],
+    changes: Annotated[list[str], typer.Argument(metavar="NAME=VALUE|NAME-", help="NAME- takes it away.")],
 ) -> None:
     """Sets labels of a job, or takes them away."""
     edits = [_label_edit(change) for change in changes]
     for each in edits:
         await client.put(path(job_id, "label"), each)
-    print(f"labelled {job_id}")
+    await _done(client, output, job_id, f"labelled {job_id}")
 
 
 def _label_edit(text: str) -> dict[str, str | None]:
@@ -201,6 +243,11 @@ def _label_edit(text: str) -> dict[str, str | None]:
     if text.endswith("-"):
         return {"name": text[:-1], "value": None}
     raise Invalid("NAME=VALUE", text, "NAME=VALUE sets a label, NAME- takes it away")
+
+
+async def _done(client: Client, output: Output, job_id: str, text: str) -> None:
+    """What was done with a job: in words, or the job as it is then."""
+    output.done(text, None if output.format is None else await client.get(path(job_id)))
 
 
 def shown(job: Any) -> dict[str, Any]:
@@ -232,7 +279,7 @@ async def _watch(read: Any, output: Output) -> None:
     if output.out.is_terminal:
         with Live(console=output.out, auto_refresh=False, screen=False) as live:
             while True:
-                live.update(table(_COLUMNS, map(_row, await read())), refresh=True)
+                live.update(table(_COLUMNS, map(_row, await read()), output.out.width), refresh=True)
                 await asyncio.sleep(_REFRESH_S)
     known: dict[str, str] = {}
     while True:
@@ -244,7 +291,8 @@ async def _watch(read: Any, output: Output) -> None:
 
 
 async def _to_the_end(client: Client, output: Output, job_id: str, *, with_log: bool, seen: int = 0) -> Any:
-    screen = watch.Screen(output.err)
+    # With -o the answer alone belongs on stdout.
+    screen = watch.Screen(output.err, None if output.format is None else output.err_bytes())
     try:
         return await watch.follow(client, job_id, screen, with_log=with_log, seen=seen)
     except asyncio.CancelledError:
@@ -282,17 +330,22 @@ def _volume(volume: Any) -> str:
     return f"{source}:{volume['mountPath']}:{volume.get('permission', 'RO').lower()}"
 
 
-def _since(text: str) -> str:
-    """A time as the API takes it."""
+def _seconds(option: str, text: str | None) -> int | None:
+    """A time as whole seconds since 1970."""
+    return None if text is None else int(datetime.fromisoformat(_time(option, text)).timestamp())
+
+
+def _time(option: str, text: str) -> str:
+    """A time as the API takes it, from one or from how long ago it was."""
     try:
         at = moment(text)
     except ValueError:
         at = None
     if at is not None and at.tzinfo is None:
-        raise Invalid("--since", text, "say which zone it is in, such as 2026-01-31T12:00:00Z")
+        raise Invalid(option, text, "say which zone it is in, such as 2026-01-31T12:00:00Z")
     if at is None:
         try:
-            at = datetime.now(UTC) - timedelta(seconds=duration_s("--since", text))
-        except Invalid:
-            raise Invalid("--since", text, "write a time such as 2026-01-31T12:00:00Z, or 10m") from None
+            at = datetime.now(UTC) - timedelta(seconds=duration_s(option, text))
+        except (Invalid, OverflowError):
+            raise Invalid(option, text, "write a time such as 2026-01-31T12:00:00Z, or 10m") from None
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from service.cli import (
     projections,
     registry,
     token,
+    volume,
 )
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     help=f"Runs AI-training jobs as Docker containers on machines you own.\n\n{exits.HELP}",
     no_args_is_help=True,
     add_completion=True,
+    rich_markup_mode=None,  # boxes cut options off at 80 columns
     pretty_exceptions_enable=False,
 )
 
@@ -33,9 +35,10 @@ for _name, _noun, _help in (
     ("project", project.app, "Projects and their quota."),
     ("token", token.app, "Tokens of your project."),
     ("datastore", datastore.app, "Data stores: where volumes come from and go to."),
+    ("volume", volume.app, "Volumes of your project, for its jobs to share."),
     ("registry", registry.app, "Registries with private images."),
     ("capabilities", capabilities.app, "What jobs can be asked for here."),
-    ("bucket", bucket.app, "Objects in the containers of a data store."),
+    ("bucket", bucket.app, "Containers of a data store, and the objects in them."),
     ("projections", projections.app, "Read models: rebuild or verify them from the ledger."),
     ("audit", audit.app, "The audit trail: verify that no event was changed."),
 ):

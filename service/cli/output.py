@@ -7,14 +7,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PIPED_WIDTH = 1000  # a pipe has no width: nothing may be cut off
+_PIPED_WIDTH = 1_000_000  # a pipe has no width: nothing may be cut off
 _STATE_STYLES = {
     "DONE": "green",
     "RUNNING": "bold cyan",
@@ -25,6 +25,7 @@ _STATE_STYLES = {
     "INTERRUPTING": "yellow",
 }
 _BYTES_STEP = 1000
+_GAP = 2
 
 
 class Format(StrEnum):
@@ -32,20 +33,32 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
-def console(*, stderr: bool = False) -> Console:
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for `command.finish`, which knows what to leave with
+
+
+def console(*, stderr: bool = False, colors: bool = True) -> Console:
     """A console on stdout or stderr; without colours and animation where that is no terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPED_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Console(
+        stderr=stderr,
+        width=None if stream.isatty() else _PIPED_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        no_color=None if colors else True,
+    )
 
 
 class Output:
     """Where one command's answer goes. `format` None is for people."""
 
-    def __init__(self, format: Format | None = None) -> None:
+    def __init__(self, format: Format | None = None, *, colors: bool = True) -> None:
         self.format = format
-        self.out = console()
-        self.err = console(stderr=True)
+        self.out = console(colors=colors)
+        self.err = console(stderr=True, colors=colors)
 
     def item(self, value: Any, shown: Mapping[str, Any] | None = None) -> None:
         """One thing: `value` for programs; for people those pairs of `shown` that hold something."""
@@ -58,11 +71,11 @@ class Output:
         for name, each in pairs.items():
             self.out.print(Text.assemble((f"{name:<{width}}  ", "bold"), cell(each)))
 
-    def items(self, value: Any, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def items(self, value: Any, columns: Sequence[str | Column], rows: Iterable[Sequence[Any]]) -> None:
         """A list: `value` for programs, a table for people."""
         if self._encoded(value):
             return
-        self.out.print(table(columns, rows))
+        self.out.print(table(columns, rows, self.out.width))
 
     def done(self, text: str, value: Any = None) -> None:
         """That something was done: a line for people, `value` for programs if there is any."""
@@ -70,6 +83,10 @@ class Output:
             self.out.print(text)
         elif value is not None:
             self._encoded(value)
+
+    def deleted(self, what: str) -> None:
+        """That a thing is gone."""
+        self.done(f"deleted {what}", {"deleted": what})
 
     def note(self, text: str | Text) -> None:
         """Something beside the answer; never on stdout."""
@@ -82,7 +99,8 @@ class Output:
     def _encoded(self, value: Any) -> bool:
         if self.format is None:
             return False
-        sys.stdout.write(encoded(value, self.format))
+        # Bytes, as these formats are UTF-8 whatever the terminal speaks.
+        sys.stdout.buffer.write(encoded(value, self.format).encode(errors="backslashreplace"))
         sys.stdout.flush()
         return True
 
@@ -94,14 +112,38 @@ def encoded(value: Any, format: Format) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+class Column(NamedTuple):
+    """A table's column. `whole`: never folded, as people copy what is in it; `extra`: left out of a terminal
+    that is too narrow for all of them, the last one first."""
+
+    name: str
+    whole: bool = False
+    extra: bool = False
+
+
+def table(columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], width: int) -> Table:
     """A plain table: a headline, and one line a row."""
+    named = [Column(each) if isinstance(each, str) else each for each in columns]
+    cells = [[cell(each) for each in row] for row in rows]
+    needs = [max([len(column.name), *(row[at].cell_len for row in cells)]) for at, column in enumerate(named)]
+    shown = _fitting(named, needs, width)
     made = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(cell(each) for each in row))
+    for at in shown:
+        made.add_column(named[at].name, overflow="fold", no_wrap=named[at].whole)
+    for row in cells:
+        made.add_row(*(row[at] for at in shown))
     return made
+
+
+def _fitting(columns: list[Column], needs: list[int], width: int) -> list[int]:
+    """Which columns are shown."""
+    shown = list(range(len(columns)))
+    for at in reversed(shown[:]):
+        if sum(needs[each] + _GAP for each in shown) - _GAP <= width:
+            break
+        if columns[at].extra:
+            shown.remove(at)
+    return shown
 
 
 def cell(value: Any) -> Text:

@@ -20,11 +20,15 @@ _PART = re.compile(r"(\d+)([smhdw])")
 _PERMISSIONS = {"r": "RO", "ro": "RO", "rw": "RW", "rwd": "RWD"}
 _KINDS = {"git": "publicGit", "archive": "publicSwift"}
 _CACHES = {"cache": True, "no-cache": False}
+_ARCHIVES = {"archive": True}
+_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _VOLUME_FORMS = (
     "write CONTAINER@ALIAS[/PREFIX]:/PATH[:ro|rw|rwd][:cache|no-cache], "
-    "https://HOST/REPOSITORY[#REF]:/PATH[:…], https://HOST/FILE.tar.gz:/PATH[:…] (git+https:// and "
-    "archive+https:// tell them apart) or standalone:/PATH[:rw]"
+    "CONTAINER@ALIAS/KEY:/PATH[:…]:archive, https://HOST/REPOSITORY[#REF]:/PATH[:…], "
+    "https://HOST/FILE.tar.gz:/PATH[:…] (git+https:// and archive+https:// tell them apart), "
+    "VOLUME-ID:/PATH[:…] or standalone:/PATH[:rw]"
 )
+_PUSH_FORMS = "write CONTAINER@ALIAS[/PREFIX]:/PATH, or CONTAINER@ALIAS/KEY:/PATH:archive"
 
 
 class Bucket(NamedTuple):
@@ -65,7 +69,7 @@ def env_vars(given: Sequence[str], environ: Mapping[str, str]) -> list[dict[str,
 
 
 def labels(given: Sequence[str]) -> dict[str, str]:
-    """`K=V` each."""
+    """`K=V` each; `K=` is a label without a value."""
     found = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -77,18 +81,44 @@ def labels(given: Sequence[str]) -> dict[str, str]:
 
 def volume(text: str) -> dict[str, Any]:
     """One `--volume`, as the API takes it."""
-    rest, cache = _ending(text, _CACHES)
+    rest, archive = _ending(text, _ARCHIVES)
+    rest, cache = _ending(rest, _CACHES)
     rest, permission = _ending(rest, _PERMISSIONS)
-    # A source may hold `:` (a URL, a prefix), a mount path may not.
-    source, found, path = rest.rpartition(":/")
-    if not found or not source or ":" in path:
-        raise Invalid("--volume", text, _VOLUME_FORMS)
-    made: dict[str, Any] = {**_source(text, source), "mountPath": f"/{path}"}
+    source, path = _mounted("--volume", text, rest, _VOLUME_FORMS)
+    made: dict[str, Any] = {**_source(text, source, archive is not None), "mountPath": path}
     standing = "RW" if source == "standalone" else "RO"
     made["permission"] = permission or standing
     if cache is not None:
         made["cache"] = cache
     return made
+
+
+def push_to(text: str) -> tuple[str, dict[str, Any]]:
+    """One `--push-to`: the mount path of a volume, and the place that it is pushed to, not its source."""
+    rest, archive = _ending(text, _ARCHIVES)
+    place, path = _mounted("--push-to", text, rest, _PUSH_FORMS)
+    return path, _place("--push-to", text, place, archive is not None, _PUSH_FORMS)
+
+
+def volumes(given: Sequence[str], pushed: Sequence[str]) -> list[dict[str, Any]]:
+    """All of `--volume` and `--push-to`."""
+    made = [volume(text) for text in given]
+    for text in pushed:
+        path, place = push_to(text)
+        found = [each for each in made if each["mountPath"].rstrip("/") == path.rstrip("/")]
+        if not found:
+            known = ", ".join(each["mountPath"] for each in made) or "none"
+            raise Invalid("--push-to", text, f"no --volume is mounted there; there are: {known}")
+        found[0]["targetDataStore"] = place
+    return made
+
+
+def source(option: str, text: str) -> dict[str, Any]:
+    """What a volume of the project holds: as `--volume`, without a path."""
+    rest, archive = _ending(text, _ARCHIVES)
+    if _ID.match(rest):
+        raise Invalid(option, text, "name where its data is, as `job run --volume` does before the path")
+    return _source(text, rest, archive is not None, option)
 
 
 def bucket(text: str) -> Bucket:
@@ -105,18 +135,43 @@ def _ending(text: str, known: Mapping[str, T]) -> tuple[str, T | None]:
     return (rest, known[word.lower()]) if word.lower() in known else (text, None)
 
 
-def _source(text: str, source: str) -> dict[str, Any]:
-    if source == "standalone":
-        return {"standalone": {}}
+def _mounted(option: str, text: str, rest: str, forms: str) -> tuple[str, str]:
+    """What stands before the mount path, and the path. The first may hold `:` (a URL, a prefix)."""
+    before, found, path = rest.rpartition(":/")
+    if not found or not before or ":" in path:
+        raise Invalid(option, text, forms)
+    return before, f"/{path}"
+
+
+def _source(text: str, source: str, archive: bool, option: str = "--volume") -> dict[str, Any]:
     kind, plus, url = source.partition("+")
     if plus and kind in _KINDS and url.startswith("https://"):
-        return {_KINDS[kind]: {"url": url}}
-    # `git@` alone is a repository `git` of some data store.
-    if source.startswith(("https://", "http://", "ssh://")) or (source.startswith("git@") and ":" in source):
-        return {_KINDS["archive" if looks_like_archive(source) else "git"]: {"url": source}}
-    container, _, place = source.partition("@")
-    alias, _, prefix = place.partition("/")
-    if not container or not alias:
-        raise Invalid("--volume", text, _VOLUME_FORMS)
-    store = {"alias": alias, "container": container}
-    return {"dataStore": store | ({"prefix": prefix} if prefix else {})}
+        made: dict[str, Any] = {_KINDS[kind]: {"url": url}}
+    elif _is_url(source):
+        made = {_KINDS["archive" if looks_like_archive(source) else "git"]: {"url": source}}
+    elif source == "standalone":
+        made = {"standalone": {}}
+    elif _ID.match(source):
+        made = {"userVolumeId": source.lower()}
+    else:
+        return {"dataStore": _place(option, text, source, archive, _VOLUME_FORMS)}
+    if archive:
+        raise Invalid(option, text, "only an object of a data store is called :archive")
+    return made
+
+
+def _is_url(source: str) -> bool:
+    """`git@` alone is a repository `git` of some data store."""
+    return source.startswith(("https://", "http://", "ssh://")) or (
+        source.startswith("git@") and ":" in source
+    )
+
+
+def _place(option: str, text: str, place: str, archive: bool, forms: str) -> dict[str, str]:
+    """A place in a data store; with `archive`, the one object of that key."""
+    container, _, rest = place.partition("@")
+    alias, _, prefix = rest.partition("/")
+    if not container or not alias or (archive and not prefix):
+        raise Invalid(option, text, forms)
+    found = {"alias": alias, "container": container}
+    return found | ({"archive" if archive else "prefix": prefix} if prefix else {})

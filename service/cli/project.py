@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from service.cli import complete
 from service.cli.client import Client, segment
 from service.cli.command import command
 from service.cli.output import Output
@@ -17,7 +18,7 @@ _Cpu = Annotated[int | None, typer.Option("--cpu", min=0, help="CPU units at mos
 _Gpu = Annotated[int | None, typer.Option("--gpu", min=0, help="GPU units at most.")]
 
 
-@command(app, "create")
+@command(app, "create", example="project create vision --gpu 2")
 async def create(
     client: Client,
     output: Output,
@@ -34,18 +35,32 @@ async def create(
     output.note(shown_once(value))
 
 
-@command(app, "list")
+@command(app, "list", aliases=["ls"], example="project list")
 async def list_projects(client: Client, output: Output) -> None:
     """Lists the projects and their quota."""
     items = await client.pages("/project")
     output.items(items, ("PROJECT", "NAME", "CPU", "GPU"), map(_row, items))
 
 
-@command(app, "quota")
+@command(app, "get", example="project get vision")
+async def get(
+    client: Client,
+    output: Output,
+    project: Annotated[
+        str, typer.Argument(metavar="PROJECT", help="Its id.", autocompletion=complete.projects)
+    ],
+) -> None:
+    """Shows a project and its quota."""
+    output.item(await client.get(f"/project/{segment(project)}"))
+
+
+@command(app, "quota", example="project quota vision --gpu 4")
 async def quota(
     client: Client,
     output: Output,
-    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Its id.")],
+    project: Annotated[
+        str, typer.Argument(metavar="PROJECT", help="Its id.", autocompletion=complete.projects)
+    ],
     cpu: _Cpu = None,
     gpu: _Gpu = None,
 ) -> None:

@@ -15,16 +15,16 @@ from service.ledger.rebuild import Comparison
 
 app = typer.Typer()
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="All, if none is named.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="All, if none is named.")]
 
 
-@command(app, "verify")
+@command(app, "verify", example="projections verify billing")
 async def verify(database: Database, output: Output, names: Names = None) -> None:
     """Folds the ledger again and compares every row; changes nothing. Exit status 1 when one differs."""
     _report(output, await folding.verify(database.connection, names or [], output.note))
 
 
-@command(app, "rebuild")
+@command(app, "rebuild", example="projections rebuild billing")
 async def rebuild(database: Database, output: Output, names: Names = None) -> None:
     """Folds the ledger again and puts the new rows in place, at once. Exit status 1 when one differed."""
     _report(output, await folding.rebuild(database.connection, names or [], output.note))

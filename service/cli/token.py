@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from service.cli import complete
 from service.cli.client import Client, segment
 from service.cli.command import command
-from service.cli.output import Output, clock
+from service.cli.output import Column, Output, clock
 
 app = typer.Typer()
 
@@ -22,14 +23,23 @@ def shown_once(value: str | None) -> str:
 
 
 class Role(StrEnum):
-    """What a token may do. Source: api.md of OVHcloud's product, "Token"."""
+    """What a token may do: OVHcloud's names, and the short ones of its command line."""
 
     ADMINISTRATOR = "administrator"
     OPERATOR = "ai_training_operator"
     READ = "ai_training_read"
+    SHORT_OPERATOR = "operator"
+    SHORT_READ = "read"
 
 
-@command(app, "create")
+_LONG = {Role.SHORT_OPERATOR: Role.OPERATOR, Role.SHORT_READ: Role.READ}
+
+TokenId = Annotated[
+    str, typer.Argument(metavar="TOKEN", help="The token's id.", autocompletion=complete.tokens)
+]
+
+
+@command(app, "create", example="token create ci --role operator -l team=a")
 async def create(
     client: Client,
     output: Output,
@@ -40,14 +50,14 @@ async def create(
     ] = None,
 ) -> None:
     """Makes a token; its value is shown this once."""
-    spec = {"name": name, "role": str(role)} | ({"labelSelector": label} if label else {})
+    spec = {"name": name, "role": str(_LONG.get(role, role))} | ({"labelSelector": label} if label else {})
     made = await client.post("/token", spec)
     value = made["status"].get("value")
     output.item(made, {"id": made["id"], "role": made["spec"]["role"], "token": value})
     output.note(shown_once(value))
 
 
-@command(app, "list")
+@command(app, "list", aliases=["ls"], example="token list")
 async def list_tokens(client: Client, output: Output) -> None:
     """Lists the tokens; their values are not kept anywhere."""
     items = await client.pages("/token")
@@ -61,15 +71,29 @@ async def list_tokens(client: Client, output: Output) -> None:
         )
         for each in items
     ]
-    output.items(items, ("ID", "NAME", "ROLE", "LABELS", "CREATED"), rows)
+    extra = (Column("LABELS", extra=True), Column("CREATED", extra=True))
+    columns = (Column("ID", whole=True), "NAME", "ROLE", *extra)
+    output.items(items, columns, rows)
 
 
-@command(app, "renew")
-async def renew(
-    client: Client,
-    output: Output,
-    token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="The token's id.")],
-) -> None:
+@command(app, "get", example="token get 3a1d9f40-…")
+async def get(client: Client, output: Output, token_id: TokenId) -> None:
+    """Shows one token, without its value."""
+    found = await client.get(f"/token/{segment(token_id)}")
+    shown = {
+        "id": found["id"],
+        "name": found["spec"]["name"],
+        "role": found["spec"]["role"],
+        "labels": found["spec"].get("labelSelector"),
+        "version": found["status"]["version"],
+        "created": clock(found["createdAt"]),
+        "updated": clock(found["updatedAt"]),
+    }
+    output.item(found, shown)
+
+
+@command(app, "renew", example="token renew 3a1d9f40-…")
+async def renew(client: Client, output: Output, token_id: TokenId) -> None:
     """Gives a token another value, shown this once; the old one stops working."""
     made = await client.post(f"/token/{segment(token_id)}/renew", None)
     value = made["status"].get("value")
@@ -77,10 +101,8 @@ async def renew(
     output.note(shown_once(value))
 
 
-@command(app, "delete")
-async def delete(
-    client: Client, token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id.")]
-) -> None:
+@command(app, "delete", aliases=["rm"], example="token delete 3a1d9f40-…")
+async def delete(client: Client, output: Output, token_id: TokenId) -> None:
     """Revokes a token."""
     await client.delete(f"/token/{segment(token_id)}")
-    print(f"deleted {token_id}")
+    output.deleted(token_id)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli import exits
 from service.errors import JobyardError, Misconfigured
 from service.local.check import variables
 from service.local.environment import clone_around
@@ -25,7 +26,9 @@ def bench(
         code = asyncio.run(_bench([*(names or []), *(["--json"] if as_json else [])]))
     except JobyardError as error:
         print(f"jobyard: {error.message}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise typer.Exit(exits.of_error(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(exits.Exit.INTERRUPTED) from None
     raise typer.Exit(code)
 
 

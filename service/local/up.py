@@ -20,6 +20,7 @@ import uvloop
 from msgspec.structs import replace
 
 from service import app
+from service.cli import exits
 from service.config import Settings, read_settings
 from service.errors import JobyardError, Misconfigured
 from service.ledger.ledger import Ledger
@@ -53,9 +54,9 @@ def up(
             uvloop.run(_up(settings))
     except JobyardError as error:
         _say(f"jobyard: {error.message}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise typer.Exit(exits.of_error(error)) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
-        raise typer.Exit(130) from None
+        raise typer.Exit(exits.Exit.INTERRUPTED) from None
 
 
 def _make(state: Path) -> None:

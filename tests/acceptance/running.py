@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,9 @@ class Service:
     async def cli(self, *words: str, **environ: str) -> Said:
         return await cli(*words, state=self.state, **environ)
 
-    async def start(self, *words: str) -> Process:
-        """A command that goes on."""
-        return await asyncio.create_subprocess_exec(
-            *PROGRAM, *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment(self.state)
-        )
+    def start(self, *words: str) -> AbstractAsyncContextManager[Process]:
+        """A command that goes on, at most until the context ends."""
+        return started(*words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment(self.state))
 
 
 def environment(state: Path, **changed: str) -> dict[str, str]:
@@ -61,18 +59,32 @@ def environment(state: Path, **changed: str) -> dict[str, str]:
     return kept | {"JOBYARD_STATE_DIR": str(state)} | changed
 
 
+@asynccontextmanager
+async def started(*words: str, **settings: Any) -> AsyncIterator[Process]:
+    """A process that nothing of is left when the context ends, however it does: neither it nor its children.
+
+    It has a session of its own, so that all of it can be ended. `program` is what gets the words: ours, if
+    none is named; the other settings are those of `create_subprocess_exec`.
+    """
+    program = settings.pop("program", PROGRAM)
+    process = await asyncio.create_subprocess_exec(*program, *words, start_new_session=True, **settings)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):  # all of it has ended, as it should have
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
 async def cli(*words: str, state: Path, **environ: str) -> Said:
     """Runs one command to its end."""
-    process = await asyncio.create_subprocess_exec(
-        *PROGRAM, *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment(state, **environ)
-    )
-    try:
-        async with asyncio.timeout(ANSWER_DEADLINE_S):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    async with (
+        started(
+            *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment(state, **environ)
+        ) as process,
+        asyncio.timeout(ANSWER_DEADLINE_S),
+    ):
+        out, err = await process.communicate()
     said = Said(process.returncode or 0, out.decode(), err.decode())
     assert "Traceback" not in said.err, said.err
     return said

@@ -206,12 +206,13 @@ async def test_the_demo_beside_a_running_service(service: Service) -> None:
 
 async def test_the_demo_starts_a_service_of_its_own_and_ctrl_c_leaves_nothing() -> None:
     state = running.new_state()
-    process = await asyncio.create_subprocess_exec(
-        *running.PROGRAM, "demo", "--state", str(state), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
-    )
-    assert process.stdout is not None
+    streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE}
     service_pid = 0
-    async with asyncio.timeout(DEMO_DEADLINE_S):
+    async with (
+        running.started("demo", "--state", str(state), **streams) as process,
+        asyncio.timeout(DEMO_DEADLINE_S),
+    ):
+        assert process.stdout is not None
         while b"epoch" not in (line := await process.stdout.readline()):
             assert line, "the demo ended before its job ran"
             if (state / "up.json").exists():

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import pty
 import signal
-import struct
-import termios
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from service.cli.exits import Exit
-from tests.acceptance.running import PROGRAM, Said, Service, environment
+from tests.acceptance.running import ANSWER_DEADLINE_S, Said, Service, environment, started
+from tests.acceptance.terminal import at_terminal
 from tests.images import BUSYBOX
 from tests.support.waiting import until
 
@@ -40,10 +37,8 @@ async def job(service: Service) -> AsyncIterator[str]:
 
 async def fed(service: Service, data: bytes, *words: str) -> Said:
     """A command with something on its standard input."""
-    process = await asyncio.create_subprocess_exec(
-        *PROGRAM, *words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(service.state)
-    )
-    async with asyncio.timeout(60):
+    settings = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, "env": environment(service.state)}
+    async with started(*words, **settings) as process, asyncio.timeout(ANSWER_DEADLINE_S):
         out, err = await process.communicate(data)
     return Said(process.returncode or 0, out.decode(), err.decode())
 
@@ -62,58 +57,37 @@ async def test_input_from_a_pipe_and_from_a_file(service: Service, job: str, tmp
     assert (said.code, said.out) == (0, data.decode())
     file = tmp_path / "input"
     file.write_bytes(data)
+    words = ("job", "exec", "-i", job, "--")
     with file.open() as stdin:
-        process = await asyncio.create_subprocess_exec(
-            *PROGRAM, *("job", "exec", "-i", job, "--", "wc", "-c"),
-            stdin=stdin, stdout=PIPE, env=environment(service.state),
-        )  # fmt: skip
-        out, _ = await process.communicate()
+        settings = {"stdin": stdin, "stdout": PIPE, "env": environment(service.state)}
+        async with started(*words, "wc", "-c", **settings) as process, asyncio.timeout(ANSWER_DEADLINE_S):
+            out, _ = await process.communicate()
     assert (process.returncode, out.strip()) == (0, str(len(data)).encode())
     # A command that ends first leaves nobody waiting for input that never comes.
-    early = await asyncio.create_subprocess_exec(
-        *PROGRAM, "job", "exec", "-i", job, "--", "true", stdin=PIPE, env=environment(service.state)
-    )
-    async with asyncio.timeout(60):
+    settings = {"stdin": PIPE, "env": environment(service.state)}
+    async with started(*words, "true", **settings) as early, asyncio.timeout(ANSWER_DEADLINE_S):
         assert await early.wait() == 0
 
 
 async def test_a_terminal_follows_ours_and_is_restored(service: Service, job: str) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
-    before = termios.tcgetattr(theirs)
-    os.set_blocking(ours, False)
-    process = await asyncio.create_subprocess_exec(
-        *PROGRAM, *("job", "exec", "-i", "-t", job, "--", "sh"),
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment(service.state), start_new_session=True,
-    )  # fmt: skip
-    shown = bytearray()
+    words = ("job", "exec", "-i", "-t", job, "--", "sh")
+    async with at_terminal(service, *words, rows=33, columns=99) as (process, terminal):
+        await until(lambda: terminal.shows(b"$ "), what="a prompt")
+        terminal.type(b"stty size\n")
+        await until(lambda: terminal.shows(b"33 99"), what="the size of our terminal")
+        terminal.resize(21, 77)
+        process.send_signal(signal.SIGWINCH)
 
-    def shows(text: bytes) -> bool:
-        try:
-            while data := os.read(ours, 65536):
-                shown.extend(data)
-        except BlockingIOError:
-            pass
-        return text in shown
+        async def follows() -> bool:
+            terminal.type(b"stty size\n")
+            await asyncio.sleep(0.1)
+            return terminal.shows(b"21 77")
 
-    await until(lambda: shows(b"$ "), what="a prompt")
-    os.write(ours, b"stty size\n")
-    await until(lambda: shows(b"33 99"), what="the size of our terminal")
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 21, 77, 0, 0))
-    process.send_signal(signal.SIGWINCH)
-
-    async def follows() -> bool:
-        os.write(ours, b"stty size\n")
-        await asyncio.sleep(0.1)
-        return shows(b"21 77")
-
-    await until(follows, what="the new size")
-    os.write(ours, b"exit 5\n")
-    async with asyncio.timeout(30):
-        assert await process.wait() == 5
-    assert termios.tcgetattr(theirs) == before
-    os.close(ours)
-    os.close(theirs)
+        await until(follows, what="the new size")
+        terminal.type(b"exit 5\n")
+        async with asyncio.timeout(ANSWER_DEADLINE_S):
+            assert await process.wait() == 5
+        assert terminal.mode() == terminal.before
 
 
 async def test_what_cannot_be_run_is_told(service: Service, job: str) -> None:

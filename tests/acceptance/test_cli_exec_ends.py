@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
 import shlex
 import signal
-import termios
 from asyncio.subprocess import DEVNULL, PIPE
 
 import pytest
 
 from service.cli.exits import Exit
-from tests.acceptance.running import PROGRAM, Service, environment
+from tests.acceptance.running import ANSWER_DEADLINE_S, PROGRAM, Service, environment, started
+from tests.acceptance.terminal import at_terminal
 from tests.acceptance.test_cli_exec import job
 from tests.images import BUSYBOX
 from tests.support.waiting import until
 
 __all__ = ["job"]
 
-_TALKS = (BUSYBOX, "--", "yes")
+#: One that floods its log has its last words kept for a minute, and holds the node's place as long.
+_TALKS = (BUSYBOX, "--", "sh", "-c", "while :; do echo y; sleep 0.1; done")
 
 
 async def piped(service: Service, text: str) -> tuple[str, str]:
     """What a shell's pipeline wrote; `$JY` is our command."""
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "-c", text.replace("$JY", shlex.join(PROGRAM))),
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment(service.state),
-    )
-    async with asyncio.timeout(60):
+    line = text.replace("$JY", shlex.join(PROGRAM))
+    settings = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment(service.state)}
+    async with (
+        started(line, program=("bash", "-c"), **settings) as process,
+        asyncio.timeout(ANSWER_DEADLINE_S),
+    ):
         out, err = await process.communicate()
     return out.decode(), err.decode()
 
@@ -44,35 +41,22 @@ async def test_input_that_the_command_does_not_want_is_no_failure(service: Servi
     assert said == ("3\n", "")
 
 
-@pytest.mark.parametrize("words", ["job exec {} -- yes", "job logs -f {}"])
-async def test_a_reader_that_leaves_is_no_failure_of_the_service(
-    service: Service, job: str, words: str
-) -> None:
-    talking = await service.cli("job", "run", "-c", "1", "-o", "json", *_TALKS)
-    of = job if "exec" in words else talking.json["id"]
-    out, err = await piped(service, f"$JY {words.format(of)} | head -c 4; echo ${{PIPESTATUS[0]}}")
-    await service.cli("job", "stop", talking.json["id"])
-    assert (out, err) == (f"y\ny\n{Exit.BROKEN_PIPE.value}\n", "")
+async def test_a_reader_that_leaves_is_no_failure_of_the_service(service: Service, job: str) -> None:
+    talking = (await service.cli("job", "run", "-c", "1", "-o", "json", *_TALKS)).json["id"]
+    for words in (f"job exec {job} -- yes", f"job logs -f {talking}"):
+        out, err = await piped(service, f"$JY {words} | head -c 4; echo ${{PIPESTATUS[0]}}")
+        assert (out, err) == (f"y\ny\n{Exit.BROKEN_PIPE.value}\n", ""), words
+    assert (await service.cli("job", "delete", "--force", talking)).code == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_the_terminal_is_put_back_under_a_signal(
     service: Service, job: str, number: signal.Signals
 ) -> None:
-    ours, theirs = pty.openpty()
-    before = termios.tcgetattr(theirs)
-    process = await asyncio.create_subprocess_exec(
-        *(*PROGRAM, "job", "exec", "-i", "-t", job, "--", "sh"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(service.state),
-        start_new_session=True,
-    )
-    await until(lambda: termios.tcgetattr(theirs) != before, what="a raw terminal")
-    process.send_signal(number)
-    async with asyncio.timeout(30):
-        assert await process.wait() == 128 + number
-    assert termios.tcgetattr(theirs) == before
-    os.close(ours)
-    os.close(theirs)
+    words = ("job", "exec", "-i", "-t", job, "--", "sh")
+    async with at_terminal(service, *words) as (process, terminal):
+        await until(lambda: terminal.mode() != terminal.before, what="a raw terminal")
+        process.send_signal(number)
+        async with asyncio.timeout(ANSWER_DEADLINE_S):
+            assert await process.wait() == 128 + number
+        assert terminal.mode() == terminal.before

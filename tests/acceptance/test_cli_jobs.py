@@ -73,11 +73,9 @@ async def test_a_job_that_is_stopped_ends_the_wait_with_its_own_status(service: 
 
 
 async def test_ctrl_c_stops_looking_and_not_the_job(service: Service) -> None:
-    process = await service.start(
-        *("job", "run", "-w", "-c", "1", BUSYBOX, "--", "sh", "-c", "echo here; sleep 600")
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(DEADLINE_S):
+    words = ("job", "run", "-w", "-c", "1", BUSYBOX, "--", "sh", "-c", "echo here; sleep 600")
+    async with service.start(*words) as process, asyncio.timeout(DEADLINE_S):
+        assert process.stdout is not None
         assert await process.stdout.readline() == b"here\n"
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
@@ -172,7 +170,18 @@ async def test_the_same_key_makes_one_job(service: Service) -> None:
         (("job", "run", "-e", "NOT_SET_ANYWHERE", BUSYBOX), Exit.USAGE, "--env"),
         (("job", "run", "-l", "alone", BUSYBOX), Exit.USAGE, "--label"),
         (("job", "run", "-c", "1"), Exit.USAGE, "IMAGE"),
-        (("job", "run", "-c", "1", BUSYBOX, "true"), Exit.USAGE, "unexpected extra argument"),
+        (("job", "run", "-c", "1", BUSYBOX, "ls", "--long"), Exit.USAGE, "--long"),
+        (("job", "run", "-c", "1", BUSYBOX, "--image", BUSYBOX), Exit.USAGE, "--image"),
+        (("job", "run", "-c", "1", "-s", "/no/such/file.pub", BUSYBOX), Exit.USAGE, "--ssh-public-keys"),
+        (("job", "run", "-c", "1", "--push-to", "a@local:/x", BUSYBOX), Exit.USAGE, "--push-to"),
+        (("job", "list", "--updated-after", "soon"), Exit.USAGE, "--updated-after"),
+        (("bucket", "list", "nowhere"), Exit.NOT_FOUND, "nowhere"),
+        (("bucket", "create", "local", "b"), Exit.USAGE, "container"),
+        (("bucket", "object", "delete", "data@local"), Exit.USAGE, "--all"),
+        (("bucket", "object", "delete", "data@local", "--all", "k"), Exit.USAGE, "--all"),
+        (("volume", "create", "nothing"), Exit.USAGE, "SOURCE"),
+        (("registry", "add", "https://ghcr.io", "ann"), Exit.USAGE, "--password-stdin"),
+        (("datastore", "add", "s3", "x", "http://x", "r", "k"), Exit.USAGE, "JOBYARD_S3_SECRET_KEY"),
         (("job", "run", "-c", "13", BUSYBOX), Exit.USAGE, "resources.cpu"),
         (("job", "run", "-f", "none", BUSYBOX), Exit.USAGE, "resources.flavor"),
         (("job", "run", "-v", "data@unknown:/x", "-c", "1", BUSYBOX), Exit.USAGE, "unknown"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from asyncio.subprocess import PIPE
 from uuid import uuid4
@@ -53,16 +52,13 @@ async def test_a_registry_is_attached_used_changed_and_detached(service: Service
 async def test_a_password_from_stdin(service: Service) -> None:
     private = the_registry()
     words = ("registry", "add", private.url, private.user, "--password-stdin", "-o", "json")
-    process = await asyncio.create_subprocess_exec(
-        *running.PROGRAM, *words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=running.environment(service.state)
-    )
-    out, err = await process.communicate(private.password.encode() + b"\n")
+    streams = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, "env": running.environment(service.state)}
+    async with running.started(*words, **streams) as process:
+        out, err = await process.communicate(private.password.encode() + b"\n")
     assert process.returncode == Exit.DONE, err
     registry = json.loads(out)["id"]
     assert (await service.cli("registry", "delete", registry)).code == Exit.DONE
-    empty = await asyncio.create_subprocess_exec(
-        *running.PROGRAM, *words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=running.environment(service.state)
-    )
-    _, err = await empty.communicate(b"\n")
+    async with running.started(*words, **streams) as empty:
+        _, err = await empty.communicate(b"\n")
     assert empty.returncode == Exit.USAGE
     assert b"--password-stdin" in err

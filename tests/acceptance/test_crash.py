@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from service.cli.exits import Exit
 from service.local import throwaway
 from service.supervisor.data import Source, Store, StoreAccess
 from tests.acceptance import running
@@ -170,15 +171,14 @@ def _processes_of(ground: Ground) -> dict[int, str]:
 
 async def test_a_second_service_in_the_same_place(ground: Ground) -> None:
     async with ground.up() as up:
-        second = await asyncio.create_subprocess_exec(
-            *running.PROGRAM,
-            *("up", "--state", str(ground.state), "--port", "0"),
-            env=ground.environment(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, said = await asyncio.wait_for(second.communicate(), 60)
-        assert second.returncode == 1
+        words = ("up", "--state", str(ground.state), "--port", "0")
+        streams = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        async with (
+            running.started(*words, env=ground.environment(), **streams) as second,
+            asyncio.timeout(60),
+        ):
+            _, said = await second.communicate()
+        assert second.returncode == Exit.USAGE
         assert said.decode().strip().splitlines()[-1] == (
             f"jobyard: {ground.state} is in use by another Jobyard (process {up.process.pid}):"
             " stop it, or choose another directory"

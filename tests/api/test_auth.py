@@ -23,7 +23,7 @@ READS = {
     "GET /v1/capabilities/flavor", "GET /v1/capabilities/flavor/{id}",
     "GET /v1/capabilities/job/image", "GET /v1/capabilities/preset", "GET /v1/capabilities/preset/{id}",
     "GET /v1/capabilities/quota", "GET /v1/billing", "GET /v1/datastore", "GET /v1/datastore/{alias}",
-    "GET /v1/datastore/{alias}/container/{container}/object",
+    "GET /v1/datastore/{alias}/container", "GET /v1/datastore/{alias}/container/{container}/object",
     "GET /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}", "GET /metrics",
     "GET /v1/registry", "GET /v1/registry/{id}",
 }  # fmt: skip
@@ -31,6 +31,7 @@ OPERATES = {
     "POST /v1/volume", "DELETE /v1/volume/{id}",
     "PUT /v1/job/{id}", "PUT /v1/job/{id}/label", "GET /v1/job/{id}/exec",
     "POST /v1/job", "DELETE /v1/job/{id}", "PUT /v1/job/{id}/kill", "PUT /v1/job/{id}/start",
+    "PUT /v1/datastore/{alias}/container/{container}",
     "POST /v1/job/{id}/datasync", "POST /v1/datastore", "PUT /v1/datastore/{alias}",
     "DELETE /v1/datastore/{alias}", "PUT /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",
     "DELETE /v1/datastore/{alias}/container/{container}/object/{key:(?s:.*)}",

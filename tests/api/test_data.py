@@ -118,6 +118,28 @@ async def test_an_object_comes_back_as_it_was_sent(yard: Yard, objects: str, key
         assert missing.status == 404
 
 
+async def test_containers_are_made_once_and_listed_by_name(yard: Yard, access: StoreAccess) -> None:
+    assert (await yard.call("POST", "/v1/datastore", _body(access))).status == 200
+    path, names = "/v1/datastore/s3/container", sorted(f"test-{uuid4().hex[:12]}" for _ in range(3))
+    for name in (*reversed(names), names[0]):
+        made = await yard.call("PUT", f"{path}/{name}")
+        assert (made.status, made.json) == (200, {"name": name}), made.raw
+    listed = [each["name"] for each in (await yard.call("GET", path, token=READER)).json["items"]]
+    assert [name for name in listed if name in names] == names and listed == sorted(listed)
+    page = (await yard.call("GET", f"{path}?size=1&page=2")).json
+    assert ([each["name"] for each in page["items"]], page["metadata"]["total"]) == (listed[1:2], len(listed))
+    for name in ("b", "-abc", "a b", "x" * 64, "%2e%2e%2f"):
+        refused = await yard.call("PUT", f"{path}/{name}")
+        assert (refused.status, refused.json["field"]) == (400, "container"), refused.raw
+    for method, where in (("GET", "none/container"), ("PUT", f"none/container/{names[0]}")):
+        assert (await yard.call(method, f"/v1/datastore/{where}")).status == 404
+        assert (await yard.call(method, f"/v1/datastore/{where}", token="other")).status == 404
+    wrong = {"accessKey": access.access_key, "secretKey": "w" * 20, "region": access.region}
+    await yard.call("PUT", "/v1/datastore/s3?check=false", _body(access, credentials={"s3": wrong}))
+    assert (await yard.call("GET", path)).status == 403
+    assert (await yard.call("PUT", f"{path}/{names[0]}")).status == 403
+
+
 async def test_keys_that_the_store_refuses_are_not_told_as_missing(
     yard: Yard, objects: str, access: StoreAccess
 ) -> None:

@@ -193,7 +193,7 @@ async def test_a_terminal_with_its_size(room: Room) -> None:
 
 
 async def test_many_megabytes_pass_both_ways(room: Room) -> None:
-    size, block = 32 * 1024**2, b"x" * 65536
+    size, block = 8 * 1024**2, b"x" * 65536
     socket = await room.open("cat", stdin=True)
 
     async def feed() -> None:

@@ -32,6 +32,21 @@ async def test_many_at_once_keep_their_exit_codes(room: Room) -> None:
     assert [each.headers[EXIT_CODE] for each in answers] == [str(n) for n in range(1, 41)]
 
 
+@pytest.mark.parametrize("size", [500_000, 20_000_000])
+async def test_a_command_that_leaves_its_input_unread_is_told_as_soon_as_any(room: Room, size: int) -> None:
+    socket = await room.open(*shell("head -c 4; exit 3"), stdin=True)
+
+    async def feed() -> None:
+        with suppress(ConnectionError):
+            for _ in range(size // 50_000):
+                await socket.say(STDIN, b"y\n" * 25_000)
+
+    feeding = asyncio.create_task(feed())
+    heard, status = await socket.end()
+    await feeding
+    assert (heard[STDOUT], exit_code(status)) == (b"y\ny\n", 3)
+
+
 @pytest.mark.parametrize("tty", [False, True])
 @pytest.mark.parametrize(
     "how",

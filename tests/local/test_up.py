@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service.cli.exits import Exit
 from tests.acceptance import running
 
 
@@ -18,20 +19,13 @@ async def refused(state: Path, *words: str, **environ: str) -> str:
     (state / "docker" / "data").mkdir(parents=True)  # so that it would start a dockerd of its own
     environment = running.environment(state, **environ)
     environment.pop("DOCKER_HOST", None)
-    process = await asyncio.create_subprocess_exec(
-        *running.PROGRAM,
-        "up",
-        "--state",
-        str(state),
-        *words,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment,
-    )
-    async with asyncio.timeout(60):
+    streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment}
+    async with (
+        running.started("up", "--state", str(state), *words, **streams) as process,
+        asyncio.timeout(60),
+    ):
         out, err = await process.communicate()
-    assert process.returncode == 1 and out == b"" and b"Traceback" not in err
+    assert process.returncode == Exit.USAGE and out == b"" and b"Traceback" not in err
     for made in ("docker/dockerd.log", "postgres", "postgres.path", "s3.json"):
         assert not (state / made).exists(), made
     return err.decode().strip()

@@ -60,6 +60,9 @@ class House:
         """Whether a process with this in its command line runs in the container."""
         return text in await self.inside("ps -o args")
 
+    async def has_ended(self, text: str) -> bool:
+        return not await self.runs(text)
+
     @asynccontextmanager
     async def connected(self, **options: Any) -> AsyncIterator[asyncssh.SSHClientConnection]:
         """A client in this process, for what OpenSSH's does not do."""

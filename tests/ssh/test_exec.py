@@ -6,7 +6,10 @@ import asyncio
 import hashlib
 import os
 
+import pytest
+
 from service.domain.ssh_keys import read_key
+from service.supervisor.engine import exec as exec_module
 from tests.ssh.client import finished
 from tests.ssh.house import House
 from tests.ssh.terminal import Terminal
@@ -46,6 +49,23 @@ async def test_input_that_a_command_never_reads_does_not_hide_its_end(house: Hou
             heard = [len(each.data) async for each in running.output()]
             assert (sum(heard), await running.exit_code()) == (300_000, 4)
         feeding.cancel()
+
+
+async def test_who_takes_the_output_slowly_has_it_whole(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec_module, "_SILENT_S", 0.01)
+    execs, text = house.gateway.parts.execs, "read line; head -c 250000 /dev/zero"
+    async with execs.open(house.container, ("sh", "-c", text), stdin=True) as running:
+        await running.write(b"go\n")
+        heard = 0
+        async for each in running.output():
+            if heard == 0:
+                await until(lambda: house.has_ended("head -c"))
+                for _ in range(3):
+                    await house.inside("true")  # a while in which nobody asks for more
+            heard += len(each.data)
+        assert (heard, await running.exit_code()) == (250_000, 0)
 
 
 async def test_every_session_is_in_the_ledger_with_its_key_and_sealed_words(house: House) -> None:

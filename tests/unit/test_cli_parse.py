@@ -51,6 +51,31 @@ def _store(container: str, alias: str, prefix: str = "") -> dict[str, Any]:
         ("c@GRA/a:b:/data:ro", _store("c", "GRA", "a:b") | {"mountPath": "/data", "permission": "RO"}),
         ("c@GRA/a@b:/data", _store("c", "GRA", "a@b") | {"mountPath": "/data", "permission": "RO"}),
         ("c@s3:/ro", _store("c", "s3") | {"mountPath": "/ro", "permission": "RO"}),
+        (
+            "c@GRA/a/b.tar.gz:/data:rw:archive",
+            {
+                "dataStore": {"alias": "GRA", "container": "c", "archive": "a/b.tar.gz"},
+                "mountPath": "/data",
+                "permission": "RW",
+            },
+        ),
+        (
+            "c@GRA/b.zip:/data:ro:cache:archive",
+            {
+                "dataStore": {"alias": "GRA", "container": "c", "archive": "b.zip"},
+                "mountPath": "/data",
+                "permission": "RO",
+                "cache": True,
+            },
+        ),
+        (
+            "6F9619FF-8b86-4d01-b42d-00cf4fc964ff:/data:rw",
+            {
+                "userVolumeId": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+                "mountPath": "/data",
+                "permission": "RW",
+            },
+        ),
         ("standalone:/scratch:rw", {"standalone": {}, "mountPath": "/scratch", "permission": "RW"}),
         ("standalone:/scratch", {"standalone": {}, "mountPath": "/scratch", "permission": "RW"}),
         (
@@ -90,6 +115,12 @@ def test_every_form_of_a_volume(text: str, expected: dict[str, Any]) -> None:
         "c@GRA:/data:rx",
         "c@GRA:/data:ro:cached",
         "c@GRA:/data:cache:ro",
+        "c@GRA:/data:archive",
+        "c@GRA/a.tar:/data:archive:ro",
+        "standalone:/data:rw:archive",
+        "https://example.org/a.tar:/data:archive",
+        "6f9619ff-8b86-4d01-b42d-00cf4fc964ff:/data:archive",
+        "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
         "https://example.org/a.git",
         "standalone",
     ],
@@ -98,7 +129,34 @@ def test_a_volume_that_cannot_be_read_names_its_option(text: str) -> None:
     with pytest.raises(Invalid) as refusal:
         parse.volume(text)
     assert refusal.value.field == "--volume"
-    assert "CONTAINER@ALIAS" in refusal.value.message
+    assert "CONTAINER@ALIAS" in refusal.value.message or "archive" in refusal.value.message
+
+
+def test_what_is_at_a_path_is_pushed_elsewhere() -> None:
+    made = parse.volumes(["standalone:/out", "c@GRA:/in:ro"], ["results@GRA/run1/:/out/"])
+    assert made[0]["targetDataStore"] == {"alias": "GRA", "container": "results", "prefix": "run1/"}
+    assert "targetDataStore" not in made[1]
+    packed = parse.volumes(["standalone:/out"], ["results@GRA/a.tar:/out:archive"])
+    assert packed[0]["targetDataStore"] == {"alias": "GRA", "container": "results", "archive": "a.tar"}
+
+
+@pytest.mark.parametrize("text", ["", "c@GRA", "c@GRA:/elsewhere", "c:/out", "c@GRA:/out:archive", ":/out"])
+def test_a_place_to_push_to_that_cannot_be_read_names_its_option(text: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        parse.volumes(["standalone:/out"], [text])
+    assert refusal.value.field == "--push-to"
+
+
+def test_the_source_of_a_volume_of_the_project() -> None:
+    assert parse.source("SOURCE", "c@GRA/a/") == _store("c", "GRA", "a/")
+    assert parse.source("SOURCE", "standalone") == {"standalone": {}}
+    assert parse.source("SOURCE", "https://example.org/a.git") == {
+        "publicGit": {"url": "https://example.org/a.git"}
+    }
+    for text in ("c", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"):
+        with pytest.raises(Invalid) as refusal:
+            parse.source("SOURCE", text)
+        assert refusal.value.field == "SOURCE"
 
 
 @pytest.mark.parametrize(
@@ -147,8 +205,12 @@ def test_a_variable_without_a_name_is_refused_without_its_value() -> None:
     assert "hunter2" not in refusal.value.message
 
 
+def test_a_label_may_have_no_value() -> None:
+    assert parse.labels(["a=", "b=c=d"]) == {"a": "", "b": "c=d"}
+
+
 @pytest.mark.parametrize("text", ["a", "=b", ""])
-def test_a_label_needs_both_halves(text: str) -> None:
+def test_a_label_needs_a_name_and_an_equals_sign(text: str) -> None:
     with pytest.raises(Invalid) as refusal:
         parse.labels([text])
     assert refusal.value.field == "--label"

@@ -38,6 +38,8 @@ from service.api.wire.capabilities import Flavor, GpuInformation, ResourcesPerUn
 from service.api.wire.data import (
     BasicAuth,
     BasicAuthAsked,
+    Container,
+    ContainerList,
     Credentials,
     CredentialsAsked,
     DataStore,
@@ -86,6 +88,8 @@ __all__ = [
     "Bill",
     "BillLine",
     "CliCommand",
+    "Container",
+    "ContainerList",
     "Credentials",
     "CredentialsAsked",
     "DataStore",

@@ -122,6 +122,15 @@ class DataStoreList(Wire, frozen=True):
     metadata: Metadata
 
 
+class Container(Wire, frozen=True):
+    name: str
+
+
+class ContainerList(Wire, frozen=True):
+    items: list[Container]
+    metadata: Metadata
+
+
 class StoredObject(Wire, frozen=True):
     key: str
     size: int

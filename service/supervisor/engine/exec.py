@@ -16,7 +16,7 @@ import aiodocker
 import aiohttp
 import structlog
 from aiodocker.execs import Exec
-from aiodocker.stream import Stream
+from aiodocker.stream import Message, Stream
 
 from service.errors import EngineError, NoSuchContainer, NotRunning, Unavailable
 from service.supervisor.engine.protocol import JOB_USER
@@ -29,8 +29,8 @@ CALL_TIMEOUT_S = 30.0
 _LOOKS, _LOOK_EVERY_S = 40, 0.05
 #: The engine records a command's end a moment after its streams have ended.
 RECORDED_S = 10.0
-#: For so long a command takes no input before it is looked whether it still runs.
-SILENCE_S = 0.5
+#: A command that writes nothing for so long is looked at, first and at the longest.
+_SILENT_S, _MOST_SILENT_S = 1.0, 10.0
 _LOST = (aiohttp.ClientError, OSError, EOFError)
 
 
@@ -49,60 +49,72 @@ class RunningExec:
         self.id = exec_id
         self._wire = wire
         self._stream = stream
-        #: How many pieces of output came, and after how many the next is waited for; None: by nobody.
-        self._pieces = 0
-        self._awaited: int | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._wrote = False
+        #: Whether the next piece of output is waited for, and whether it was all the while.
+        self._awaited = False
+        self._silent = False
+        self._over = False
 
     async def output(self) -> AsyncIterator[Output]:
         """Everything it writes, until it has closed both streams. Reads no faster than it is asked to."""
-        with _told("exec output"):
-            self._awaited = 0
-            while (message := await self._stream.read_out()) is not None:
-                self._pieces, self._awaited = self._pieces + 1, None
-                yield Output(message.stream, message.data)
-                self._awaited = self._pieces
+        watching = asyncio.create_task(self._watch())
+        try:
+            with _told("exec output"):
+                while (message := await self._read()) is not None:
+                    yield Output(message.stream, message.data)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _read(self) -> Message | None:
+        self._awaited = True
+        try:
+            message = await self._stream.read_out()
+        except _LOST:
+            if self._over:
+                return None
+            raise
+        self._awaited = self._silent = False  # who takes it slowly may not have all of it yet
+        return message
+
+    async def _watch(self) -> None:
+        """Ends the line when the command has ended with input that it did not read: the engine (20.10) does
+        so only after a minute and a half. A silent one is looked at, less and less often."""
+        pause_s = _SILENT_S
+        while True:
+            self._silent = self._awaited
+            await asyncio.sleep(pause_s)
+            if not (self._silent and self._wrote):
+                pause_s = _SILENT_S
+            elif self._over:
+                self._abort()
+                return
+            else:
+                self._over = not (await self._inspected())["Running"]
+                pause_s = _SILENT_S if self._over else min(2 * pause_s, _MOST_SILENT_S)
 
     async def write(self, data: bytes) -> None:
         """To its standard input; waits while it does not read."""
-        late = asyncio.get_running_loop().call_later(SILENCE_S, self._look)
-        try:
-            with _told("exec input"):
-                await self._stream.write_in(data)
-        finally:
-            late.cancel()
-            if self._looking is not None:
-                self._looking.cancel()
-
-    def _look(self) -> None:
-        self._looking = asyncio.create_task(self._end_unread())
-
-    async def _end_unread(self) -> None:
-        """End the output of a command that has ended without reading its input.
-
-        The engine keeps such a line open for ever. What the command wrote has come when it has ended and
-        nothing more was heard for a while by somebody who asked for it.
-        """
-        while True:
-            awaited = self._awaited
-            try:
-                over = not (await self._inspected())["Running"]
-            except NoSuchContainer:
-                over = True
-            except (Unavailable, EngineError):
-                return  # the line to the engine is broken, which the output tells
-            await asyncio.sleep(SILENCE_S)
-            if over and awaited is not None and awaited == self._awaited and self._stream._queue is not None:
-                self._stream._queue.feed_eof()
-                return
+        self._wrote = True
+        with _told("exec input"):
+            await self._stream.write_in(data)
 
     async def end_input(self) -> None:
         """Its standard input is at its end."""
-        response = self._stream._resp
-        connection = response.connection if response is not None else None
-        transport = connection.transport if connection is not None else None
+        transport = self._transport()
         if transport is not None and transport.can_write_eof():
             transport.write_eof()
+
+    def _abort(self) -> None:
+        """Drop the line with the input that nobody reads any more."""
+        transport = self._transport()
+        if transport is not None:
+            transport.abort()
+
+    def _transport(self) -> Any:
+        response = self._stream._resp
+        connection = response.connection if response is not None else None
+        return connection.transport if connection is not None else None
 
     async def resize(self, width: int, height: int) -> None:
         """The size of its terminal, in characters. Nothing happens when it has ended."""

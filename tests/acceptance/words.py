@@ -1,0 +1,249 @@
+"""The words of `ovhai` that `jobyard` keeps, and its own: their options, and what each asks the API for.
+
+`{job}` and the like stand for ids that the story came upon. The order is that of a day's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from service.cli.exits import Exit
+from tests.images import BUSYBOX
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me"
+WAITS = ("sh", "-c", "echo here; trap 'exit 0' TERM; while :; do sleep 0.1; done")
+SHORT = ("sh", "-c", "echo here")
+
+
+class Step(NamedTuple):
+    """`words` are without `-o`. `asks` are requests that are made, at least; `sends` is in the body of the
+    last that has one; `finds` is in the answer, by dotted path; `keep` names values of it."""
+
+    words: str | tuple[str, ...]
+    asks: tuple[str, ...]
+    sends: Mapping[str, Any] = {}
+    finds: Mapping[str, Any] = {}
+    keep: Mapping[str, str] = {}
+    until: str = ""
+    code: int = 0
+    format_word: str = "-o"
+
+
+def _run(*words: str) -> tuple[str, ...]:
+    return ("job", "run", *words)
+
+
+_OUT = {"container": "parity", "alias": "local", "prefix": "out/"}
+
+STORY: tuple[Step, ...] = (
+    Step("me", ("GET /me",), finds={"role": "administrator", "tenant": "default"}),
+    Step("quota", ("GET /quota",), finds={"project": "default"}),
+    Step("capabilities flavor list", ("GET /capabilities/flavor",), finds={"0.id": "ai1-1-cpu"}),
+    Step("capabilities flavor get ai1-1-cpu", ("GET /capabilities/flavor/ai1-1-cpu",), finds={"type": "cpu"}),
+    Step("capabilities image list", ("GET /capabilities/job/image",)),
+    Step("capabilities preset list", ("GET /capabilities/preset",)),
+    Step("capabilities preset get none", ("GET /capabilities/preset/none",), code=Exit.NOT_FOUND),
+    Step("capabilities quota", ("GET /capabilities/quota",), finds={"0.resources.CPU": 48}),
+    Step("bucket create local parity", ("PUT /datastore/local/container/parity",), finds={"name": "parity"}),
+    Step("bucket list local", ("GET /datastore/local/container",)),
+    Step(
+        "bucket object upload parity@local {file} --add-prefix in",
+        ("PUT /datastore/local/container/parity/object/in/x.csv",),
+        finds={"0.key": "in/x.csv", "0.size": 4},
+    ),
+    Step(
+        "bucket object upload parity@local {file} --object-name y.csv",
+        ("PUT /datastore/local/container/parity/object/y.csv",),
+        finds={"0.key": "y.csv"},
+    ),
+    Step(
+        "bucket object list parity@local --prefix in/",
+        ("GET /datastore/local/container/parity/object",),
+        finds={"0.key": "in/x.csv"},
+    ),
+    Step(
+        "bucket object download parity@local in/x.csv --output-dir {folder}",
+        ("GET /datastore/local/container/parity/object/in/x.csv",),
+        finds={"0.key": "in/x.csv"},
+        format_word="--format",
+    ),
+    Step("volume create parity@local/in/", ("POST /volume",), keep={"volume": "id"}),
+    Step("volume create standalone --no-cache", ("POST /volume",), keep={"spare": "id"}),
+    Step("volume list", ("GET /volume",)),
+    Step("volume get {volume}", ("GET /volume/{volume}",), finds={"dataStore.prefix": "in/", "cache": True}),
+    Step(
+        _run(
+            *("-c", "1", "-f", "ai1-1-cpu", "-e", "K=V", "-n", "parity", "-l", "team=parity", "-t", "1h"),
+            *("-v", "{volume}:/in:ro", "-v", "parity@local/out/:/out:rw:no-cache", "-p", "9000"),
+            *("--unsecure-http", "--timeout-auto-restart", "--grpc-port", "9001", "--read-user", "ann"),
+            *("--shutdown", "Fast", BUSYBOX, "--", *WAITS),
+        ),
+        ("POST /job",),
+        sends={
+            "image": BUSYBOX,
+            "command": list(WAITS),
+            "envVars": [{"name": "K", "value": "V"}],
+            "volumes": [
+                {"userVolumeId": "{volume}", "mountPath": "/in", "permission": "RO"},
+                {"dataStore": _OUT, "mountPath": "/out", "permission": "RW", "cache": False},
+            ],
+            "resources": {"cpu": 1, "flavor": "ai1-1-cpu"},
+            "labels": {"team": "parity"},
+            "timeoutAutoRestart": True,
+        },
+        finds={
+            "spec.name": "parity",
+            "spec.timeout": 3600,
+            "spec.defaultHttpPort": 9000,
+            "spec.unsecureHttp": True,
+            "spec.grpcPort": 9001,
+            "spec.readUser": "ann",
+            "spec.shutdown": "Fast",
+        },
+        keep={"job": "id"},
+    ),
+    Step("job get {job}", ("GET /job/{job}",), until="RUNNING"),
+    Step(
+        "job list --watch -l team=parity --states RUNNING --limit 1", ("GET /job",), finds={"0.id": "{job}"}
+    ),
+    Step("job ls -a --sort spec.name --asc --name parity --user administrator", ("GET /job",)),
+    Step("job list --updated-after 1h --updated-before 2999-01-01T00:00:00Z", ("GET /job",)),
+    Step(
+        "job edit {job} --timeout 2h --no-timeout-auto-restart",
+        ("PUT /job/{job}",),
+        sends={"timeout": 7200, "timeoutAutoRestart": False},
+        finds={"spec.timeout": 7200},
+    ),
+    Step("job label {job} stage=a", ("PUT /job/{job}/label",), finds={"spec.labels.stage": "a"}),
+    Step("job push-data {job}", ("POST /job/{job}/datasync",), sends={"direction": "push"}),
+    Step("job pull-data {job} --volume /in", ("POST /job/{job}/datasync",), sends={"direction": "pull"}),
+    Step("job stop {job}", ("PUT /job/{job}/kill",), finds={"id": "{job}"}),
+    Step(
+        "job wait {job}",
+        ("GET /job/{job}",),
+        finds={"status.state": "INTERRUPTED"},
+        code=Exit.ENDED_OTHERWISE,
+    ),
+    Step("job start {job}", ("PUT /job/{job}/start",), finds={"id": "{job}"}),
+    Step(
+        _run(
+            "--from", "{job}", "--no-unsecure-http", "-v", "standalone:/s", "--push-to", "parity@local/s/:/s"
+        ),
+        ("GET /job/{job}", "POST /job"),
+        sends={"image": BUSYBOX, "command": list(WAITS), "unsecureHttp": False},
+        finds={"spec.volumes.0.targetDataStore.prefix": "s/"},
+        keep={"second": "id"},
+    ),
+    Step("job delete --force {second}", ("DELETE /job/{second}",), finds={"deleted": "{second}"}),
+    Step(
+        _run("--from", "{job}", "--image", BUSYBOX, "-c", "1", "-w", "--", *SHORT),
+        ("POST /job",),
+        sends={"command": list(SHORT)},
+        finds={"status.state": "DONE"},
+    ),
+    Step(
+        _run("-g", "1", BUSYBOX, *SHORT[:1]), ("POST /job",), sends={"command": ["sh"]}, keep={"third": "id"}
+    ),
+    Step("job kill {third}", ("PUT /job/{third}/kill",)),
+    Step("job rm --force {job}", ("DELETE /job/{job}",), finds={"deleted": "{job}"}),
+    Step("volume delete {spare}", ("DELETE /volume/{spare}",), finds={"deleted": "{spare}"}),
+    Step(
+        "bucket object delete parity@local --all --yes",
+        ("DELETE /datastore/local/container/parity/object/y.csv",),
+    ),
+    Step("billing --job {job} --policy 2023-12", ("GET /billing",), finds={"items.0.job": "{job}"}),
+    Step(
+        "token create parity --role read --label-selector team=parity",
+        ("POST /token",),
+        sends={"role": "ai_training_read"},
+        keep={"token": "id"},
+    ),
+    Step("token list", ("GET /token",)),
+    Step("token get {token}", ("GET /token/{token}",), finds={"spec.labelSelector": "team=parity"}),
+    Step("token renew {token}", ("POST /token/{token}/renew",), finds={"status.version": 2}),
+    Step("token delete {token}", ("DELETE /token/{token}",), finds={"deleted": "{token}"}),
+    Step(
+        "registry add https://parity.example ann --no-check",
+        ("POST /registry?check=false",),
+        sends={"username": "ann"},
+        keep={"registry": "id"},
+    ),
+    Step("registry list", ("GET /registry",)),
+    Step("registry get {registry}", ("GET /registry/{registry}",), finds={"username": "ann"}),
+    Step(
+        "registry update {registry} --username bob --no-check",
+        ("PUT /registry/{registry}?check=false",),
+        finds={"username": "bob"},
+    ),
+    Step("registry delete {registry}", ("DELETE /registry/{registry}",), finds={"deleted": "{registry}"}),
+    Step(
+        "datastore add s3 parity http://127.0.0.1:9 gra key secret --store-credentials-locally --no-check",
+        ("POST /datastore?check=false",),
+        finds={"credentials.s3.region": "gra"},
+    ),
+    Step("datastore list", ("GET /datastore",)),
+    Step(
+        "datastore update s3 parity http://127.0.0.1:9 bhs key secret --no-check",
+        ("PUT /datastore/parity?check=false",),
+        finds={"credentials.s3.region": "bhs"},
+    ),
+    Step("datastore get parity", ("GET /datastore/parity",), finds={"type": "s3"}),
+    Step(
+        "datastore add git code https://127.0.0.1/team --no-check",
+        ("POST /datastore?check=false",),
+        sends={"type": "git"},
+        finds={"type": "git"},
+    ),
+    Step(
+        "datastore update git code https://127.0.0.1/other --no-check",
+        ("PUT /datastore/code?check=false",),
+        finds={"endpoint": "https://127.0.0.1/other"},
+    ),
+    Step("datastore delete code", ("DELETE /datastore/code",), finds={"deleted": "code"}),
+    Step("datastore delete parity", ("DELETE /datastore/parity",), finds={"deleted": "parity"}),
+    Step("project create {project} --cpu 1", ("POST /project",), finds={"project.cpu": 1}),
+    Step("project list", ("GET /project",)),
+    Step("project quota {project} --cpu 2", ("PUT /project/{project}/quota",), finds={"cpu": 2}),
+    Step("project get {project}", ("GET /project/{project}",), finds={"id": "{project}"}),
+    Step("audit verify", (), finds={"verified": True}),
+    Step("projections verify quota", (), finds={"0.equal": True}),
+)
+
+#: Commands that print no document: streams, and what changes nothing that could be shown.
+STREAMS = {"job logs", "job exec", "projections rebuild"}
+
+#: What `ovhai` and its guides write, by command.
+OPTIONS: dict[str, str] = {
+    "job run": "-g --gpu -c --cpu -f --flavor -e --env -v --volume -n --name -l --label -t --timeout -p"
+    " --default-http-port -s --ssh-public-keys --unsecure-http --from --image --timeout-auto-restart"
+    " --read-user --shutdown --grpc-port --watch -o --output --token --no-color",
+    "job list": "--watch -a --all -s --states -o --output --token",
+    "job get": "-o --output",
+    "job logs": "-f --follow --tail --since",
+    "job exec": "-i --stdin -t --tty",
+    "job stop": "-o",
+    "job start": "-o",
+    "job delete": "--force -o",
+    "job push-data": "-o",
+    "job pull-data": "-o",
+    "registry add": "-o",
+    "registry list": "-o",
+    "registry update": "-o",
+    "registry delete": "-o",
+    "token create": "-r --role -l --label-selector -o",
+    "token list": "-o",
+    "token renew": "-o",
+    "token delete": "-o",
+    "datastore list": "-o",
+    "datastore add s3": "-o --store-credentials-locally",
+    "datastore update s3": "-o --store-credentials-locally",
+    "bucket list": "-o",
+    "bucket create": "-o",
+    "bucket object list": "-o --prefix",
+    "bucket object upload": "-o --add-prefix --object-name",
+    "bucket object download": "--output --output-dir --prefix",
+    "bucket object delete": "-o --all --yes",
+    "capabilities flavor list": "-o",
+    "me": "-o",
+}
