@@ -61,12 +61,12 @@ NO_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("what", NO_ANSWERS)
-async def test_what_is_no_answer_is_told_as_none(web: Web, what: str) -> None:
-    answer = await web.path("GET", says(NO_ANSWERS[what]))
-    assert (answer.status, answer.json["code"]) == (503, "unavailable"), answer.raw
-    assert "port 8080" in answer.json["message"]
-    await still_well(web)
+async def test_what_is_no_answer_is_told_as_none(web: Web) -> None:
+    for what, said in NO_ANSWERS.items():
+        answer = await web.path("GET", says(said))
+        assert (answer.status, answer.json["code"]) == (503, "unavailable"), (what, answer.raw)
+        assert "port 8080" in answer.json["message"]
+        await still_well(web)
 
 
 ENDLESS = {"a line": (OK + b"X-A: ", b"a" * 1000), "lines": (OK, b"X-A: a\r\n" * 100)}
@@ -135,15 +135,15 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("what", BROKEN)
-async def test_an_answer_that_breaks_off_does_not_look_whole(web: Web, what: str) -> None:
-    try:
-        answer = await web.path("GET", says(BROKEN[what]))
-    except aiohttp.ClientError:
-        pass
-    else:
-        assert answer.status == 503, answer.raw
-    await still_well(web)
+async def test_an_answer_that_breaks_off_does_not_look_whole(web: Web) -> None:
+    for what, said in BROKEN.items():
+        try:
+            answer = await web.path("GET", says(said))
+        except aiohttp.ClientError:
+            pass
+        else:
+            assert answer.status == 503, (what, answer.raw)
+        await still_well(web)
 
 
 async def test_a_body_where_none_may_be_is_no_second_answer(web: Web) -> None:
@@ -224,12 +224,12 @@ HANDSHAKES = {
 }
 
 
-@pytest.mark.parametrize("what", HANDSHAKES)
-async def test_a_socket_that_the_job_does_not_open_is_none(web: Web, what: str) -> None:
-    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-        await opened(web, says(HANDSHAKES[what]))
-    assert refused.value.status == 503
-    await still_well(web)
+async def test_a_socket_that_the_job_does_not_open_is_none(web: Web) -> None:
+    for what, said in HANDSHAKES.items():
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await opened(web, says(said))
+        assert refused.value.status == 503, what
+        await still_well(web)
 
 
 async def test_a_socket_that_waits_for_the_job_ends_with_its_token(web: Web) -> None:
@@ -258,12 +258,11 @@ FRAMES = {
 }
 
 
-@pytest.mark.parametrize("what", FRAMES)
-async def test_frames_that_are_none_end_the_socket(web: Web, what: str) -> None:
-    frame, code = FRAMES[what]
-    socket = await opened(web, f"/socket{says(frame, 'hold')}")
-    async with asyncio.timeout(25):
-        message = await socket.receive()
-    assert (message.type, message.data) == (WSMsgType.CLOSE, code)
-    assert (message.extra == "busy") == (what == "a reason")
-    await still_well(web)
+async def test_frames_that_are_none_end_the_socket(web: Web) -> None:
+    for what, (frame, code) in FRAMES.items():
+        socket = await opened(web, f"/socket{says(frame, 'hold')}")
+        async with asyncio.timeout(25):
+            message = await socket.receive()
+        assert (message.type, message.data) == (WSMsgType.CLOSE, code), what
+        assert (message.extra == "busy") == (what == "a reason")
+        await still_well(web)
