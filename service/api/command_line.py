@@ -38,8 +38,6 @@ def _options(asked: JobSpecAsked) -> Iterator[str]:
     for name, value in sorted((asked.labels or {}).items()):
         if not name.startswith(OWN_PREFIX):
             yield from ("--label", f"{name}={value}")
-    for key in asked.ssh_public_keys or []:
-        yield from ("--ssh-public-keys", key.strip())
     if asked.timeout is not None:
         yield from ("--timeout", f"{asked.timeout}s")
     if asked.timeout_auto_restart:
