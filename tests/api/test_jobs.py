@@ -175,7 +175,7 @@ async def test_the_command_line_of_a_job_makes_the_same_job(yard: Yard) -> None:
     assert volumes[0]["dataStore"] == spec["volumes"][0]["dataStore"]
     assert (volumes[1]["permission"], volumes[1]["cache"], volumes[1]["standalone"]) == ("RWD", False, {})
     assert {"--unsecure-http", "--timeout-auto-restart"} <= set(words)
-    refused = await yard.call("POST", "/v1/job/command", SPEC | {"grpcPort": 1})
+    refused = await yard.call("POST", "/v1/job/command", SPEC | {"grpcPort": 0})
     assert (refused.status, refused.json["field"]) == (400, "grpcPort")
 
 
