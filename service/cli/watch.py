@@ -156,7 +156,9 @@ class _Follower:
             self.screen.moved([each for each in syncs if each["spec"]["direction"] == "pull"])
         elif state in ENDED:
             self.screen.moved(syncs)
-        message = status.get("info", {}).get("message", "") if last else ""
+        # In FINALIZING the info tells of the outcome already, which is told when it has come.
+        now = last and state is not State.FINALIZING
+        message = status.get("info", {}).get("message", "") if now else ""
         self.screen.state(visit, message or MEANING[state])
         if state is State.RUNNING and self.with_log:
             self.reader = asyncio.create_task(self._log(self.run))

@@ -38,7 +38,7 @@ async def test_a_watched_job_shows_its_states_and_its_log_and_ends_as_it_did(ser
     assert said.out == "hello you and me\n--watch -o json\n"
     assert states_told(said.err) == GOOD
     assert all(len(line.split()) > 2 for line in said.err.splitlines() if states_told(line)), "each in words"
-    assert "The job ended normally." in said.err
+    assert said.err.count("The job ended normally.") == 1, "at its end, and not before"
 
 
 async def test_a_failed_job_is_told_by_the_exit_status(service: Service) -> None:
