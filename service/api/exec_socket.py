@@ -8,6 +8,7 @@ Source: Kubernetes, apimachinery/pkg/util/remotecommand, and KEP-4006.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -158,20 +159,25 @@ class _Session:
             case 4:
                 return await self._resize(data)
             case 255 if self._socket.ws_protocol == PROTOCOLS[0] and data == bytes([STDIN]):
-                await self._running.end_input()
+                await self._hand_on(self._running.end_input())
             case _:
                 return f"a client does not speak on channel {channel}"
         return None
 
     async def _write(self, data: bytes) -> None:
-        self._handing_on = True
+        if not data or self._input_over:
+            return
         try:
-            if data and not self._input_over:
-                await self._running.write(data)
+            await self._hand_on(self._running.write(data))
         except Unavailable:
             # The command has ended, or reads no more: how it ended is told by its output's end. A line to
             # the engine that is broken ends the output too.
             self._input_over = True
+
+    async def _hand_on(self, work: Awaitable[None]) -> None:
+        self._handing_on = True
+        try:
+            await work
         finally:
             self._handing_on = False
             self._heard_at = asyncio.get_running_loop().time()

@@ -41,6 +41,20 @@ async def test_input_that_the_command_does_not_want_is_no_failure(service: Servi
     assert said == ("3\n", "")
 
 
+async def test_a_terminal_without_one_of_ours_loses_no_output(service: Service, job: str) -> None:
+    exec_it = f"$JY job exec -it {job} --"
+    for line, out in (
+        (f"{exec_it} sh -c 'sleep 0.2; echo x' </dev/null", "x\r\n0\n"),
+        (f"printf 'one\ntwo' | {exec_it} sh -c 'stty -echo; sleep 0.2; cat; exit 4'", "4\n"),
+        (f"(echo 'stty -echo'; sleep 0.5; echo 'echo hi; exit 5') | {exec_it} sh", "hi\r\n5\n"),
+        (f"printf 'sleep 0.2; echo hi\n' | {exec_it} sh", "0\n"),
+    ):
+        said, err = await piped(service, f"{line}; echo $?")
+        assert (said.endswith(out), err) == (True, ""), (line, said)
+        assert "two" in said or "printf 'one" not in line, said
+        assert "hi\r\n" in said or "echo hi" not in line, said
+
+
 async def test_a_reader_that_leaves_is_no_failure_of_the_service(service: Service, job: str) -> None:
     talking = (await service.cli("job", "run", "-c", "1", "-o", "json", *_TALKS)).json["id"]
     for words in (f"job exec {job} -- yes", f"job logs -f {talking}"):

@@ -32,6 +32,8 @@ RECORDED_S = 10.0
 #: A command that writes nothing for so long is looked at, first and at the longest.
 _SILENT_S, _MOST_SILENT_S = 1.0, 10.0
 _LOST = (aiohttp.ClientError, OSError, EOFError)
+#: What ends the input of a terminal's reader, at the beginning of a line; elsewhere it hands on the line.
+_END_OF_INPUT = b"\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class Output:
 class RunningExec:
     """A command that has been started. Methods raise `Unavailable` when the engine's line breaks."""
 
-    def __init__(self, wire: Wire, exec_id: str, stream: Stream) -> None:
+    def __init__(self, wire: Wire, exec_id: str, stream: Stream, *, tty: bool) -> None:
         self.id = exec_id
         self._wire = wire
         self._stream = stream
+        self._tty = tty
         self._wrote = False
+        self._within_a_line = False
         #: Whether the next piece of output is waited for, and whether it was all the while.
         self._awaited = False
         self._silent = False
@@ -96,11 +100,20 @@ class RunningExec:
     async def write(self, data: bytes) -> None:
         """To its standard input; waits while it does not read."""
         self._wrote = True
+        self._within_a_line = not data.endswith((b"\n", b"\r"))
         with _told("exec input"):
             await self._stream.write_in(data)
 
     async def end_input(self) -> None:
-        """Its standard input is at its end."""
+        """Its standard input is at its end.
+
+        A terminal has no end but the key for it; were its line half closed, the engine would close the
+        output as well, and all that the command still writes would be lost.
+        """
+        if self._tty:
+            with suppress(Unavailable):  # it has ended, or the line has, which ends the output too
+                await self.write(_END_OF_INPUT * (2 if self._within_a_line else 1))
+            return
         transport = self._transport()
         if transport is not None and transport.can_write_eof():
             transport.write_eof()
@@ -217,7 +230,7 @@ class Execs:
             raise refused("exec", answer)
         exec_id = str(answer.body["Id"])
         stream = Exec(self._wire.docker, safe_name(exec_id), tty).start()
-        running = RunningExec(self._wire, exec_id, stream)
+        running = RunningExec(self._wire, exec_id, stream, tty=tty)
         try:
             with _told("exec"):
                 await stream.__aenter__()
