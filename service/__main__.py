@@ -55,8 +55,10 @@ def _enter_environment() -> None:
 
 
 def _run_app() -> None:
+    from service.cli import words
     from service.cli.main import app
 
+    words.check(*sys.argv[1:])
     # The machine commands bring the whole service along: over a second of imports that others can do without.
     through_the_api = {group.name for group in app.registered_groups}
     through_the_api |= {command.name for command in app.registered_commands}

@@ -16,6 +16,7 @@ from uuid import uuid4
 import aiohttp
 from yarl import URL
 
+from service.cli import words
 from service.cli.where import Where
 from service.errors import (
     Conflict,
@@ -122,6 +123,7 @@ class Client:
         self, path: str, params: list[tuple[str, str]], protocol: str
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """An open websocket that speaks a sub-protocol."""
+        words.check(*(value for _, value in params))
         url = URL(f"{self.where.url}/v1{path}", encoded=True).update_query(params)
         try:
             async with self._session.ws_connect(url, protocols=(protocol,), max_msg_size=0) as socket:
@@ -187,6 +189,7 @@ class Client:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if body is not None:
             request["json"] = body
+            _check_texts(body)
         url = URL(f"{self.where.url}/v1{path}", encoded=True)
         try:
             async with (
@@ -214,14 +217,29 @@ def _handshake(protocol: str) -> dict[str, str]:
 
 
 def segment(text: str) -> str:
-    """One part of a path, whatever it holds."""
+    """One part of a path, whatever text it holds. Raises `Rejected` for what is no text."""
+    words.check(text)
     return quote(text, safe="")
 
 
 def object_path(alias: str, container: str, key: str | None = None) -> str:
     """The path of an object, or of the container's objects. The `/` of a key stay: they are its folders."""
     base = f"/datastore/{segment(alias)}/container/{segment(container)}/object"
-    return base if key is None else f"{base}/{quote(key, safe='/')}"
+    if key is None:
+        return base
+    words.check(key)
+    return f"{base}/{quote(key, safe='/')}"
+
+
+def _check_texts(body: Any) -> None:
+    """Also of a body: a variable may be taken from the environment, which holds any bytes."""
+    if isinstance(body, str):
+        words.check(body)
+    elif isinstance(body, Mapping):
+        _check_texts([*body, *body.values()])
+    elif isinstance(body, list):
+        for each in body:
+            _check_texts(each)
 
 
 def _query(params: Mapping[str, str | int | list[str] | None]) -> list[tuple[str, str]]:
@@ -229,6 +247,7 @@ def _query(params: Mapping[str, str | int | list[str] | None]) -> list[tuple[str
     for name, value in params.items():
         values = value if isinstance(value, list) else [value]
         found += [(name, str(each)) for each in values if each is not None]
+    words.check(*(value for _, value in found))  # yarl would send them without a word, and without the bytes
     return found
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from service.cli import words
 from service.cli.client import Client, object_path
 from service.cli.parse import Bucket
-from service.errors import Invalid, UnsafeKey
+from service.errors import Invalid, Rejected, UnsafeKey
 
 AT_ONCE = 4
 _PAGE_SIZE = 1000  # the most that the service lists at once: a store is listed anew for every page
@@ -52,6 +53,10 @@ def keys_of(files: Sequence[Path], prefix: str) -> list[tuple[str, Path]]:
     found: dict[str, Path] = {}
     for given in files:
         for name, file in _named(given):
+            if not words.is_text(name):
+                raise Rejected(
+                    f"FILE: {words.shown(str(file))} has a name that is not UTF-8, as an object's key is"
+                )
             key = f"{prefix.strip('/')}/{name}" if prefix.strip("/") else name
             if key in found:
                 raise Invalid("FILE", str(file), f"{found[key]} would become the same object, {key}")

@@ -1,0 +1,35 @@
+"""What no word of a command line may be, whatever it stands for."""
+
+from __future__ import annotations
+
+from service.errors import Rejected
+
+
+def check(*words: str) -> None:
+    """Raises `Rejected` for a word that is not UTF-8.
+
+    The bytes that are no text come as lone surrogates, which get lost on the way: a prefix without them is
+    another prefix, and what would be deleted is not what was named.
+    """
+    for word in words:
+        if not is_text(word):
+            raise Rejected(f"{shown(word)}: not UTF-8, as every word is here; nothing was sent")
+
+
+def is_text(word: str) -> bool:
+    """Whether it can be sent as it is."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(word: str) -> str:
+    """Such a word in plain text, its bytes as `\\xff`."""
+    try:
+        raw = word.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # these never were bytes
+        raw = word.encode(errors="backslashreplace")
+    text = raw.decode(errors="backslashreplace")
+    return "".join(char if char.isprintable() else "�" for char in text)

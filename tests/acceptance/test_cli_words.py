@@ -1,0 +1,53 @@
+"""Words of a command line that no command can take: they are refused before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+
+import pytest
+
+from service.cli.exits import Exit
+from tests.acceptance.running import ANSWER_DEADLINE_S, Said, Service, environment, started
+
+NOWHERE = {"JOBYARD_URL": "http://127.0.0.1:9", "JOBYARD_TOKEN": "x"}
+ID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "job get \udcff",
+        f"job exec {ID} -- echo caf\udce9/",
+        "job list -l caf\udce9",
+        "bucket object delete los@local --all -y -p caf\udce9/",
+        "bucket object list los@local -p \udcff",
+        "bucket object download los@local caf\udce9",
+        "volume create \udcff@local",
+    ],
+)
+async def test_a_word_that_is_not_utf8_is_sent_nowhere(words: str, tmp_path: Path) -> None:
+    said = await nowhere(tmp_path, *words.split())
+    bad = words.split()[-1].replace("\udce9", "\\xe9").replace("\udcff", "\\xff")
+    assert said == Said(
+        Exit.USAGE, "", f"jobyard: {bad}: not UTF-8, as every word is here; nothing was sent\n"
+    )
+
+
+async def test_a_file_whose_name_is_not_utf8_is_named(service: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9")).write_text("x")
+    said = await service.cli("bucket", "object", "upload", "words@local", str(folder))
+    assert (said.code, "caf\\xe9" in said.err, said.out) == (Exit.USAGE, True, ""), said
+
+
+async def nowhere(state: Path, *words: str, **environ: str) -> Said:
+    """A command that would say 6 if it asked anybody for anything."""
+    settings = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE}
+    found = environment(state, **NOWHERE | environ)
+    async with started(*words, **settings, env=found) as process, asyncio.timeout(ANSWER_DEADLINE_S):
+        out, err = await process.communicate()
+    return Said(process.returncode or 0, out.decode(), err.decode())
