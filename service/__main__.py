@@ -55,18 +55,23 @@ def _enter_environment() -> None:
 
 
 def _run_app() -> None:
-    from service.cli import words
+    from service.cli import guard, words
     from service.cli.main import app
 
     words.check(*sys.argv[1:])
     # The machine commands bring the whole service along: over a second of imports that others can do without.
     through_the_api = {group.name for group in app.registered_groups}
     through_the_api |= {command.name for command in app.registered_commands}
-    if not {_first_word()} & through_the_api:
+    first = _first_word()
+    if first not in through_the_api:
         from service.local.commands import register
 
         register(app)
-    app(prog_name="jobyard")
+    if first and not first.startswith("-") and first not in through_the_api:
+        app(prog_name="jobyard")  # the service's own parts: what they did not expect is told in full
+        return
+    with guard.local_files():
+        app(prog_name="jobyard")
 
 
 def _first_word() -> str:

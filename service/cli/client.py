@@ -128,13 +128,13 @@ class Client:
         try:
             async with self._session.ws_connect(url, protocols=(protocol,), max_msg_size=0) as socket:
                 yield socket
-        except BrokenPipeError:
-            raise  # our own output's: aiohttp has errors of its own for the service's side
         except aiohttp.WSServerHandshakeError as error:
             # aiohttp drops what such an answer says; asked once more, the service says it again.
             async with self._request("GET", path, params=params, headers=_handshake(protocol)):
                 raise Unavailable(f"{self.where.url} opened no socket: {error.status}") from error
         except _LOST as error:
+            if _is_local(error):
+                raise
             raise Unavailable(f"{self.where.url} does not answer: {_reason(error)}") from error
 
     async def upload(self, path: str, file: Path) -> None:
@@ -199,9 +199,9 @@ class Client:
                 if reply.status >= 300:
                     raise _refusal(reply.status, await reply.read())
                 yield reply
-        except BrokenPipeError:
-            raise  # our own output's, as above
         except _LOST as error:
+            if _is_local(error):
+                raise
             raise Unavailable(f"{self.where.url} does not answer: {_reason(error)}") from error
 
 
@@ -249,6 +249,14 @@ def _query(params: Mapping[str, str | int | list[str] | None]) -> list[tuple[str
         found += [(name, str(each)) for each in values if each is not None]
     words.check(*(value for _, value in found))  # yarl would send them without a word, and without the bytes
     return found
+
+
+def _is_local(error: Exception) -> bool:
+    """Whether it is of a file here, or of our own output: aiohttp has errors of its own for the service's
+    side."""
+    if not isinstance(error, OSError) or isinstance(error, aiohttp.ClientError | TimeoutError):
+        return False
+    return isinstance(error, BrokenPipeError) or not isinstance(error, ConnectionError)
 
 
 def _reason(error: Exception) -> str:

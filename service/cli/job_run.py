@@ -163,6 +163,8 @@ async def run(
     ] = None,
 ) -> None:
     """Runs a job: IMAGE, and after -- the command in place of the image's own."""
+    if key is not None and not (key.isascii() and key.isprintable() and key):
+        raise Invalid("--idempotency-key", key, "printable letters")
     asked = spec_of(context)
     base = {} if source is None else _taken_over((await client.get(job.path(source)))["spec"])
     spec = merged(base, asked)

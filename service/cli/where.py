@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from service.cli import words
 from service.errors import Misconfigured, Unavailable
 
 STATE_DIR = ".jobyard"
@@ -45,16 +46,25 @@ def find(
 ) -> Where:
     """The service to talk to. Raises `Unavailable` when none runs here, `Misconfigured` for half a way."""
     url = url or environ.get("JOBYARD_URL")
-    token = token or environ.get("JOBYARD_TOKEN")
+    token = _token(token or environ.get("JOBYARD_TOKEN"))
     if url:
         # The token of a local service must not be sent to another one.
         if not token:
             raise Misconfigured("--url needs a token too: give --token, or set JOBYARD_TOKEN")
+        words.check(url)
         if not url.startswith(("http://", "https://")):
             raise Misconfigured(f"--url: {url!r} is not a URL; it begins with http:// or https://")
         return Where(url.rstrip("/"), token)
     up = require_up(state, environ)
     return Where(up.url.rstrip("/"), token or up.token)
+
+
+def _token(given: str | None) -> str | None:
+    """Without the end of line that a file leaves at it. Never shown: it may be right but for that."""
+    token = (given or "").strip()
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise Misconfigured("the token holds a character that no token has; give it as it was shown once")
+    return token or None
 
 
 def database(url: str | None, state: Path | None, environ: Mapping[str, str] = os.environ) -> str:

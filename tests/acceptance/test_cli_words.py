@@ -44,6 +44,28 @@ async def test_a_file_whose_name_is_not_utf8_is_named(service: Service, tmp_path
     assert (said.code, "caf\\xe9" in said.err, said.out) == (Exit.USAGE, True, ""), said
 
 
+@pytest.mark.parametrize("end", ["\r", "\n", " \r\n"])
+async def test_a_token_from_a_file_may_end_with_its_line(service: Service, end: str) -> None:
+    said = await service.cli("me", JOBYARD_TOKEN=service.up["token"] + end)
+    assert (said.code, said.err) == (Exit.DONE, "")
+
+
+@pytest.mark.parametrize("token", ["a\rb", "a\nb", "a b", "\x7fa", "caf\udce9", "défi"])
+async def test_what_is_no_token_is_not_sent_and_not_shown(tmp_path: Path, token: str) -> None:
+    said = await nowhere(tmp_path, "me", JOBYARD_TOKEN=token)
+    assert said.code == Exit.USAGE
+    assert (
+        said.err == "jobyard: the token holds a character that no token has; give it as it was shown once\n"
+    )
+
+
+@pytest.mark.parametrize("key", ["a\nk", "", "é"])
+async def test_what_is_no_idempotency_key_is_not_sent(tmp_path: Path, key: str) -> None:
+    said = await nowhere(tmp_path, "job", "run", "-c", "1", "--idempotency-key", key, "image")
+    assert (said.code, said.err.count("\n")) == (Exit.USAGE, 1), said
+    assert said.err.startswith("jobyard: --idempotency-key:")
+
+
 async def nowhere(state: Path, *words: str, **environ: str) -> Said:
     """A command that would say 6 if it asked anybody for anything."""
     settings = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE}
