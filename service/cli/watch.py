@@ -23,6 +23,9 @@ PATIENCE_S = 60.0
 LOG_END_S = 15.0
 """The end of the log comes with the end of the process; beyond this the state is told without it."""
 
+_PASSED = MEANING | {State.INTERRUPTING: "The job is being stopped."}
+"""What states mean that are over: it is not known any more who asked for the stop, or what did."""
+
 _ENDED_SYNCS = frozenset({"DONE", "FAILED"})
 
 
@@ -159,7 +162,7 @@ class _Follower:
         # In FINALIZING the info tells of the outcome already, which is told when it has come.
         now = last and state is not State.FINALIZING
         message = status.get("info", {}).get("message", "") if now else ""
-        self.screen.state(visit, message or MEANING[state])
+        self.screen.state(visit, message or (MEANING if last else _PASSED)[state])
         if state is State.RUNNING and self.with_log:
             self.reader = asyncio.create_task(self._log(self.run))
 
