@@ -12,6 +12,7 @@
     │   ├── Conflict              the same key or id was used for something else
     │   └── StaleEpoch            a supervisor that lost its lease spoke
     ├── Unavailable               try again: Postgres, Docker or the object store did not answer
+    │   └── NotNow                for a client: the service answered that it cannot do it now
     ├── EngineError               the Docker Engine refused
     │   ├── NameTaken             a container of that name exists: inspect, compare, adopt
     │   ├── ImageUnavailable      the image cannot be had; `passing` says whether trying again may help,
@@ -108,6 +109,10 @@ class StaleEpoch(Rejected):
 
 class Unavailable(JobyardError):
     code = "unavailable"
+
+
+class NotNow(Unavailable):
+    """The service is there and says why it cannot: something that it needs does not answer."""
 
 
 class EngineError(JobyardError):

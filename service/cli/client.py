@@ -23,6 +23,7 @@ from service.errors import (
     Forbidden,
     JobyardError,
     NotFound,
+    NotNow,
     QuotaExceeded,
     Rejected,
     TooLarge,
@@ -274,8 +275,10 @@ def _refusal(status: int, raw: bytes) -> JobyardError:
         message, code = str(answer["message"]), str(answer.get("code", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         message, code = f"the service answered {status}", ""
+        if status in _PASSING:
+            return Unavailable(message)  # a proxy's words, before a service that is not there
     if status in _PASSING or status >= 500:
-        return Unavailable(message)
+        return NotNow(message)
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, Rejected)
     error = kind(message)
     error.code = code or error.code

@@ -7,6 +7,7 @@
 4    refused: by the token, its role, the quota, or the state of the job
 5    the job ended as ERROR or INTERRUPTED
 6    the service cannot be reached
+7    the service cannot do it now: something that it needs, such as a data store, does not answer
 130  Ctrl-C; what was asked of the service goes on there
 """
 
@@ -22,6 +23,7 @@ from service.errors import (
     JobyardError,
     Misconfigured,
     NotFound,
+    NotNow,
     Rejected,
     TooLarge,
     Unauthenticated,
@@ -38,6 +40,7 @@ class Exit(IntEnum):
     REFUSED = 4
     ENDED_OTHERWISE = 5
     UNREACHABLE = 6
+    NOT_NOW = 7
     BROKEN_PIPE = 141
     INTERRUPTED = 130
 
@@ -52,6 +55,7 @@ Exit status:
   4    refused: by the token, its role, the quota, or the state of the job
   5    the job ended as ERROR or INTERRUPTED
   6    the service cannot be reached
+  7    it cannot do that now: a data store, say, does not answer
   130  Ctrl-C; what was asked of the service goes on there"""
 
 _BY_ERROR: tuple[tuple[type[JobyardError], Exit], ...] = (
@@ -63,6 +67,7 @@ _BY_ERROR: tuple[tuple[type[JobyardError], Exit], ...] = (
     (Unauthenticated, Exit.REFUSED),
     (WrongState, Exit.REFUSED),
     (Conflict, Exit.REFUSED),
+    (NotNow, Exit.NOT_NOW),
     (Unavailable, Exit.UNREACHABLE),
     (Rejected, Exit.USAGE),
 )
