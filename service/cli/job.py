@@ -142,6 +142,9 @@ async def logs(
         async for chunk in chunks:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
+    if follow:
+        # The service ends the log of a token that was revoked, or renewed, as it ends any other.
+        await client.get("/me")
 
 
 @command(app, "stop", aliases=["kill"], example="job stop 5d1f0c2e-…")
@@ -185,23 +188,6 @@ async def delete(
     """Deletes an ended job. Its bill and its events stay."""
     await client.delete(path(job_id), force="true" if force else None)
     output.deleted(job_id)
-
-
-Volume = Annotated[str | None, typer.Option("--volume", help="One volume: its mount path or its id.")]
-
-
-@command(app, "push-data", example="job push-data 5d1f0c2e-… --volume /out")
-async def push_data(client: Client, output: Output, job_id: JobId, volume: Volume = None) -> None:
-    """Pushes the volumes of a running job now, or of an ended one again after a push that failed."""
-    sync = await client.post(path(job_id, "datasync"), {"direction": "push", "volume": volume})
-    output.done(f"push of {job_id} ordered", sync)
-
-
-@command(app, "pull-data", example="job pull-data 5d1f0c2e-…")
-async def pull_data(client: Client, output: Output, job_id: RunningJobId, volume: Volume = None) -> None:
-    """Pulls what is new in the data stores into the volumes of a running job."""
-    sync = await client.post(path(job_id, "datasync"), {"direction": "pull", "volume": volume})
-    output.done(f"pull of {job_id} ordered", sync)
 
 
 @command(app, "edit", aliases=["update"], example="job edit 5d1f0c2e-… --timeout 2h")

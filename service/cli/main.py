@@ -13,6 +13,7 @@ from service.cli import (
     exec,
     exits,
     job,
+    job_data,
     job_run,
     project,
     projections,
@@ -46,4 +47,5 @@ for _name, _noun, _help in (
 
 account.register(app)
 job_run.register(job.app)
+job_data.register(job.app)
 exec.register(job.app)

@@ -116,8 +116,24 @@ STORY: tuple[Step, ...] = (
         finds={"spec.timeout": 7200},
     ),
     Step("job label {job} stage=a", ("PUT /job/{job}/label",), finds={"spec.labels.stage": "a"}),
-    Step("job push-data {job}", ("POST /job/{job}/datasync",), sends={"direction": "push"}),
-    Step("job pull-data {job} --volume /in", ("POST /job/{job}/datasync",), sends={"direction": "pull"}),
+    Step(
+        "job push-data {job}",
+        ("POST /job/{job}/datasync", "GET /job/{job}"),
+        sends={"direction": "push"},
+        finds={"status.state": "DONE"},
+    ),
+    Step(
+        "job pull-data {job} --volume /in",  # a cached one that is ro is other jobs' too
+        ("POST /job/{job}/datasync", "GET /job/{job}"),
+        sends={"direction": "pull"},
+        finds={"status.state": "FAILED"},
+        code=Exit.FAILED,
+    ),
+    Step(
+        "job pull-data {job} --volume /out --no-wait",
+        ("POST /job/{job}/datasync",),
+        finds={"status.state": "QUEUED"},
+    ),
     Step("job stop {job}", ("PUT /job/{job}/kill",), finds={"id": "{job}"}),
     Step(
         "job wait {job}",
