@@ -28,6 +28,10 @@ _VOLUME_FORMS = (
     "https://HOST/FILE.tar.gz:/PATH[:…] (git+https:// and archive+https:// tell them apart), "
     "VOLUME-ID:/PATH[:…] or standalone:/PATH[:rw]"
 )
+_SOURCE_FORMS = (
+    "write CONTAINER@ALIAS[/PREFIX], CONTAINER@ALIAS/KEY:archive, https://HOST/REPOSITORY[#REF], "
+    "https://HOST/FILE.tar.gz or standalone"
+)
 _PUSH_FORMS = "write CONTAINER@ALIAS[/PREFIX]:/PATH, or CONTAINER@ALIAS/KEY:/PATH:archive"
 
 
@@ -118,7 +122,7 @@ def source(option: str, text: str) -> dict[str, Any]:
     rest, archive = _ending(text, _ARCHIVES)
     if _ID.match(rest):
         raise Invalid(option, text, "name where its data is, as `job run --volume` does before the path")
-    return _source(text, rest, archive is not None, option)
+    return _source(text, rest, archive is not None, option, _SOURCE_FORMS)
 
 
 def bucket(text: str) -> Bucket:
@@ -143,7 +147,9 @@ def _mounted(option: str, text: str, rest: str, forms: str) -> tuple[str, str]:
     return before, f"/{path}"
 
 
-def _source(text: str, source: str, archive: bool, option: str = "--volume") -> dict[str, Any]:
+def _source(
+    text: str, source: str, archive: bool, option: str = "--volume", forms: str = _VOLUME_FORMS
+) -> dict[str, Any]:
     kind, plus, url = source.partition("+")
     if plus and kind in _KINDS and url.startswith("https://"):
         made: dict[str, Any] = {_KINDS[kind]: {"url": url}}
@@ -154,7 +160,7 @@ def _source(text: str, source: str, archive: bool, option: str = "--volume") -> 
     elif _ID.match(source):
         made = {"userVolumeId": source.lower()}
     else:
-        return {"dataStore": _place(option, text, source, archive, _VOLUME_FORMS)}
+        return {"dataStore": _place(option, text, source, archive, forms)}
     if archive:
         raise Invalid(option, text, "only an object of a data store is called :archive")
     return made

@@ -158,6 +158,9 @@ def test_the_source_of_a_volume_of_the_project() -> None:
         with pytest.raises(Invalid) as refusal:
             parse.source("SOURCE", text)
         assert refusal.value.field == "SOURCE"
+    with pytest.raises(Invalid) as shown:
+        parse.source("SOURCE", "nothing")
+    assert ":/PATH" not in shown.value.message and "CONTAINER@ALIAS[/PREFIX]," in shown.value.message
 
 
 @pytest.mark.parametrize(
