@@ -220,6 +220,7 @@ def _handshake(protocol: str) -> dict[str, str]:
 def segment(text: str) -> str:
     """One part of a path, whatever text it holds. Raises `Rejected` for what is no text."""
     words.check(text)
+    words.check_filled("NAME", text)  # the path would lead elsewhere
     return quote(text, safe="")
 
 
@@ -229,6 +230,7 @@ def object_path(alias: str, container: str, key: str | None = None) -> str:
     if key is None:
         return base
     words.check(key)
+    words.check_filled("KEY", key)
     return f"{base}/{quote(key, safe='/')}"
 
 

@@ -18,8 +18,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import asyncpg
 import typer
+from typer.models import ArgumentInfo
 
-from service.cli import exits, where
+from service.cli import exits, where, words
 from service.cli.client import Client
 from service.cli.output import Format, Output
 from service.errors import JobyardError, Misconfigured
@@ -88,9 +89,11 @@ def command(
         needs = {each: hint for each, hint in hints.items() if hint in _OPTIONS}
         shown = {each: hint for each, hint in hints.items() if each not in needs}
 
+        named = {each: _argument_of(hint) for each, hint in shown.items()}
+
         @wraps(function)
         def run(**given: Any) -> None:
-            finish(_with(function, needs, given))
+            finish(_with(function, needs, given, {each: name for each, name in named.items() if name}))
 
         _sign(run, _parameters(function, shown, needs))
         settings["epilog"] = ending
@@ -137,6 +140,12 @@ def _parameters(
     return made
 
 
+def _argument_of(hint: Any) -> str:
+    """What the help calls an argument; of an option, and of a list, nothing."""
+    found = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, ArgumentInfo)]
+    return (found[0].metavar or "") if found else ""
+
+
 def _sign(run: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -144,9 +153,14 @@ def _sign(run: Callable[..., None], parameters: list[inspect.Parameter]) -> None
 
 
 async def _with(
-    function: Callable[..., Awaitable[None]], needs: dict[str, type], given: dict[str, Any]
+    function: Callable[..., Awaitable[None]],
+    needs: dict[str, type],
+    given: dict[str, Any],
+    named: dict[str, str],
 ) -> None:
     """Calls the function with what it needs in place of the options that stand for it."""
+    for each, name in named.items():
+        words.check_filled(name, given.get(each))
     async with AsyncExitStack() as stack:
         made: dict[str, Any] = {}
         for name, need in needs.items():

@@ -183,6 +183,8 @@ def spec_of(context: typer.Context) -> dict[str, Any]:
     if given["image"] and given["image_option"]:
         said = f"IMAGE is {given['image']} already; what follows it goes after --"
         raise Invalid("--image", given["image_option"], said)
+    if given["cpu"] and given["gpu"]:
+        raise Invalid("--cpu", given["cpu"], "--gpu is given too; a job runs on units of one flavor")
     timeout = given["timeout"]
     resources = {name: given[name] for name in ("gpu", "cpu", "flavor") if given[name] is not None}
     return {

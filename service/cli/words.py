@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.errors import Rejected
+from service.errors import Invalid, Rejected
 
 
 def check(*words: str) -> None:
@@ -14,6 +14,12 @@ def check(*words: str) -> None:
     for word in words:
         if not is_text(word):
             raise Rejected(f"{shown(word)}: not UTF-8, as every word is here; nothing was sent")
+
+
+def check_filled(name: str, word: object) -> None:
+    """Raises `Invalid` for a word that is empty, as one is of a variable that is not set."""
+    if word == "":
+        raise Invalid(name, "", "it is empty; write what it stands for")
 
 
 def is_text(word: str) -> bool:

@@ -36,6 +36,29 @@ async def test_a_word_that_is_not_utf8_is_sent_nowhere(words: str, tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("job", "get", ""), "JOB"),
+        (("job", "exec", "", "--", "true"), "JOB"),
+        (("volume", "get", ""), "VOLUME"),
+        (("bucket", "create", "local", ""), "CONTAINER"),
+        (("bucket", "create", "", "x"), "ALIAS"),
+        (("bucket", "object", "delete", "x@local", ""), "KEY"),
+        (("job", "run", "--from", "", "-c", "1"), "NAME"),
+    ],
+)
+async def test_an_empty_word_is_said_to_be_empty(tmp_path: Path, words: tuple[str, ...], name: str) -> None:
+    said = await nowhere(tmp_path, *words)
+    why = "'' is not allowed; it is empty; write what it stands for"
+    assert said == Said(Exit.USAGE, "", f"jobyard: {name}: {why}\n")
+
+
+async def test_a_job_runs_on_units_of_one_kind(tmp_path: Path) -> None:
+    said = await nowhere(tmp_path, "job", "run", "-c", "1", "-g", "1", "image")
+    assert (said.code, said.err.startswith("jobyard: --cpu: 1 ")) == (Exit.USAGE, True), said
+
+
 async def test_a_file_whose_name_is_not_utf8_is_named(service: Service, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
