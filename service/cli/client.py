@@ -40,6 +40,11 @@ CHUNK_BYTES = 1 << 20
 
 _LOST = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError)
 _PASSING = frozenset({429, 502, 503, 504})
+#: What the API's messages advise, as it is done here.
+_IN_WORDS_OF_COMMANDS = (
+    ("?check=false takes", "--no-check takes"),
+    ("PUT replaces it", "`jobyard datastore update` replaces it"),
+)
 _BY_CODE: dict[str, type[JobyardError]] = {
     kind.code: kind
     for kind in (Unauthenticated, Forbidden, QuotaExceeded, NotFound, WrongState, Conflict, TooLarge)
@@ -279,6 +284,8 @@ def _refusal(status: int, raw: bytes) -> JobyardError:
         message, code = f"the service answered {status}", ""
         if status in _PASSING:
             return Unavailable(message)  # a proxy's words, before a service that is not there
+    for theirs, ours in _IN_WORDS_OF_COMMANDS:
+        message = message.replace(theirs, ours)
     if status in _PASSING or status >= 500:
         return NotNow(message)
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, Rejected)

@@ -13,7 +13,7 @@ from rich.live import Live
 from service.cli import complete, exits, watch
 from service.cli.client import Client, segment
 from service.cli.command import command
-from service.cli.output import Column, Output, ago, clock, moment, span, table
+from service.cli.output import Column, Output, ago, clock, moment, reader_left, span, table
 from service.cli.parse import duration_s, labels
 from service.domain.states import State
 from service.errors import Invalid
@@ -273,6 +273,8 @@ async def _watch(read: Any, output: Output) -> None:
             if known.get(job["id"]) != job["status"]["state"]:
                 known[job["id"]] = job["status"]["state"]
                 print("  ".join(map(str, _row(job))), flush=True)
+        if reader_left(sys.stdout):
+            raise BrokenPipeError  # there may be nothing to write for long, which would find it out
         await asyncio.sleep(_REFRESH_S)
 
 

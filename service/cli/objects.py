@@ -125,6 +125,8 @@ def target(folder: Path, key: str) -> Path:
 def _named(given: Path) -> list[tuple[str, Path]]:
     if given.is_file():
         return [(given.name, given)]
+    if given.exists() and not given.is_dir():
+        raise Invalid("FILE", str(given), "it is neither a regular file nor a folder")
     if not given.is_dir():
         raise Invalid("FILE", str(given), "there is no such file or folder")
     top = given.resolve()

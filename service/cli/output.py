@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import yaml
 from rich.console import Console
@@ -52,6 +53,13 @@ def console(*, stderr: bool = False, colors: bool = True) -> Console:
     )
 
 
+def reader_left(stream: TextIO) -> bool:
+    """Whether nobody can read any more what would be written to a pipe."""
+    looks = select.poll()
+    looks.register(stream.fileno(), 0)  # errors are told unasked
+    return any(event & select.POLLERR for _, event in looks.poll(0))
+
+
 class Output:
     """Where one command's answer goes. `format` None is for people."""
 
@@ -75,7 +83,14 @@ class Output:
         """A list: `value` for programs, a table for people."""
         if self._encoded(value):
             return
-        self.out.print(table(columns, rows, self.out.width))
+        made = table(columns, rows, self.out.width)
+        if self.out.is_terminal:
+            self.out.print(made)
+            return
+        with self.out.capture() as captured:
+            self.out.print(made)
+        for line in captured.get().splitlines():
+            print(line.rstrip())  # what fills up a column is nothing to a program
 
     def done(self, text: str, value: Any = None) -> None:
         """That something was done: a line for people, `value` for programs if there is any."""

@@ -32,7 +32,10 @@ async def create(
     output: Output,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="What it holds, see below.")],
     cache: Annotated[
-        bool | None, typer.Option("--cache/--no-cache", help="Keep what was pulled for the next jobs.")
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache", help="Keep what was pulled for the next jobs, as is done by default."
+        ),
     ] = None,
 ) -> None:
     """Makes a volume of the project, for any of its jobs; one that is standalone is shared by them."""

@@ -38,6 +38,18 @@ async def test_a_reader_that_has_left_is_told_by_the_status_alone(service: Servi
     assert (code, err) == (Exit.BROKEN_PIPE, b"")
 
 
+async def test_a_watched_list_ends_when_its_reader_has_left(service: Service) -> None:
+    reads, writes = os.pipe()
+    words = ("job", "list", "--watch", "-l", "watched=never")
+    async with started(
+        *words, stdin=DEVNULL, stdout=writes, stderr=PIPE, env=environment(service.state)
+    ) as process:
+        os.close(writes)
+        os.close(reads)
+        code, _, err = await ended(process)
+    assert (code, err) == (Exit.BROKEN_PIPE, b"")
+
+
 async def test_ctrl_c_while_the_service_says_nothing(service: Service) -> None:
     asked = asyncio.Event()
 
@@ -96,6 +108,7 @@ async def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(service: Service) 
     piped = await service.cli(*words, COLUMNS="40")
     assert piped.out.splitlines()[1].split()[0] == job
     assert BUSYBOX in piped.out and "\x1b" not in piped.out
+    assert all(line == line.rstrip() for line in piped.out.splitlines())
     async with at_terminal(service, *words, columns=100, COLUMNS="60") as (process, terminal):
         async with asyncio.timeout(DEADLINE_S):
             assert await process.wait() == Exit.DONE

@@ -55,5 +55,10 @@ async def test_a_store_that_does_not_answer_is_not_the_service(service: Service)
     words = ("datastore", "add", "s3", "gone", "http://127.0.0.1:9", "here", "key", "secret")
     said = await service.cli(*words)
     assert (said.code, "127.0.0.1:9" in said.err or "gone" in said.err) == (Exit.NOT_NOW, True), said
+    again = await service.cli("datastore", "add", "s3", "local", *words[4:], "--no-check")
+    assert (again.code, "`jobyard datastore update`" in again.err) == (Exit.REFUSED, True), again
+    s3 = service.up["s3"]
+    denied = await service.cli("datastore", "add", "s3", "denied", s3["endpoint"], s3["region"], "key", "no")
+    assert (denied.code, "--no-check takes it" in denied.err) == (Exit.USAGE, True), denied
     nobody = await service.cli("me", JOBYARD_URL="http://127.0.0.1:9", JOBYARD_TOKEN="x")
     assert (nobody.code, "does not answer" in nobody.err) == (Exit.UNREACHABLE, True)

@@ -59,6 +59,11 @@ async def test_a_job_runs_on_units_of_one_kind(tmp_path: Path) -> None:
     assert (said.code, said.err.startswith("jobyard: --cpu: 1 ")) == (Exit.USAGE, True), said
 
 
+async def test_a_device_is_no_file_to_upload(service: Service) -> None:
+    said = await service.cli("bucket", "object", "upload", "words@local", "/dev/zero")
+    assert (said.code, "neither a regular file nor a folder" in said.err) == (Exit.USAGE, True), said
+
+
 async def test_a_file_whose_name_is_not_utf8_is_named(service: Service, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
