@@ -266,3 +266,12 @@ async def test_frames_that_are_none_end_the_socket(web: Web) -> None:
         assert (message.type, message.data) == (WSMsgType.CLOSE, code), what
         assert (message.extra == "busy") == (what == "a reason")
         await still_well(web)
+
+
+async def test_a_cookie_is_the_jobs_alone_however_it_is_spelt(web: Web) -> None:
+    """A control character is a space once it is sent on, and spaces around a name are none of it."""
+    path = with_headers(b"Set-Cookie: a=b; domain\x01=job.localhost; Secure", b"Set-Cookie: c=d;\x02Domain=x")
+    by_host, by_path = await web.host("GET", path), await web.path("GET", path)
+    assert by_host.headers.getall("Set-Cookie") == ["a=b; Secure", "c=d"]
+    prefix = f"/job/{web.job}/"
+    assert by_path.headers.getall("Set-Cookie") == [f"a=b; Secure; Path={prefix}", f"c=d; Path={prefix}"]
