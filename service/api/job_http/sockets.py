@@ -20,8 +20,8 @@ from service.errors import Unavailable
 MOST_MESSAGE_BYTES = 16 * 1024**2
 #: A client that answers no ping in this time's half is gone.
 HEARTBEAT_S = 30.0
-#: For so long a side may take to close. aiohttp waits for a job as long as it says anything, and for a client to
-#: take what waits to be sent to it.
+#: For so long a side may take to close. aiohttp waits for a job as long as it says anything, and for a client
+#: to take what waits to be sent to it.
 CLOSE_S = 5.0
 
 _log = structlog.get_logger()
@@ -122,7 +122,7 @@ async def _copy(source: Side, sink: Side) -> None:
 
 
 async def _close(side: Side, code: int = WSCloseCode.OK, message: bytes = b"") -> bool:
-    """Whether it was closed in good time. When not, it is broken off; a client may still have much to take."""
+    """Whether it was closed in good time. When not, it is broken off; a client may have much to take yet."""
     try:
         async with asyncio.timeout(CLOSE_S):
             await side.close(code=code, message=message)
