@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from service.ledger.ledger import Ledger
 from service.vault import MasterKey
@@ -16,6 +17,10 @@ from tests.support.parts import provided
 from tests.support.yard import Yard
 
 MASTER = MasterKey(b"m" * 32)
+
+# No test is about how long something takes on a machine that others use too.
+settings.register_profile("jobyard", deadline=None)
+settings.load_profile("jobyard")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -53,9 +53,10 @@ class Service:
 
 
 def environment(state: Path, **changed: str) -> dict[str, str]:
-    """Ours, without what would lead to another service."""
+    """Ours, without what would lead to another service, and without a size that is no terminal's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBYARD_")}
-    kept.pop("DATABASE_URL", None)
+    for name in ("DATABASE_URL", "COLUMNS", "LINES"):
+        kept.pop(name, None)
     return kept | {"JOBYARD_STATE_DIR": str(state)} | changed
 
 

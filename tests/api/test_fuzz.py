@@ -71,7 +71,7 @@ def test_no_body_breaks_the_service(database: str, tmp_path: Path) -> None:
             assert again.json["spec"] == answer.json["spec"]
             await yard.call("PUT", f"/v1/job/{answer.json['id']}/kill")
 
-    @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=250, suppress_health_check=list(HealthCheck), database=None)
     @given(_BODIES)
     def fuzz(body: Any) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

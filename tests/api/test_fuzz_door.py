@@ -102,7 +102,7 @@ def test_no_bytes_break_the_service(database: str, tmp_path: Path, caplog: pytes
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
         assert (await loop.yard.call("GET", "/healthz", token=None)).status == 200
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=200, suppress_health_check=list(HealthCheck), database=None)
     @given(_SENT)
     def fuzz(data: bytes) -> None:
         loop.run(sent(data))

@@ -309,7 +309,7 @@ NAMES = st.text(
 ).filter(lambda name: name not in (".", "..") and len(name.encode()) <= 255)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(contents=st.dictionaries(NAMES, st.binary(max_size=2000), max_size=6), compressed=st.booleans())
 def test_any_tree_packs_to_the_same_bytes_whenever(
     tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes], compressed: bool
@@ -324,7 +324,7 @@ def test_any_tree_packs_to_the_same_bytes_whenever(
     assert members(made[0]) == contents
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     cuts=st.lists(st.integers(0, 3 * CHUNK_BYTES // 2), max_size=4),
     size=st.sampled_from([0, 5, CHUNK_BYTES, CHUNK_BYTES + 1]),

@@ -239,7 +239,7 @@ _CONTENTS = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.lists(st.tuples(_NAMES, _CONTENTS), max_size=6), st.data())
 async def test_nothing_ever_leaves_the_volume(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, Any]], data: st.DataObject
@@ -259,7 +259,7 @@ async def test_nothing_ever_leaves_the_volume(
     assert {path.name for path in top.iterdir()} <= {"v", "v.partial", "v.manifest.json"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     st.binary(max_size=400), st.sampled_from([b"", b"PK\x03\x04", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0"])
 )

@@ -332,7 +332,7 @@ class AnyOrder(RuleBasedStateMachine):
                 seen["billed"] += under.minutes > 0
 
 
-AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestAnyOrder = AnyOrder.TestCase
 
 

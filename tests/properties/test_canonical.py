@@ -24,7 +24,7 @@ from tests.support.pure import PureLedger
 
 
 @pytest.mark.parametrize("name", BODIES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_body_is_canonical_and_reads_back(name: str, data: st.DataObject) -> None:
     body = data.draw(BODY[name])
@@ -35,7 +35,7 @@ def test_every_body_is_canonical_and_reads_back(name: str, data: st.DataObject) 
     assert encode_body(decode_body(name, encoded)) == encoded
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(body=ANY_BODY, project=TEXT | st.none(), actor=TEXT, run=st.integers(1, 2**31) | st.none(), at=TIMES)
 def test_what_the_hash_covers_is_canonical(
     body: Body, project: str | None, actor: str, run: int | None, at: Any
@@ -68,7 +68,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(ANYTHING)
 def test_only_what_is_canonical_passes(value: Any) -> None:
     """The guard lets nothing through where our encoder and RFC 8785 differ, nor a NUL."""

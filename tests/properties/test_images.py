@@ -31,7 +31,7 @@ BENT = st.tuples(VALID, PIECES, st.integers(0, 40)).map(lambda t: t[0][: t[2]] +
 REFERENCES = VALID | BENT | st.lists(PIECES, min_size=1, max_size=9).map("".join) | st.text(max_size=30)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(REFERENCES)
 @example("host.tld:5000/a/b:tag@sha256:" + "0a" * 32)
 @example("a/../b")
@@ -57,7 +57,7 @@ def test_no_reference_alters_a_url(text: str) -> None:
     assert text.isascii() and text.isprintable() and " " not in text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(VALID)
 def test_what_was_read_reads_the_same_again(text: str) -> None:
     found = parse_image(text)

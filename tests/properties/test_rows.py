@@ -42,7 +42,7 @@ def folded(events: list[Event], cuts: set[int], *, kept: int) -> Stored:
     return stored
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 3), st.sets(st.integers(1, 400)), st.sampled_from([0, 1, 5, 10_000]))
 def test_any_split_into_batches_gives_the_same_rows(seed: int, cuts: set[int], kept: int) -> None:
     events = a_history(seed)

@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @given(st.lists(_REQUESTS, max_size=12))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_packet_has_one_answer(folder: Path, requests: list[tuple[int, int, bytes]]) -> None:
     server = Server()
     assert server.answer(INIT).startswith(b"\x02\0\0\0\3")

@@ -68,7 +68,7 @@ def test_a_snapshot_that_does_not_hold_our_last_record_tells_nothing() -> None:
     assert not join.joined
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 async def test_killed_at_any_byte_it_resumes_exactly(data: st.DataObject) -> None:
     lines = data.draw(st.lists(st.tuples(st.sampled_from([1, 2]), payloads, st.booleans()), max_size=25))
