@@ -138,13 +138,15 @@ async def logs(
         "run": run,
     }
     params |= {"follow": "true" if follow else None, "timestamps": "true" if timestamps else None}
-    async with client.stream(path(job_id, "log"), **params) as chunks:
-        async for chunk in chunks:
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-    if follow:
-        # The service ends the log of a token that was revoked, or renewed, as it ends any other.
-        await client.get("/me")
+    try:
+        async with client.stream(path(job_id, "log"), **params) as chunks:
+            async for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+    finally:
+        if follow and not isinstance(sys.exception(), asyncio.CancelledError | OSError):
+            # The service cuts the log of a token that was revoked, or renewed, as it does when it ends.
+            await client.get("/me")
 
 
 @command(app, "stop", aliases=["kill"], example="job stop 5d1f0c2e-…")
