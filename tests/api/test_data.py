@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import tracemalloc
@@ -48,12 +49,53 @@ async def test_a_data_store_is_added_shown_replaced_and_removed(yard: Yard, acce
     spec = SPEC | {"volumes": [{"mountPath": "/d", "dataStore": {"alias": "s3", "container": "abc"}}]}
     job = await yard.call("POST", "/v1/job", spec)
     assert job.json["spec"]["volumes"][0]["dataStore"] == {"alias": "s3", "container": "abc"}
+    assert (await yard.call("PUT", f"/v1/job/{job.json['id']}/kill")).status == 204
     assert (await yard.call("DELETE", "/v1/datastore/s3")).status == 204
     assert (await yard.call("GET", "/v1/datastore/s3")).status == 404
     async with yard.ledger.pool.acquire() as connection:
         query = "SELECT count(*) FROM events WHERE data::text LIKE '%' || $1 || '%'"
         for secret in (access.access_key, access.secret_key):
             assert await connection.fetchval(query, secret) == 0
+
+
+@pytest.mark.parametrize("kind", ["s3", "git", "target"])
+async def test_a_data_store_that_a_live_job_has_is_not_removed(yard: Yard, kind: str) -> None:
+    keys = {"s3": {"accessKey": "a", "secretKey": "b"}}
+    for alias in ("used", "spare"):
+        body: dict[str, Any] = {
+            "alias": alias,
+            "type": "s3",
+            "endpoint": "http://127.0.0.1:1",
+            "credentials": keys,
+        }
+        if kind == "git":
+            body = {"alias": alias, "type": "git", "endpoint": "https://hub.invalid/team"}
+        assert (await yard.call("POST", "/v1/datastore?check=false", body)).status == 200
+    await yard.token("theirs", OPERATOR, project="other")
+    theirs = {"alias": "used", "type": "git", "endpoint": "https://hub.invalid/team"}
+    assert (await yard.call("POST", "/v1/datastore?check=false", theirs, token="theirs")).status == 200
+    place = {"alias": "used", "container": "abc"}
+    volume: dict[str, Any] = {"mountPath": "/d", "permission": "RO", "dataStore": place}
+    if kind == "target":
+        volume = {"mountPath": "/d", "permission": "RW", "standalone": {}, "targetDataStore": place}
+    # At once: whichever is first, a job that was taken has its store.
+    job, removed = await asyncio.gather(
+        yard.call("POST", "/v1/job", SPEC | {"volumes": [volume]}), yard.call("DELETE", "/v1/datastore/used")
+    )
+    assert (job.status, removed.status) in ((200, 400), (400, 204))
+    if removed.status == 204:
+        assert (await yard.call("POST", "/v1/datastore?check=false", body | {"alias": "used"})).status == 200
+        job = await yard.call("POST", "/v1/job", SPEC | {"volumes": [volume]})
+    before = await yard.head()
+    refused = await yard.call("DELETE", "/v1/datastore/used")
+    assert (refused.status, refused.json["code"]) == (400, "wrong-state")
+    assert "used by a job that has not ended" in refused.json["message"]
+    assert job.json["id"] not in refused.raw.decode()
+    assert await yard.head() == before
+    assert (await yard.call("DELETE", "/v1/datastore/spare")).status == 204
+    assert (await yard.call("DELETE", "/v1/datastore/used", token="theirs")).status == 204
+    assert (await yard.call("PUT", f"/v1/job/{job.json['id']}/kill")).status == 204
+    assert (await yard.call("DELETE", "/v1/datastore/used")).status == 204
 
 
 async def test_wrong_keys_are_refused_at_once(yard: Yard, access: StoreAccess) -> None:
