@@ -11,10 +11,12 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 from yarl import URL
 
 from service.supervisor.data import StoreAccess
 from tests.api.yard import OPERATOR, READER, SPEC, Yard
+from tests.support.waiting import until
 
 MEBIBYTE = 1024**2
 
@@ -234,6 +236,29 @@ async def test_a_large_object_goes_both_ways_in_bounded_memory(yard: Yard, objec
         tracemalloc.stop()
     assert received.digest() == sent.digest()
     assert peak < 56 * MEBIBYTE, f"{peak / MEBIBYTE:.1f} MiB"
+
+
+@pytest.mark.parametrize("when", ["before the answer", "in the middle"])
+async def test_a_client_that_leaves_a_download_is_no_failure(yard: Yard, objects: str, when: str) -> None:
+    assert (await yard.call("PUT", f"{objects}/large", data=os.urandom(32 * MEBIBYTE))).status == 200
+    host, _, port = yard.url.removeprefix("http://").partition(":")
+    head = f"GET {objects}/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {yard.tokens[OPERATOR]}\r\n\r\n"
+    with capture_logs() as lines:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head.encode())
+        await writer.drain()
+        if when == "in the middle":
+            await reader.readexactly(4096)
+        writer.transport.abort()
+
+        async def told() -> bool:
+            return any(line["event"] == "request" for line in lines)
+
+        await until(told)
+    (line,) = [line for line in lines if line["event"] == "request"]
+    assert (line["cut"], line["status"]) == ("client", 200 if when == "in the middle" else 499), lines
+    assert [line for line in lines if line["log_level"] in ("warning", "error", "critical")] == []
+    assert (await yard.call("GET", f"{objects}?prefix=large")).status == 200
 
 
 async def test_an_upload_that_breaks_off_leaves_no_object(yard: Yard, objects: str) -> None:
