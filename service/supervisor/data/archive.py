@@ -24,7 +24,7 @@ from service.supervisor.data import beneath, disk, manifest
 from service.supervisor.data.incoming import PLAIN_MD5
 from service.supervisor.data.keys import ancestors, shown, unsafe
 from service.supervisor.data.layout import fresh_partial, manifest_path, partial_path, prepare
-from service.supervisor.data.model import CHUNK_BYTES, MAX_PARTS, Limits, ObjectInfo, Permission
+from service.supervisor.data.model import CHUNK_BYTES, JOBS_LIMIT, MAX_PARTS, Limits, ObjectInfo, Permission
 from service.supervisor.data.outgoing import Unstable
 from service.supervisor.data.pack import OVERHEAD_BYTES, Digest, Packing
 from service.supervisor.data.progress import Meter, Progress
@@ -133,7 +133,7 @@ async def _save(download: Download, path: Path, limits: Limits, meter: Meter) ->
     """The object's bytes in a file of ours, bounded and verified."""
     info, what = download.info, f"object {shown(download.info.key)}"
     if info.size > limits.max_bytes:
-        raise DataError(f"{what}: more than {limits.max_bytes} bytes")
+        raise DataError(f"{what}: more than {limits.max_bytes} bytes{JOBS_LIMIT}")
     total, size = hashlib.md5(usedforsecurity=False), 0
     file: BinaryIO = await disk.run(path.open, "xb")
     try:
