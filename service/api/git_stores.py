@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
 from msgspec import UNSET
 
 from service.api import wire
@@ -33,6 +33,8 @@ MOST_USERNAME_CHARS = 255
 MOST_PASSWORD_CHARS = 4096
 MOST_KEY_CHARS = 16_384
 MOST_HOST_KEYS = 16
+#: ssh itself reads no larger one.
+MOST_RSA_BITS = 16_384
 
 _KEY_LINE = re.compile(r"\A([a-z0-9@.-]{4,64}) ([A-Za-z0-9+/]{32,4096}={0,2})(?: [^\n\r]*)?\Z")
 _KINDS = (Ed25519PrivateKey, EllipticCurvePrivateKey, RSAPrivateKey)
@@ -115,9 +117,13 @@ def _key_pair(asked: wire.SshKeypairAsked) -> tuple[str, str]:
         raise Invalid(field, Said("it is too long"), f"at most {MOST_KEY_CHARS} characters")
     read = form.load_ssh_private_key if b"OPENSSH" in text[:64] else form.load_pem_private_key
     try:
-        key = read(text, password=None)
+        # Unsafe is a wrong key's use, and here it is but written anew. To test whether its primes are such
+        # takes a large one's minutes, in which nothing else of this process runs.
+        key = read(text, password=None, unsafe_skip_rsa_key_validation=True)
         if not isinstance(key, _KINDS):
             raise ValueError("of a kind that ssh does not take")
+        if isinstance(key, RSAPrivateKey) and not _agree(key.private_numbers()):
+            raise ValueError("of numbers that are not of one key")
         private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
         public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH).decode()
     except TypeError:
@@ -129,6 +135,14 @@ def _key_pair(asked: wire.SshKeypairAsked) -> tuple[str, str]:
         said = Said("it is not that of the private key")
         raise Invalid(f"{_GIT}.sshKeypair.publicKey", said, "leave it out: it follows from the private key")
     return private.decode(), public
+
+
+def _agree(of: RSAPrivateNumbers) -> bool:
+    """Whether the numbers of an RSA key are of one key, but for whether its primes are such."""
+    whole = of.public_numbers
+    if whole.n.bit_length() > MOST_RSA_BITS or of.p * of.q != whole.n or min(of.p, of.q) < 3:
+        return False
+    return all(of.d * whole.e % (each - 1) == 1 for each in (of.p, of.q))
 
 
 def _host_keys(asked: list[str]) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from aiohttp import web
 from msgspec import Meta
 
 from service.api import jobs
-from service.api.call import Call
+from service.api.call import EDGE, Call
 from service.api.query import Query
-from service.api.stream import gone, pump
+from service.api.stream import cut_off, gone, pump
 from service.api.watch import Follower
 from service.errors import Invalid
 
@@ -92,6 +92,9 @@ async def _follow(call: Call, response: web.StreamResponse, asked: LogAsked, fol
             task.cancel()
         await asyncio.gather(pumping, *waits, return_exceptions=True)
         metrics.followers.dec()
+    if follower.cut.is_set():
+        request[EDGE].line["cut"] = follower.why
+        cut_off(request)  # who follows must not take this for the end of the run
 
 
 async def _pump(call: Call, response: web.StreamResponse, asked: LogAsked, follower: Follower) -> None:

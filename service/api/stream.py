@@ -11,6 +11,7 @@ from aiohttp import web
 
 from service.api.call import EDGE
 from service.api.watch import Follower
+from service.errors import Unavailable
 
 #: A client that takes nothing for so long is gone.
 WRITE_TIMEOUT_S = 60.0
@@ -55,6 +56,10 @@ async def pump(request: web.Request, response: web.StreamResponse, chunks: Async
             sent += len(chunk)
     except (ConnectionError, TimeoutError):
         edge.line["cut"] = "client"
+        cut_off(request)
+    except Unavailable as error:
+        _log.warning("stream broke off", request_id=edge.request_id, sent_bytes=sent, error=error.message)
+        edge.line["cut"] = "source"
         cut_off(request)
     except Exception:  # noqa: BLE001 (the answer has begun: it can only be cut, and told in the log)
         _log.exception("stream broke off", request_id=edge.request_id, sent_bytes=sent)

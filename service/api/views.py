@@ -184,19 +184,19 @@ def _syncs(found: domain.Job) -> list[wire.DataSync]:
     """Those that began, in that order, and those that were ordered and wait."""
     begun = {sync.id for sync in found.data_syncs}
     waiting = [_queued(found.id, order) for order in found.sync_orders if order.id not in begun]
-    return [data_sync(found.id, sync) for sync in found.data_syncs] + waiting
+    return [_data_sync(found, sync) for sync in found.data_syncs] + waiting
 
 
-def data_sync(job_id: UUID, sync: domain.DataSync) -> wire.DataSync:
+def _data_sync(found: domain.Job, sync: domain.DataSync) -> wire.DataSync:
     return wire.DataSync(
         id=sync.id,
         created_at=sync.created_at,
         updated_at=sync.updated_at,
         spec=wire.DataSyncSpec(
             direction=sync.direction,
-            job_id=str(job_id),
+            job_id=str(found.id),
             manual=sync.manual,
-            volume=None if sync.volume is None else volume_id(job_id, sync.volume),
+            volume=None if sync.volume is None else volume_id(found.id, sync.volume),
         ),
         status=wire.DataSyncStatus(
             state=sync.state,
@@ -204,14 +204,14 @@ def data_sync(job_id: UUID, sync: domain.DataSync) -> wire.DataSync:
             started_at=sync.created_at,
             ended_at=None if sync.state == "RUNNING" else sync.updated_at,
             info=wire.Info(code=sync.state.lower(), message=sync.message, arguments={}),
-            progress=[_progress(job_id, sync, each) for each in sync.volumes],
+            progress=[_progress(found, sync, each) for each in sync.volumes],
         ),
     )
 
 
-def _progress(job_id: UUID, sync: domain.DataSync, of: ev.VolumeProgress) -> wire.Progress:
+def _progress(found: domain.Job, sync: domain.DataSync, of: ev.VolumeProgress) -> wire.Progress:
     return wire.Progress(
-        id=str(uuid5(job_id, f"sync/{sync.id}/{of.volume}")),
+        id=str(uuid5(found.id, f"sync/{sync.id}/{of.volume}")),
         data_sync_id=sync.id,
         direction=sync.direction,
         state=of.state,
@@ -223,6 +223,8 @@ def _progress(job_id: UUID, sync: domain.DataSync, of: ev.VolumeProgress) -> wir
         deleted=of.deleted,
         transferred_bytes=of.transferred_bytes,
         info="; ".join(of.notes),
+        job_volume=_volume(found.spec.volumes[of.volume]),
+        volume_status=_volume_status(found, of.volume),
         created_at=sync.created_at,
         updated_at=sync.updated_at,
     )

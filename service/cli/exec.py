@@ -15,7 +15,6 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
 from typing import Annotated, Any
 
 import aiohttp
@@ -29,6 +28,7 @@ from service.errors import Rejected, Unavailable
 PROTOCOL = "v5.channel.k8s.io"
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK_BYTES = 65536
+_CHUNKS_HELD = 4
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -140,18 +140,22 @@ class _Session:
 
     async def _feed(self) -> None:
         """Our input to the command's, until its end."""
-        loop, chunks = asyncio.get_running_loop(), asyncio.Queue[bytes](maxsize=4)
+        loop, chunks = asyncio.get_running_loop(), asyncio.Queue[bytes]()
+        room = threading.Semaphore(_CHUNKS_HELD)
 
         def read() -> None:
             """A thread of its own, as a file, a pipe and a terminal can all be read only so; it is left
-            behind in its read when the command ends first."""
-            with contextlib.suppress(RuntimeError, CancelledError):  # the loop is over
-                while data := os.read(sys.stdin.fileno(), _CHUNK_BYTES):
-                    asyncio.run_coroutine_threadsafe(chunks.put(data), loop).result()
-                asyncio.run_coroutine_threadsafe(chunks.put(b""), loop).result()
+            behind in its read, or waiting for room, when the command ends first."""
+            data = b"-"
+            with contextlib.suppress(RuntimeError):  # the loop is over
+                while data:
+                    data = _read_in()
+                    room.acquire()
+                    loop.call_soon_threadsafe(chunks.put_nowait, data)
 
         threading.Thread(target=read, daemon=True).start()
         while data := await chunks.get():
+            room.release()
             await self._socket.send_bytes(bytes([STDIN]) + data)
         await self._socket.send_bytes(bytes([CLOSE, STDIN]))
 
@@ -164,6 +168,14 @@ class _Session:
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
         size = json.dumps({"Width": max(1, columns), "Height": max(1, rows)})
         await self._socket.send_bytes(bytes([RESIZE]) + size.encode())
+
+
+def _read_in() -> bytes:
+    """What comes next on the standard input; nothing at its end, or when there is none."""
+    try:
+        return os.read(0, _CHUNK_BYTES)
+    except OSError:  # closed, or a terminal that has gone
+        return b""
 
 
 def _exit_code(status: Any) -> int:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from service.domain import events as ev
 from service.domain.events import Event
 from service.domain.job import DataSync, Job, SyncOrder, Visit
+from service.domain.notes import in_short
 from service.domain.states import ENDED, MEANING, State
 
 #: As many data synchronisations as a job's read shows; the ledger keeps them all.
@@ -239,9 +240,14 @@ def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
         changes["push_ordered"] = None
         changes["volumes_kept"] = job.volumes_kept and body.state != "DONE"
         if body.state == "DONE":
-            message = f"{job.info.message} Its data was pushed again since, and all of it arrived."
+            message = f"{job.info.message} Its data was pushed again since, {_arrived(body)}."
             changes["info"] = ev.Info(job.info.code, message, job.info.arguments)
     return changes
+
+
+def _arrived(body: ev.DataSyncMoved) -> str:
+    notes = [note for volume in body.volumes for note in volume.notes]
+    return f"but not everything was pushed: {in_short(notes)}" if notes else "and all of it arrived"
 
 
 def history_of(events: list[Event]) -> dict[UUID, Job]:

@@ -86,8 +86,9 @@ async def _run_all(root: Path, arguments: Sequence[str], *, quick: bool) -> list
 
 
 async def _pytest(root: Path, arguments: Sequence[str], *, quick: bool) -> int:
-    # A file at a time in each of two processes: the tests wait for the parts more than they compute.
-    split = [] if any(each.startswith("-n") for each in arguments) else ["-n", "2", "--dist", "loadfile"]
+    # A file at a time in each of three processes, on two cores: the tests wait for the parts as long as they
+    # compute.
+    split = [] if any(each.startswith("-n") for each in arguments) else ["-n", "3", "--dist", "loadfile"]
     command = [sys.executable, "-m", "pytest", *split, *arguments]
     try:
         if quick:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from service.api.auth import new_value
 from service.config import Settings
 from service.domain import commands as cmd
 from service.errors import Conflict, Misconfigured
@@ -105,7 +105,7 @@ async def _token(ledger: Ledger, path: Path) -> str:
     if token is not None or len(value) < _TOKEN_BYTES:
         # Kept before it is recorded: cut off between the two, the next run records this very one, and no
         # administrator's token is left that nobody knows.
-        value = secrets.token_urlsafe(_TOKEN_BYTES)
+        value = new_value()
         write_private(path, value)
     await ledger.submit(
         cmd.CreateToken(

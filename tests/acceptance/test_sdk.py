@@ -224,6 +224,13 @@ async def _pushed(mine: Client, job: str, to: Source, store: Store) -> None:
 
     await until(done, 30)
     assert (await held(store, to))["out/checkpoint"] == b"1\n"
+    found = await mine("job.job_get", job)
+    (ended,) = [each for each in found.status.data_sync if each.id == sync.id]
+    for progress in ended.status.progress:
+        assert progress.data_sync_id == sync.id
+        assert progress.volume_status in found.status.volumes
+        assert progress.job_volume in found.spec.volumes
+        assert progress.job_volume.mount_path == progress.volume_status.mount_path
 
 
 async def test_lists_with_every_filter(ask: Client) -> None:

@@ -315,7 +315,8 @@ async def test_what_an_old_value_has_open_ends_when_its_token_is_renewed(yard: Y
     async with yard.http.get(url, headers=headers, timeout=timeout) as response:
         reading = asyncio.create_task(response.read())
         assert (await yard.call("POST", f"/v1/token/{token_id}/renew", token=ADMIN)).status == 200
-        assert await reading == b""
+        with pytest.raises(aiohttp.ClientPayloadError):  # cut, so that it does not look like the log's end
+            await reading
 
 
 async def test_tokens_are_listed_in_pages(yard: Yard) -> None:
@@ -343,4 +344,5 @@ async def test_a_followers_connection_ends_when_its_token_is_revoked(yard: Yard)
         assert response.status == 200
         reading = asyncio.create_task(response.read())
         await yard.ledger.submit(cmd.RevokeToken(project="default", token_id=token_id), actor="elsewhere")
-        assert await reading == b""
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await reading

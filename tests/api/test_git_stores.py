@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,30 @@ async def test_keys_of_all_kinds_and_forms_are_taken(yard: Yard, sshd: Sshd) -> 
         made = await yard.call("POST", "/v1/datastore?check=false", body)
         assert made.status == 200, made.raw
         assert made.json["credentials"]["git"]["sshKeypair"]["publicKey"].startswith("ssh-rsa ")
+
+
+def a_key_of_no_primes(*, d: int | None = None) -> str:
+    """An RSA key whose numbers agree, unless `d` is given; each of its primes is a product of two."""
+    parts = [rsa.generate_private_key(65537, 1024).private_numbers() for _ in range(2)]
+    p, q = (each.public_numbers.n for each in parts)
+    d = pow(65537, -1, math.lcm(p - 1, q - 1)) if d is None else d
+    numbers = rsa.RSAPrivateNumbers(
+        *(p, q, d, rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)),
+        rsa.RSAPublicNumbers(65537, p * q),
+    )
+    key = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+    old = (form.Encoding.PEM, form.PrivateFormat.TraditionalOpenSSL, form.NoEncryption())
+    return key.private_bytes(*old).decode()
+
+
+async def test_nobody_waits_while_a_keys_primes_are_tested(yard: Yard, sshd: Sshd) -> None:
+    """It would take a key of 16,000 bits minutes, without a break. The server does not take such a key."""
+    git = {"sshKeypair": {"privateKey": a_key_of_no_primes()}, "hostKeys": [sshd.host.public]}
+    made = await yard.call("POST", "/v1/datastore?check=false", ssh(sshd, git=git))
+    assert made.status == 200, made.raw
+    git["sshKeypair"] = {"privateKey": a_key_of_no_primes(d=65539)}
+    refused = await yard.call("POST", "/v1/datastore?check=false", ssh(sshd, alias="other", git=git))
+    assert (refused.status, refused.json["field"]) == (400, "credentials.git.sshKeypair.privateKey")
 
 
 #: By ssh-keygen, with the passphrase `passphrase`; of no use to anybody.

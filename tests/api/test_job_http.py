@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
+from service.api.auth import sha256_of
+from service.domain import commands as cmd
 from tests.api.job_web import Web, served
 from tests.api.yard import ADMIN, OPERATOR, READER, Answer, Supervision, Yard
 from tests.supervisor.lab import Lab
@@ -186,8 +188,17 @@ async def test_an_unsecure_job_is_open_and_gets_its_own_credentials(web: Web) ->
     assert headers["authorization"] == "Basic eDp5"
     _, headers = seen(await web.yard.call("GET", path, token=READER))
     assert "authorization" not in headers
-    ours = basic(web.yard.tokens[READER])
-    assert "authorization" not in seen(await web.yard.call("GET", path, token=None, headers=ours))[1]
+    old = "a-token-without-our-prefix-as-older-versions-made"
+    await web.yard.ledger.submit(
+        cmd.CreateToken(
+            project="default", token_id=str(uuid4()), name="old", role=ADMIN, sha256=sha256_of(old)
+        ),
+        actor="test",
+    )
+    for value in (web.yard.tokens[READER], old):
+        for said in (basic(value)["Authorization"], f"bearer {value}", f"Token {value}", value):
+            headers = seen(await web.yard.call("GET", path, token=None, headers={"Authorization": said}))[1]
+            assert "authorization" not in headers, said
 
 
 async def test_a_job_that_is_not_there_or_does_not_answer(web: Web) -> None:

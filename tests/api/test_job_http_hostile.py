@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import WSMsgType
+from structlog.testing import capture_logs
 
 from tests.api.job_web import RAW, Web, served
 from tests.api.yard import ADMIN, READER, Supervision, Yard
@@ -136,14 +137,16 @@ BROKEN = {
 
 
 async def test_an_answer_that_breaks_off_does_not_look_whole(web: Web) -> None:
-    for what, said in BROKEN.items():
-        try:
-            answer = await web.path("GET", says(said))
-        except aiohttp.ClientError:
-            pass
-        else:
-            assert answer.status == 503, (what, answer.raw)
-        await still_well(web)
+    with capture_logs() as lines:
+        for what, said in BROKEN.items():
+            try:
+                answer = await web.path("GET", says(said))
+            except aiohttp.ClientError:
+                pass
+            else:
+                assert answer.status == 503, (what, answer.raw)
+            await still_well(web)
+    assert not [line for line in lines if line["log_level"] == "error"], "it is no failure of ours"
 
 
 async def test_a_body_where_none_may_be_is_no_second_answer(web: Web) -> None:
@@ -266,3 +269,26 @@ async def test_frames_that_are_none_end_the_socket(web: Web) -> None:
         assert (message.type, message.data) == (WSMsgType.CLOSE, code), what
         assert (message.extra == "busy") == (what == "a reason")
         await still_well(web)
+
+
+async def test_a_cookie_is_the_jobs_alone_however_it_is_spelt(web: Web) -> None:
+    """A control character is a space once it is sent on, and spaces around a name are none of it."""
+    path = with_headers(b"Set-Cookie: a=b; domain\x01=job.localhost; Secure", b"Set-Cookie: c=d;\x02Domain=x")
+    by_host, by_path = await web.host("GET", path), await web.path("GET", path)
+    assert by_host.headers.getall("Set-Cookie") == ["a=b; Secure", "c=d"]
+    prefix = f"/job/{web.job}/"
+    assert by_path.headers.getall("Set-Cookie") == [f"a=b; Secure; Path={prefix}", f"c=d; Path={prefix}"]
+
+
+@pytest.mark.parametrize("who", ["client", "token"])
+async def test_a_job_that_goes_on_talking_keeps_no_socket_open(web: Web, who: str) -> None:
+    """It never says that it closes: what it says instead is not listened to for ever."""
+    token_id = await web.yard.token("ci", READER)
+    path = says(b"", "over", b"\x82\x02ok")
+    socket = await opened(web, f"/socket{path}", token="ci")
+    await until(lambda: held(web, 1))
+    if who == "client":
+        await socket.close()
+    else:
+        assert (await web.yard.call("DELETE", f"/v1/token/{token_id}", token=ADMIN)).status == 204
+    await until(lambda: one_left(web))

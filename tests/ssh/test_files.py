@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import asyncssh
 import pytest
 
 from service.errors import OutOfReach
+from service.supervisor.engine.wire import Wire
 from service.supervisor.inside.containers import Inside
 from service.supervisor.inside.hold import NotHeld, hold
 from tests.ssh.client import Client, Said
@@ -177,6 +178,24 @@ def inner_processes() -> set[int]:
     return found
 
 
+def programs(container: str) -> set[int]:
+    """Processes of ours for a container, outer and inner ones."""
+    found = set()
+    for each in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (each / "cmdline").read_bytes() if each.name.isdigit() else b""
+            if b"inside/enter.py" in words and container.encode() in words:
+                found.add(int(each.name))
+    return found
+
+
+def joined(pid: int, container: str) -> bool:
+    """Whether a process is under all of the container's limits."""
+    with suppress(OSError):
+        return all(container in line for line in limits(pid))
+    return False
+
+
 def limits(pid: int) -> list[str]:
     """The cgroups that limit what it may have."""
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
@@ -236,6 +255,23 @@ async def test_a_killed_outer_process_takes_the_inner_one_along(house: House) ->
         outer = int(Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(outer, 9)
         await until(lambda: not inner_processes() - before)
+
+
+async def test_an_inner_process_that_was_held_up_does_not_outlive_its_outer_one(house: House) -> None:
+    """The container's limits can hold it up from the moment that it is under them, before it is within."""
+    wire = Wire()
+    try:
+        assert (await wire.call("POST", f"/containers/{house.container}/pause")).status == 204
+        async with house.connected() as connection:
+            opening = asyncio.ensure_future(connection.start_sftp_client())
+            await until(lambda: any(joined(pid, house.container) for pid in programs(house.container)))
+            connection.abort()
+            await until(lambda: len(programs(house.container)) == 1)
+            await asyncio.gather(opening, return_exceptions=True)
+        assert (await wire.call("POST", f"/containers/{house.container}/unpause")).status == 204
+        await until(lambda: not programs(house.container))
+    finally:
+        await wire.close()
 
 
 async def test_only_the_containers_own_process_is_held(house: House) -> None:

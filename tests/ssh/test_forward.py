@@ -13,6 +13,7 @@ import aiohttp
 import asyncssh
 import pytest
 
+from service.errors import NotRunning
 from service.ssh.entrance import MOST_FORWARDS
 from service.supervisor.inside import containers
 from service.supervisor.inside.containers import Inside
@@ -167,6 +168,25 @@ async def test_without_root_it_is_the_containers_address(house: House) -> None:
     ):
         answer = await http.get(f"http://127.0.0.1:{port}/")
         assert await answer.read() == b"hello from the job\n"
+
+
+async def test_the_address_of_a_container_that_has_just_ended_is_anybodys(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Inside._place
+
+    async def looked(self: Inside, container_id: str) -> object:
+        found = await look(self, container_id)
+        await house.lab.engine.remove(container_id, force=True)
+        return found
+
+    monkeypatch.setattr(Inside, "_place", looked)
+    inside = Inside()
+    try:
+        with pytest.raises(NotRunning):
+            await inside.connect(house.container, 8080)
+    finally:
+        await inside.close()
 
 
 async def test_a_thread_that_went_into_a_network_is_back(house: House) -> None:

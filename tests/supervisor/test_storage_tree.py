@@ -263,6 +263,20 @@ def test_memory_is_bounded_below_the_held_levels(root: Path, monkeypatch: pytest
     assert added(root).missed == ["more than 10 folders deep in the tree"]
 
 
+def test_memory_is_bounded_however_many_files_have_several_names(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        file = root / f"{number}"
+        file.write_bytes(b"x" * 4 * KIB)
+        for again in range(3):
+            (root / f"{number} {again}").hardlink_to(file)
+    all_of_it = added(root).bytes
+    monkeypatch.setattr(tree, "MOST_REMEMBERED", 10)
+    tally = added(root)
+    assert (tally.bytes, len(tally._counted)) == (all_of_it, 10)
+
+
 def test_a_look_that_nobody_wants_any_more_ends(root: Path) -> None:
     for number in range(1100):
         (root / f"{number}").touch()

@@ -189,6 +189,11 @@ def test_volumes_that_were_kept_are_pushed_again() -> None:
         done.job.info.message == f"{PROBLEM.message} Its data was pushed again since, and all of it arrived."
     )
     done.after.when(jobs.push_again()).refused(WrongState, "no volumes that were kept")
+    notes = tuple(f"{name}: hard link, not pushed" for name in "abcde")
+    volumes = (ev.VolumeProgress(volume=0, notes=notes[:1]), ev.VolumeProgress(volume=1, notes=notes[1:]))
+    partly = running.when(jobs.sync("DONE", sync_id="s2", volumes=volumes))
+    said = "; ".join(notes[:3])
+    assert partly.job.info.message.endswith(f"since, but not everything was pushed: {said} and 2 more.")
 
 
 def test_a_push_that_failed_again_keeps_the_volumes() -> None:

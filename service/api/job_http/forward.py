@@ -11,7 +11,7 @@ from yarl import URL
 
 from service.api.call import PROXIED
 from service.api.job_http import headers
-from service.api.job_http.target import Target, is_ours
+from service.api.job_http.target import Target
 from service.api.stream import cut_off, pump, while_wanted
 from service.api.watch import Follower
 from service.errors import Unavailable
@@ -43,7 +43,7 @@ def passed_headers(request: web.Request, target: Target, prefix: str) -> CIMulti
         scheme=request.scheme,
         host=request.host,
         prefix=prefix,
-        keep_authorization=not is_ours(request, target),
+        keep_authorization=not target.ours,
     )
 
 
@@ -110,8 +110,15 @@ class _Exchange:
         self._request[PROXIED] = frozenset(name.lower() for name in said)
         self.begun = response
         await response.prepare(self._request)
-        await pump(self._request, response, reply.content.iter_any())
+        await pump(self._request, response, self._said(reply))
         return response
+
+    async def _said(self, reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in reply.content.iter_any():
+                yield chunk
+        except aiohttp.ClientError as error:
+            raise self._unavailable(type(error).__name__) from error
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:

@@ -64,11 +64,12 @@ def from_job(said: Headers, *, prefix: str) -> CIMultiDict[str]:
         lower = name.lower()
         if lower in dropped:
             continue
+        value = sendable(value)  # before it is taken apart: as clients will read it
         if lower == "set-cookie":
             value = _cookie(value, prefix)
         elif lower == "location" and prefix and value.startswith("/") and not value.startswith("//"):
             value = prefix + value
-        passed.add(name, sendable(value))
+        passed.add(name, value)
     if prefix:
         passed.add("Content-Security-Policy", SANDBOX)
     return passed

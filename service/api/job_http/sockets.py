@@ -13,13 +13,16 @@ from service.api.call import EDGE, PROXIED
 from service.api.job_http import headers
 from service.api.job_http.forward import passed_headers
 from service.api.job_http.target import Target
-from service.api.stream import while_wanted
+from service.api.stream import cut_off, while_wanted
 from service.api.watch import SERVICE_ENDS, Follower
 from service.errors import Unavailable
 
 MOST_MESSAGE_BYTES = 16 * 1024**2
 #: A client that answers no ping in this time's half is gone.
 HEARTBEAT_S = 30.0
+#: For so long a side may take to close. aiohttp waits for a job as long as it says anything, and for a client
+#: to take what waits to be sent to it.
+CLOSE_S = 5.0
 
 _log = structlog.get_logger()
 Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
@@ -42,7 +45,7 @@ async def bridge(
     if theirs is None:
         why = follower.why or "the client left"
         raise Unavailable(f"the websocket to job {target.job.id} was not opened: {why}")
-    async with theirs:
+    try:
         chosen = (theirs.protocol,) if theirs.protocol else ()
         ours = web.WebSocketResponse(
             protocols=chosen, max_msg_size=MOST_MESSAGE_BYTES, compress=False, heartbeat=HEARTBEAT_S
@@ -51,6 +54,8 @@ async def bridge(
         await ours.prepare(request)
         await _both_ways(request, ours, theirs, follower)
         return ours
+    finally:
+        await _close(theirs)
 
 
 async def _opened(
@@ -87,7 +92,8 @@ async def _both_ways(
         if cut.done():
             request[EDGE].line["cut"] = follower.why
             code = WSCloseCode.GOING_AWAY if follower.why == SERVICE_ENDS else WSCloseCode.POLICY_VIOLATION
-            await ours.close(code=code, message=follower.why.encode())
+            if not await _close(ours, code, follower.why.encode()):
+                cut_off(request)
     finally:
         for task in (*tasks, cut):
             task.cancel()
@@ -110,6 +116,16 @@ async def _copy(source: Side, sink: Side) -> None:
         code = source.close_code
         plain = code is not None and (code < 5000 and code not in (1004, 1005, 1006, 1015))
         reason = message.extra if message.type is WSMsgType.CLOSE and message.extra else ""
-        await sink.close(code=code if plain and code is not None else WSCloseCode.OK, message=reason.encode())
+        await _close(sink, code if plain and code is not None else WSCloseCode.OK, reason.encode())
     except (ConnectionError, RuntimeError):
         return  # the other side has gone meanwhile
+
+
+async def _close(side: Side, code: int = WSCloseCode.OK, message: bytes = b"") -> bool:
+    """Whether it was closed in good time. When not, it is broken off; a client may have much to take yet."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await side.close(code=code, message=message)
+    except TimeoutError:
+        return False
+    return True

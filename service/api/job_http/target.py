@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from service.api import reads, scope
-from service.api.auth import PREFIX
+from service.api.auth import PREFIX, Tokens
 from service.api.call import EDGE, Service
 from service.api.ports import Addresses
 from service.domain.directory import Token
@@ -31,12 +31,14 @@ MOST_KEPT = 1000
 
 @dataclass(frozen=True)
 class Target:
-    """A container's port that a request may go to. `token` is None for a job that is open to anybody."""
+    """A container's port that a request may go to. `token` is None for a job that is open to anybody; `ours`:
+    the request's Authorization is for us, so that the job must never see it."""
 
     job: Job
     ip: str
     port: int
     token: Token | None
+    ours: bool
 
     @property
     def authority(self) -> str:
@@ -76,7 +78,8 @@ async def find(service: Service, looks: Looks, request: web.Request, name: Name)
     ip = await looks.ip_of(job.container_id)
     if ip is None:
         raise Unavailable(f"job {job.id} has no address just now")
-    return Target(job, ip, name.port or job.spec.default_http_port, token)
+    ours = token is not None or await _is_ours(service.tokens, request)
+    return Target(job, ip, name.port or job.spec.default_http_port, token, ours)
 
 
 async def _caller(service: Service, request: web.Request) -> Token:
@@ -111,13 +114,29 @@ def _refuse_other_sites(request: web.Request) -> None:
         raise Forbidden("Sec-Fetch-Site: a page of another site cannot use your credentials here")
 
 
-def is_ours(request: web.Request, target: Target) -> bool:
-    """Whether the request's Authorization is for us, so that the job must never see it."""
-    given = request.headers.get("Authorization", "")
-    password = ""
-    if target.token is None and given.lower().startswith("basic "):
-        try:
-            password = _basic(request) or ""
-        except Unauthenticated:
-            password = ""
-    return target.token is not None or PREFIX in given or password.startswith(PREFIX)
+async def _is_ours(tokens: Tokens, request: web.Request) -> bool:
+    """Whether some Authorization of a request to an open job is a token of ours, however it is spelt."""
+    for given in request.headers.getall("Authorization", []):
+        words = given.split()
+        for word in words[1:]:
+            words += _decoded(word)
+        for word in words:
+            if PREFIX in word or await _is_token(tokens, word):
+                return True
+    return False
+
+
+def _decoded(word: str) -> list[str]:
+    """What Basic credentials say: user and password."""
+    try:
+        return base64.b64decode(word, validate=True).decode().split(":")
+    except (binascii.Error, ValueError):
+        return []
+
+
+async def _is_token(tokens: Tokens, value: str) -> bool:
+    try:
+        await tokens.of_value(value)
+    except Unauthenticated:
+        return False
+    return True

@@ -127,6 +127,8 @@ class Progress(Wire, frozen=True):
     deleted: int
     transferred_bytes: int
     info: str
+    job_volume: Volume
+    volume_status: VolumeStatus
     created_at: datetime
     updated_at: datetime
 

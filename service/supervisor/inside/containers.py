@@ -114,6 +114,7 @@ class Inside:
         try:
             held = self._held(place, container_id)
         except OutOfReach:
+            place = await self._place(container_id)  # one that has ended meanwhile may have lost its address
             if place.ip is None:
                 raise
             family = socket.AF_INET6 if ":" in place.ip else socket.AF_INET

@@ -68,8 +68,7 @@ def _serve(held: hold.Held, home: bytes) -> int:
     ended = os.pidfd_open(inner)
     try:
         _join_cgroups(inner, held.cgroups)
-        os.write(go_in, b"!")
-        os.close(go_in)
+        os.write(go_in, b"!")  # and held open: its end is the end of this process
         for stream in (0, 1):
             os.close(stream)  # so that the end of one side is the end for the other
         select.select([ended, held.process], [], [])
@@ -98,6 +97,8 @@ def _become_the_jobs(held: hold.Held, home: bytes, go: int) -> None:
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _call("prctl", _PR_SET_DUMPABLE, 0)
     _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL)  # giving up root had taken it back
+    if select.select([go], [], [], 0)[0]:
+        raise OSError("whoever looks after it has gone")  # the container's limits may have held us up so long
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.umask(0o022)
     try:

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from service.supervisor.inside import packets
+from service.supervisor.inside import packets, paths
 from service.supervisor.inside.packets import (
     ATTRS,
     DATA,
@@ -27,7 +27,6 @@ from service.supervisor.inside.packets import (
     UNSUPPORTED,
     VERSION,
     Answered,
-    Attributes,
     Packet,
     attributes,
     done,
@@ -90,10 +89,7 @@ class Server:
             raise Broken(str(end)) from end
         head = struct.pack(">I", number)
         try:
-            handler = _HANDLERS.get(kind)
-            if handler is None:
-                raise Answered(UNSUPPORTED, "there is no such request")
-            answered, body = handler(self, packet)
+            answered, body = self._carried_out(kind, packet)
         except Answered as end:
             answered, body = status(end.code, str(end))
         except OSError as error:
@@ -102,6 +98,14 @@ class Server:
         except (OverflowError, ValueError):
             answered, body = status(FAILURE, "a number is out of range")
         return bytes([answered]) + head + body
+
+    def _carried_out(self, kind: int, packet: Packet) -> tuple[int, bytes]:
+        if (about_a_name := paths.REQUESTS.get(kind)) is not None:
+            return about_a_name(packet)
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            raise Answered(UNSUPPORTED, "there is no such request")
+        return handler(self, packet)
 
     def close(self) -> None:
         for descriptor, _ in self._files.values():
@@ -185,44 +189,14 @@ class Server:
 
     # -- what files are -----------------------------------------------------------------------------
 
-    def lstat(self, packet: Packet) -> tuple[int, bytes]:
-        return ATTRS, attributes(os.lstat(packet.path()))
-
-    def stat(self, packet: Packet) -> tuple[int, bytes]:
-        return ATTRS, attributes(os.stat(packet.path()))
-
     def fstat(self, packet: Packet) -> tuple[int, bytes]:
         return ATTRS, attributes(os.fstat(self._file(packet)[0]))
-
-    def setstat(self, packet: Packet) -> tuple[int, bytes]:
-        path, asked = packet.path(), packet.attributes()
-        if asked.size is not None:
-            os.truncate(path, asked.size)
-        return self._set(path, asked, follow=True)
-
-    def lsetstat(self, packet: Packet) -> tuple[int, bytes]:
-        path, asked = packet.path(), packet.attributes()
-        if asked.size is not None or asked.mode is not None:
-            raise Answered(UNSUPPORTED, "a link itself has no size and no mode to set")
-        return self._set(path, asked, follow=False)
 
     def fsetstat(self, packet: Packet) -> tuple[int, bytes]:
         (descriptor, _), asked = self._file(packet), packet.attributes()
         if asked.size is not None:
             os.ftruncate(descriptor, asked.size)
-        return self._set(descriptor, asked, follow=True)
-
-    def _set(self, file: bytes | int, asked: Attributes, *, follow: bool) -> tuple[int, bytes]:
-        if asked.mode is not None:
-            os.chmod(file, asked.mode)
-        if asked.times is not None:
-            os.utime(file, asked.times, follow_symlinks=follow)
-        if asked.owner is not None:
-            os.chown(file, *asked.owner, follow_symlinks=follow)
-        return done()
-
-    def statvfs(self, packet: Packet) -> tuple[int, bytes]:
-        return EXTENDED_REPLY, room(os.statvfs(packet.path()))
+        return paths.set_on(descriptor, asked, follow=True)
 
     def fstatvfs(self, packet: Packet) -> tuple[int, bytes]:
         return EXTENDED_REPLY, room(os.statvfs(self._file(packet)[0]))
@@ -243,44 +217,6 @@ class Server:
         if not found:
             raise Answered(EOF, "no more names")
         return names([(name, line(name, of), attributes(of)) for name, of in found])
-
-    def remove(self, packet: Packet) -> tuple[int, bytes]:
-        os.unlink(packet.path())
-        return done()
-
-    def mkdir(self, packet: Packet) -> tuple[int, bytes]:
-        path, asked = packet.path(), packet.attributes()
-        os.mkdir(path, 0o777 if asked.mode is None else asked.mode)
-        return done()
-
-    def rmdir(self, packet: Packet) -> tuple[int, bytes]:
-        os.rmdir(packet.path())
-        return done()
-
-    def rename(self, packet: Packet) -> tuple[int, bytes]:
-        """Version 3's own: it never replaces anything."""
-        source, target = packet.path(), packet.path()
-        if os.path.lexists(target):
-            raise Answered(FAILURE, "the new name is taken")
-        os.rename(source, target)
-        return done()
-
-    def posix_rename(self, packet: Packet) -> tuple[int, bytes]:
-        os.rename(packet.path(), packet.path())
-        return done()
-
-    def hardlink(self, packet: Packet) -> tuple[int, bytes]:
-        os.link(packet.path(), packet.path(), follow_symlinks=False)
-        return done()
-
-    def symlink(self, packet: Packet) -> tuple[int, bytes]:
-        """OpenSSH has the two the other way round than the draft, and everybody follows it."""
-        leads_to, link = packet.path(), packet.path()
-        os.symlink(leads_to, link)
-        return done()
-
-    def readlink(self, packet: Packet) -> tuple[int, bytes]:
-        return named(os.readlink(packet.path()))
 
     def realpath(self, packet: Packet) -> tuple[int, bytes]:
         return named(self._real(packet.path()))
@@ -304,7 +240,10 @@ class Server:
         return EXTENDED_REPLY, struct.pack(">4Q", *most)
 
     def extended(self, packet: Packet) -> tuple[int, bytes]:
-        handler = _EXTENDED.get(packet.text())
+        name = packet.text()
+        if (about_a_name := paths.EXTENDED.get(name)) is not None:
+            return about_a_name(packet)
+        handler = _EXTENDED.get(name)
         if handler is None:
             raise Answered(UNSUPPORTED, "there is no such extension")
         return handler(self, packet)
@@ -316,30 +255,17 @@ _HANDLERS: dict[int, _Handler] = {
     4: Server.shut,
     5: Server.read,
     6: Server.write,
-    7: Server.lstat,
     8: Server.fstat,
-    9: Server.setstat,
     10: Server.fsetstat,
     11: Server.opendir,
     12: Server.readdir,
-    13: Server.remove,
-    14: Server.mkdir,
-    15: Server.rmdir,
     16: Server.realpath,
-    17: Server.stat,
-    18: Server.rename,
-    19: Server.readlink,
-    20: Server.symlink,
     200: Server.extended,
 }
 _EXTENDED: dict[bytes, _Handler] = {
-    b"posix-rename@openssh.com": Server.posix_rename,
-    b"hardlink@openssh.com": Server.hardlink,
     b"fsync@openssh.com": Server.fsync,
-    b"lsetstat@openssh.com": Server.lsetstat,
     b"limits@openssh.com": Server.limits,
     b"expand-path@openssh.com": Server.expand,
-    b"statvfs@openssh.com": Server.statvfs,
     b"fstatvfs@openssh.com": Server.fstatvfs,
 }
 

@@ -29,6 +29,9 @@ HELD = 48
 #: with several names are remembered whatever their size.
 REMEMBERED_BYTES = 64 * 1024
 
+#: So many files are remembered. Of those with several names beyond them each name counts for its part.
+MOST_REMEMBERED = 1_000_000
+
 #: Names of folders below the held levels that wait to be looked into, at most.
 WAITING = 500_000
 
@@ -69,7 +72,10 @@ class Tally:
             known = (found.st_dev, found.st_ino)
             if known in self._counted:
                 return
-            self._counted.add(known)
+            if len(self._counted) < MOST_REMEMBERED:
+                self._counted.add(known)
+            else:
+                size //= max(1, found.st_nlink)
         self.bytes += size
 
     def miss(self, what: str) -> None:

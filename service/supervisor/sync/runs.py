@@ -8,6 +8,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from service.domain.events import Direction, Info
 from service.domain.job import Job, SyncOrder
+from service.domain.notes import in_short
 from service.errors import DataError
 from service.supervisor.data import disk, layout
 from service.supervisor.effects import FatalForRun, Yard
@@ -16,7 +17,6 @@ from service.supervisor.sync.move import Wanted
 from service.supervisor.sync.report import Sync
 from service.supervisor.volumes import cached, root_of, volume_root
 
-NOTES_SAID = 3
 PINNED = (
     "not pulled: jobs of the project share it through the node's cache, so it stays as it is while they run; "
     "a job that starts later has what is new"
@@ -60,8 +60,7 @@ def _left_out(notes: list[str]) -> Info | None:
     """One sentence for `status.info`; the rest is in `status.dataSync`."""
     if not notes:
         return None
-    more = f" and {len(notes) - NOTES_SAID} more" if len(notes) > NOTES_SAID else ""
-    message = f"Not everything was pushed: {'; '.join(notes[:NOTES_SAID])}{more}."
+    message = f"Not everything was pushed: {in_short(notes)}."
     return Info("not-all-pushed", message, {"notPushed": len(notes)})
 
 
