@@ -185,7 +185,9 @@ def read_settings(environment: Mapping[str, str], **overrides: Any) -> Settings:
     given.setdefault("state_dir", Path(".jobyard"))
     settings = Settings(**given)
     settings = msgspec.structs.replace(settings, state_dir=Path(settings.state_dir).absolute())
-    problems = [*settings.catalogue.problems(), *_problems(settings)]
+    where = f"{PREFIX}CATALOGUE: {environment.get(f'{PREFIX}CATALOGUE', 'as it was given')}"
+    problems = [f"{where}: {problem}" for problem in settings.catalogue.problems()]
+    problems += _problems(settings)
     if problems:
         raise Misconfigured("; ".join(problems))
     return settings

@@ -18,6 +18,7 @@
     │   ├── ImageUnavailable      the image cannot be had; `passing` says whether trying again may help,
     │   │                         `reason` why: access denied, missing, architecture, registry out of reach
     │   ├── CommandUnusable       the container cannot be started as asked (the job's fault)
+    │   ├── MountRefused          a volume cannot be where it was asked for (the job's fault)
     │   ├── OutOfReach            a container cannot be gone into from here: not root on the engine's host
     │   ├── GpuDriverMissing      GPUs were asked of an engine that has no GPU driver (our fault)
     │   └── NoSuchContainer
@@ -141,6 +142,10 @@ class ImageUnavailable(EngineError):
 
 class CommandUnusable(EngineError):
     code = "command-unusable"
+
+
+class MountRefused(EngineError):
+    code = "mount-refused"
 
 
 class OutOfReach(EngineError):

@@ -16,7 +16,7 @@ from service.api.auth import Tokens
 from service.api.idempotency import CommandId, command_id
 from service.api.metrics import Metrics
 from service.api.ports import ApiParts
-from service.api.query import Query, QueryReader
+from service.api.query import Query, QueryReader, is_garbled
 from service.api.readiness import Readiness
 from service.api.scope import Level
 from service.api.watch import Watch
@@ -141,6 +141,8 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
     """The aiohttp handler of a route: let in, read, handle, answer."""
     reader = bodies.BodyReader(route.takes) if route.takes else None
     query = QueryReader(route.query) if route.query else None
+    # A part with a pattern is whatever follows, and for its handler to read.
+    parts = route.path.partition(":")[0].count("/") if ":" in route.path else None
 
     async def handle(request: web.Request) -> web.StreamResponse:
         service = request.app[SERVICE]
@@ -150,6 +152,7 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
             line = request[EDGE].line
             line["token"], line["project"] = call.token.id, call.token.project
             scope.require(call.token, route.level)
+        _refuse_garbled(request, parts)
         if query is not None:
             call.query = query.read(request)
         if reader is not None:
@@ -158,6 +161,13 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
         return answered(await route.handler(call))
 
     return handle
+
+
+def _refuse_garbled(request: web.Request, parts: int | None) -> None:
+    """Nothing has a name that is no text. Raises `NotFound` for one in the path, or in its first `parts`."""
+    sent = request.rel_url.raw_path.split("/")[:parts]
+    if any(is_garbled(part) for part in sent):
+        raise NotFound("there is nothing at this path: what stands in it percent-encoded is not UTF-8")
 
 
 def answered(value: Any) -> web.StreamResponse:

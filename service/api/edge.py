@@ -8,12 +8,16 @@ import time
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 from service.api import errors
 from service.api.call import EDGE, PROXIED, SERVICE, Edge
+from service.api.stream import gone
 
 REQUEST_ID = "X-Request-Id"
+
+#: For the log and the metrics: the client left before its answer began. There is no such status in HTTP.
+LEFT = 499
 
 _REQUEST_ID = re.compile(r"\A[A-Za-z0-9._:-]{1,64}\Z")
 _HEADERS = {
@@ -45,8 +49,12 @@ async def edge(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         response: web.StreamResponse = await handler(request)
     except Exception as error:  # noqa: BLE001 (whatever it is, the client is answered)
-        response = errors.answer(error, request_id)
-        if response.status == 500:
+        left = isinstance(error, ClientConnectionResetError) and gone(request)
+        # The answer could not be sent: nobody is there to take this one either.
+        response = web.Response(status=LEFT) if left else errors.answer(error, request_id)
+        if left:
+            line["cut"] = "client"
+        elif response.status == 500:
             _log.exception("request failed", request_id=request_id)
         else:
             line["error"] = getattr(error, "code", None) or type(error).__name__

@@ -22,6 +22,7 @@ _PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 _ROLES = {
     Level.READ: "Any role.",
     Level.OPERATE: "Roles administrator and ai_training_operator.",
+    Level.PROVIDE: "Roles administrator and ai_training_operator, without a label selector.",
     Level.ADMINISTER: "Role administrator.",
     Level.OVERSEE: "Administrators of the project `default`.",
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import EnumType
 from typing import Any, NamedTuple, get_args
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
 from msgspec import inspect as mi
 
+from service.api.errors import Said
 from service.errors import Invalid
 
 
@@ -41,6 +43,7 @@ class QueryReader:
         given = request.query
         if not given:
             return self._default()
+        self._refuse_garbled(request.rel_url.raw_query_string)
         found: dict[str, Any] = {}
         for field in self._fields:
             texts = given.getall(field.wire, [])
@@ -50,6 +53,17 @@ class QueryReader:
             found[field.name] = _converted(field, texts if many else texts[-1])
         return self._kind(**found) if len(found) == len(self._fields) else self._with_defaults(found)
 
+    def _refuse_garbled(self, sent: str) -> None:
+        """Bytes that are no text would become others on the way, and mean other things. Raises `Invalid`."""
+        if "%" not in sent and sent.isascii():
+            return
+        known = {field.wire for field in self._fields}
+        for pair in sent.split("&"):
+            name, _, value = pair.partition("=")
+            if is_garbled(value) and (found := unquoted(name).decode("utf-8", "replace")) in known:
+                said = Said(f"{value[:200].encode('ascii', 'backslashreplace').decode()!r} is not UTF-8")
+                raise Invalid(found, said, "it must be text in UTF-8, percent-encoded")
+
     def _default(self) -> Any:
         return self._with_defaults({})
 
@@ -58,6 +72,20 @@ class QueryReader:
             if field.required and field.name not in found:
                 raise Invalid(field.encode_name, None, "it must stand in the query")
         return self._kind(**found)
+
+
+def unquoted(sent: str) -> bytes:
+    """What the percent signs of a part of a URL stand for; what came without one stays as it came."""
+    return unquote_to_bytes(sent.encode("utf-8", "surrogateescape"))
+
+
+def is_garbled(sent: str) -> bool:
+    """Whether a part of a URL is no text: its bytes are not UTF-8."""
+    try:
+        unquoted(sent).decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _converted(field: _Field, value: Any) -> Any:

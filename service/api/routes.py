@@ -27,6 +27,7 @@ from service.domain.asked import JobSpecAsked
 from service.domain.offers import JobImage, Preset
 
 _P, _R, _O, _A, _Y = Level.PUBLIC, Level.READ, Level.OPERATE, Level.ADMINISTER, Level.OVERSEE
+_W = Level.PROVIDE
 _BIN, _TEXT, _HTML = "application/octet-stream", "text/plain", "text/html"
 _JOB, _STORE, _OFFERS = "/v1/job/{id}", "/v1/datastore/{alias}", "/v1/capabilities"
 _REGISTRY, _VOLUME = "/v1/registry/{id}", "/v1/volume/{id}"
@@ -69,11 +70,11 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", "/v1/project/{id}/quota", projects.set_quota, _Y, "Set a project's quota", wire.QuotaAsked),
     Route("GET", "/v1/datastore", stores.find, _R, "List data stores", None, wire.DataStoreList),
     Route(
-        "POST", "/v1/datastore", stores.create, _O, "Add a store", wire.StoreAsked, wire.DataStore, CheckAsked
+        "POST", "/v1/datastore", stores.create, _W, "Add a store", wire.StoreAsked, wire.DataStore, CheckAsked
     ),
     Route("GET", _STORE, stores.get, _R, "Get a data store", None, wire.DataStore),
-    Route("PUT", _STORE, stores.replace, _O, "Replace a store", wire.StoreReplaced, None, CheckAsked),
-    Route("DELETE", _STORE, stores.remove, _O, "Remove a data store"),
+    Route("PUT", _STORE, stores.replace, _W, "Replace a store", wire.StoreReplaced, None, CheckAsked),
+    Route("DELETE", _STORE, stores.remove, _W, "Remove a data store"),
     Route(*("GET", _CONTAINERS, containers.find, _R, "List containers"), None, wire.ContainerList, PageAsked),
     Route("PUT", _CONTAINER, containers.create, _O, "Make a container", None, wire.Container),
     Route("GET", _OBJECTS, objects.find, _R, "List objects", None, wire.ObjectList, objects.ObjectsAsked),
@@ -84,24 +85,24 @@ ROUTES: tuple[Route, ...] = (
         *("GET", "/v1/registry", registries.find, _R, "List registries"), None, wire.RegistryList, PageAsked
     ),
     Route(
-        *("POST", "/v1/registry", registries.create, _O, "Attach a registry"),
+        *("POST", "/v1/registry", registries.create, _W, "Attach a registry"),
         *(wire.RegistryAsked, wire.Registry, CheckAsked),
     ),
     Route("GET", _REGISTRY, registries.get, _R, "Get a registry", None, wire.Registry),
     Route(
-        "PUT", _REGISTRY, registries.update, _O, "Change a registry", wire.RegistryChanged, None, CheckAsked
+        "PUT", _REGISTRY, registries.update, _W, "Change a registry", wire.RegistryChanged, None, CheckAsked
     ),
-    Route("DELETE", _REGISTRY, registries.remove, _O, "Detach a registry"),
+    Route("DELETE", _REGISTRY, registries.remove, _W, "Detach a registry"),
     Route(
         *("GET", "/v1/volume", user_volumes.find, _R, "List volumes"),
         *(None, wire.UserVolumeList, user_volumes.VolumesAsked),
     ),
     Route(
-        *("POST", "/v1/volume", user_volumes.create, _O, "Make a volume"),
+        *("POST", "/v1/volume", user_volumes.create, _W, "Make a volume"),
         *(wire.UserVolumeAsked, wire.UserVolume),
     ),
     Route("GET", _VOLUME, user_volumes.get, _R, "Get a volume", None, wire.UserVolume),
-    Route("DELETE", _VOLUME, user_volumes.remove, _O, "Delete a volume"),
+    Route("DELETE", _VOLUME, user_volumes.remove, _W, "Delete a volume"),
     Route("GET", "/v1/openapi.json", openapi, _P, "This document"),
     Route("GET", "/", system.home, _P, "Where to begin: leads to /docs", None, wire.Home),
     Route("GET", "/docs", system.docs, _P, "These pages", media=_HTML),

@@ -20,19 +20,22 @@ class Level(IntEnum):
     PUBLIC = 0
     READ = 1
     OPERATE = 2
-    ADMINISTER = 3
+    #: As to operate, on what all jobs of the project share and no label is on.
+    PROVIDE = 3
+    ADMINISTER = 4
     #: An administrator of the project `default`, of all its jobs.
-    OVERSEE = 4
+    OVERSEE = 5
 
 
 ROLE_LEVELS = {
     "ai_training_read": Level.READ,
-    "ai_training_operator": Level.OPERATE,
+    "ai_training_operator": Level.PROVIDE,
     "administrator": Level.ADMINISTER,
 }
 _NEEDED = {
     Level.READ: "any role",
     Level.OPERATE: "the role ai_training_operator or administrator",
+    Level.PROVIDE: "the role ai_training_operator or administrator",
     Level.ADMINISTER: "the role administrator",
     Level.OVERSEE: f"an administrator's token of the project {ROOT_PROJECT} without a label selector",
 }
@@ -46,9 +49,15 @@ def level_of(token: Token) -> Level:
 
 
 def require(token: Token, needed: Level) -> None:
-    """Raise `Forbidden` unless the token's role is enough."""
+    """Raise `Forbidden` unless the token's role, and its reach, is enough."""
     if level_of(token) < needed:
         raise Forbidden(f"token {token.name!r} has the role {token.role}; this needs {_NEEDED[needed]}")
+    if needed is Level.PROVIDE and token.label_selector is not None:
+        raise Forbidden(
+            f"token {token.name!r} is limited to jobs with {token.label_selector}; data stores, registries "
+            "and volumes are the whole project's: it may use and read them, and only a token without a label "
+            "selector may change them"
+        )
 
 
 def selector_of(token: Token) -> Selector | None:

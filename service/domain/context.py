@@ -19,7 +19,8 @@ from service.domain.states import State
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a command is decided on: the state of what it names, as of the end of the ledger.
 
-    `now` is the database's clock; `epoch` is the current lease epoch of the command's engine.
+    `now` is the database's clock; `epoch` is the current lease epoch of the command's engine; `stores_used`
+    are the data stores, by alias, of jobs that have not ended: loaded for a command that removes one.
     """
 
     now: datetime
@@ -29,6 +30,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     token: Token | None = None
     prices: PriceBook = PriceBook()
     epoch: int | None = None
+    stores_used: frozenset[str] = frozenset()
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

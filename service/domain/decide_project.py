@@ -13,7 +13,7 @@ from service.domain.context import Context, Decision
 from service.domain.directory import ADMINISTRATOR, ROLES, Project
 from service.domain.gitstores import GitKeys, read_git_endpoint, require_login
 from service.domain.volumes import check_alias
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Conflict, Invalid, NotFound, WrongState
 
 #: Keeps every amount exact: what a job can cost has fewer digits than a Decimal computes with.
 MAX_PRICE = 1_000_000
@@ -172,6 +172,8 @@ def _data_store_removed(command: cmd.RemoveDataStore, context: Context) -> ev.Bo
     project = project_of(context, command.project)
     if command.alias not in project.data_stores:
         raise NotFound(f"there is no data store {command.alias}")
+    if command.alias in context.stores_used:
+        raise WrongState(f"data store {command.alias} is used by a job that has not ended")
     return ev.DataStoreRemoved(alias=command.alias)
 
 

@@ -39,7 +39,7 @@ class Flavor(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The flavors on offer, in order, and what is recommended. Exactly one of each kind is the default."""
+    """The flavors on offer, in order, and what is recommended. One of each kind on offer is the default."""
 
     flavors: tuple[Flavor, ...]
     images: tuple[JobImage, ...] = ()
@@ -55,23 +55,34 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [flavor.id for flavor in self.flavors if kind in (None, flavor.kind)]
 
     def problems(self) -> list[str]:
-        """What is wrong with it, in words; empty when it can be used."""
-        found = [
-            f"{kind}: exactly one flavor must be the default, not {count}"
-            for kind in KINDS
-            if (count := sum(f.default for f in self.flavors if f.kind == kind)) != 1
-        ]
-        ids = [flavor.id for flavor in self.flavors]
-        found += [f"flavor {name!r} stands twice" for name in sorted(set(ids)) if ids.count(name) > 1]
-        for what, offered in (("image", self.images), ("preset", self.presets)):
+        """What is wrong with it, by its field, in words; empty when it can be used."""
+        found = [] if self.flavors else ["flavors: there must be at least one"]
+        for kind in KINDS:
+            defaults = [flavor.id for flavor in self.flavors if flavor.kind == kind and flavor.default]
+            if self.ids(kind) and len(defaults) != 1:
+                named = f" ({', '.join(defaults)})" if defaults else ""
+                found.append(
+                    f"flavors: of kind {kind} exactly one must be the default, not {len(defaults)}{named}; "
+                    f"they are {', '.join(self.ids(kind))}"
+                )
+        for what, offered in (("flavors", self.flavors), ("images", self.images), ("presets", self.presets)):
             names = [each.id for each in offered]
-            found += [f"{what} {name!r} stands twice" for name in sorted(set(names)) if names.count(name) > 1]
-        for flavor in self.flavors:
-            amounts = (flavor.max_units, flavor.cpus, flavor.memory, flavor.ephemeral_storage)
-            if min(amounts) < 1:
-                found.append(f"flavor {flavor.id!r}: maxUnits, cpus, memory and storage must be positive")
-            if flavor.hourly_price < 0:
-                found.append(f"flavor {flavor.id!r}: hourlyPrice must not be negative")
+            again = [at for at, name in enumerate(names) if name in names[:at]]
+            found += [f"{what}[{at}].id: {names[at]!r} stands twice" for at in again]
+        for at, flavor in enumerate(self.flavors):
+            amounts = {
+                "maxUnits": flavor.max_units,
+                "cpus": flavor.cpus,
+                "memory": flavor.memory,
+                "ephemeralStorage": flavor.ephemeral_storage,
+            }
+            few = {name: amount for name, amount in amounts.items() if amount < 1}
+            found += [
+                f"flavors[{at}].{name}: {few[name]} of {flavor.id!r} must be at least 1" for name in few
+            ]
+            price = flavor.hourly_price
+            if not price.is_finite() or price < 0:
+                found.append(f"flavors[{at}].hourlyPrice: {price} of {flavor.id!r} must not be negative")
         return found
 
 

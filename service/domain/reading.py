@@ -77,7 +77,7 @@ def read_resources(asked: ResourcesAsked, catalogue: Catalogue) -> Resources:
         if value is not None and value < 0:
             raise Invalid(f"resources.{field}", value, "it must be a whole number of units, 0 or more")
     kind, units = _kind_and_units(asked, catalogue)
-    flavor = _flavor(asked.flavor, kind, catalogue)
+    flavor = _flavor(asked, kind, catalogue)
     if units > flavor.max_units:
         raise Invalid(
             f"resources.{kind}", units, f"a job may have 1 to {flavor.max_units} units of flavor {flavor.id}"
@@ -114,12 +114,22 @@ def _kind_and_units(asked: ResourcesAsked, catalogue: Catalogue) -> tuple[Kind, 
     return (named.kind if named else "gpu"), 1
 
 
-def _flavor(asked: str | None, kind: Kind, catalogue: Catalogue) -> Flavor:
+def _offered(catalogue: Catalogue) -> str:
+    """What a job can ask for, to one that asked for a kind that is not there, or for nothing: 1 GPU."""
+    kinds = [kind for kind in KINDS if catalogue.ids(kind)]
+    return (
+        f"only {' and '.join(kinds)} flavors are offered here ({', '.join(catalogue.ids())}): "
+        f"say how many units in {' or '.join(f'resources.{kind}' for kind in kinds)}"
+    )
+
+
+def _flavor(resources: ResourcesAsked, kind: Kind, catalogue: Catalogue) -> Flavor:
+    asked = resources.flavor
     if asked is None:
         flavor = catalogue.default(kind)
         if flavor is None:
-            kinds = [k for k in KINDS if catalogue.ids(k)]
-            raise Invalid(f"resources.{kind}", None, f"only {' and '.join(kinds)} flavors are offered here")
+            units = resources.gpu if kind == "gpu" else resources.cpu
+            raise Invalid(f"resources.{kind}", units, _offered(catalogue))
         return flavor
     flavor = catalogue.find(asked)
     if flavor is None:

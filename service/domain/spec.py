@@ -86,6 +86,11 @@ class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         return self.user_volume is not None and self.pull_from is None
 
     @property
+    def stores(self) -> frozenset[str]:
+        """The data stores that it is pulled from or pushed to, by alias."""
+        return frozenset(place.alias for place in (self.source, self.target) if place is not None)
+
+    @property
     def pull_from(self) -> Place | Web | None:
         """Where INITIALIZING pulls the volume from, or None when it begins empty."""
         if self.git is not None:

@@ -19,7 +19,9 @@ MAX_SEGMENT_BYTES = 255
 WRITTEN_ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
 #: Parts of a container's file system that the kernel or the engine provides.
-RESERVED = ("/proc", "/sys", "/dev")
+RESERVED = ("/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+#: The engine puts files of its own here.
+_FURNISHED = "/etc"
 
 _ALIAS = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _CONTAINER = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]\Z")
@@ -101,8 +103,12 @@ def mount_path(field: str, path: str) -> str:
         raise Invalid(field, path, "a path without empty, '.' or '..' parts")
     if len(path.encode()) > MAX_PATH_BYTES or any(ord(char) < 32 or char in ",:" for char in path):
         raise Invalid(field, path, f"at most {MAX_PATH_BYTES} bytes, without ',', ':' and control characters")
-    if f"/{segments[0]}" in RESERVED:
+    if any(plain == part or plain.startswith(f"{part}/") for part in RESERVED):
         raise Invalid(field, path, f"not in {', '.join(RESERVED)}")
+    if plain == _FURNISHED:
+        raise Invalid(
+            field, path, f"a path below it, such as {_FURNISHED}/app: the engine has its files in it"
+        )
     return plain
 
 

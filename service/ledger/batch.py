@@ -43,6 +43,8 @@ class Batch:
     hash: bytes
     rows: Rows
     epochs: dict[str, int]
+    #: The data stores that live jobs had before this batch, by project: of those that lose one in it.
+    stores_used: dict[str, set[str]] = field(default_factory=dict)
     appended: list[Appended] = field(default_factory=list)
     postponed: list[tuple[Event, list[Key]]] = field(default_factory=list)
 
@@ -72,7 +74,20 @@ class Batch:
             token=self.rows.get("tokens", keys.get("tokens")),
             prices=self.rows.get("prices", prices.KEY) or Context(now=self.now).prices,
             epoch=self.epochs.get(command.engine) if isinstance(command, cmd.EngineCommand) else None,
+            stores_used=self._stores_used(command),
         )
+
+    def _stores_used(self, command: cmd.Command) -> frozenset[str]:
+        """Those of the jobs that were there, and of all that this very batch has to do with."""
+        project = command.project
+        if project is None or not isinstance(command, cmd.RemoveDataStore):
+            return frozenset()
+        used = set(self.stores_used.get(project, ()))
+        events = [entry.event for entry in self.appended if entry.event.project == project]
+        ours = {str(event.job) for event in events if event.job is not None}
+        for job in filter(None, (self.rows.get("status", key) for key in ours)):
+            used |= {alias for volume in job.spec.volumes for alias in volume.stores}
+        return frozenset(used)
 
     def _append(self, submission: Submission, decision: Decision, body: bytes) -> Event:
         self.position += 1

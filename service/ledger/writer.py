@@ -24,6 +24,7 @@ from projections.rows import Rows
 from service.domain import commands as cmd
 from service.domain.commands import Submission
 from service.domain.events import Event
+from service.domain.states import LIVE
 from service.errors import Conflict, JobyardError, Rejected, Unavailable
 from service.ledger.batch import Batch, command_columns, insert_columns, keys_of
 from service.ledger.chain import event_of
@@ -195,12 +196,22 @@ class Writer:
             if isinstance(submission.command, cmd.EngineCommand)
         }
         leases = await connection.fetch(_SQL.epochs, list(engines)) if engines else []
+        losing = {
+            submission.command.project
+            for submission in submissions
+            if isinstance(submission.command, cmd.RemoveDataStore)
+        }
+        used = await connection.fetch(_SQL.stores_in_use, list(losing), sorted(LIVE)) if losing else []
+        stores_used: dict[str, set[str]] = {}
+        for found in used:
+            stores_used.setdefault(found["project"], set()).add(found["alias"])
         return Batch(
             now=head["now"],
             position=head["position"],
             hash=head["hash"],
             rows=self._rows,
             epochs={lease["engine"]: lease["epoch"] for lease in leases},
+            stores_used=stores_used,
         )
 
     async def _earlier(

@@ -8,6 +8,7 @@ from service.errors import (
     CommandUnusable,
     GpuDriverMissing,
     ImageUnavailable,
+    MountRefused,
     NameTaken,
     NoSuchContainer,
     Unavailable,
@@ -92,6 +93,9 @@ async def create_and_start(yard: Yard, job: Job) -> Container:
         raise FatalForRun(
             Info("command-unusable", f"The container cannot be started: {error.message}")
         ) from error
+    except MountRefused as error:
+        message = f"The container cannot be started: {error.message}. Mount the volume elsewhere."
+        raise FatalForRun(Info("mount-refused", message)) from error
     except ImageUnavailable as error:
         raise Unavailable(f"the image went away while the container was made: {error.message}") from error
     except GpuDriverMissing as error:

@@ -21,6 +21,7 @@ from service.errors import EngineError, JobyardError, NotFound, StaleEpoch, Unav
 from service.supervisor import container, images, sync, volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container
+from service.supervisor.engine.refusals import without_paths
 from service.supervisor.names import RunId
 from service.supervisor.orders import Orders
 from service.supervisor.storage.own import require_fit
@@ -274,6 +275,8 @@ class RunDriver:
 
 def _failure(error: Exception) -> FatalForRun:
     if isinstance(error, EngineError):
-        return FatalForRun(Info("engine-refused", f"The engine refused: {error.message}"), ours=True)
-    message = error.message if isinstance(error, JobyardError) else type(error).__name__
+        return FatalForRun(
+            Info("engine-refused", f"The engine refused: {without_paths(error.message)}"), ours=True
+        )
+    message = without_paths(error.message) if isinstance(error, JobyardError) else type(error).__name__
     return FatalForRun(Info("internal-error", f"The service failed at this run: {message}"), ours=True)

@@ -11,6 +11,17 @@ SELECT id, digest, first_position, last_position FROM commands WHERE id = ANY ($
 -- name: epochs
 SELECT engine, epoch FROM leases WHERE engine = ANY ($1::text[])
 
+-- name: stores_in_use
+-- Which data stores jobs pull from or push to that have not ended, or whose push was ordered again.
+-- $1 projects, $2 the states of those that have not.
+SELECT DISTINCT row ->> 'project' AS project, place ->> 'alias' AS alias
+FROM fold_status
+CROSS JOIN LATERAL jsonb_array_elements(coalesce(row #> '{spec,volumes}', '[]')) AS volume
+CROSS JOIN LATERAL (VALUES (volume -> 'source'), (volume -> 'target')) AS named (place)
+WHERE (row ->> 'state' = ANY ($2::text[]) OR row ->> 'pushOrdered' IS NOT NULL)
+  AND row ->> 'project' = ANY ($1::text[])
+  AND place ->> 'alias' IS NOT NULL
+
 -- name: append
 WITH added AS (
     INSERT INTO events (position, project, job, run, type, data, occurred_at, recorded_at,

@@ -206,6 +206,48 @@ async def test_bad_queries_are_named(yard: Yard) -> None:
         _refused(answer, 400, field, "not allowed")
 
 
+#: As they are sent: bytes that are no UTF-8, percent-encoded, and the field that the answer names.
+GARBLED: list[tuple[bytes, str]] = [
+    (b"/v1/datastore/none/container/abc/object?prefix=%E9", "prefix"),
+    (b"/v1/datastore/none/container/abc/object?prefix=a%C3", "prefix"),
+    (b"/v1/datastore/none/container/abc/object?%70refix=%ff", "prefix"),
+    (b"/v1/job?labelSelector=%ff", "labelSelector"),
+    (b"/v1/job?name=x&name=%ed%a0%80", "name"),
+    (b"/v1/job/11111111-1111-4111-8111-111111111111/exec?command=sh&command=%ff", "command"),
+]
+#: Of these nothing is there.
+GARBLED_PATHS: list[bytes] = [
+    b"GET /v1/job/%ff",
+    b"DELETE /v1/job/%ff?force=true",
+    b"GET /v1/datastore/%ff",
+    b"PUT /v1/datastore/a%E9/container/abc",
+    b"GET /v1/datastore/a/container/%ff/object/key",
+    b"GET /v1/capabilities/flavor/%ff",
+    b"DELETE /v1/registry/%ff",
+]
+
+
+async def _sent(yard: Yard, first: bytes) -> Any:
+    token = yard.tokens[ADMIN].encode()
+    (answer,) = await yard.talk(
+        first + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+    )
+    return answer
+
+
+async def test_what_is_no_text_is_refused_and_never_taken_for_other_text(yard: Yard, still: None) -> None:
+    for target, field in GARBLED:
+        _refused(await _sent(yard, b"GET " + target), 400, field, "UTF-8")
+    for first in GARBLED_PATHS:
+        answer = await _sent(yard, first)
+        assert (answer.status, answer.json["code"]) == (404, "not-found"), first
+        assert "UTF-8" in answer.json["message"], answer.raw
+    for unknown in (b"/v1/job?other=%ff", b"/v1/job?%ff=1", b"/v1/job?name=%C3%A9&labelSelector=a%25ff"):
+        answer = await _sent(yard, b"GET " + unknown)
+        assert answer.status == (400 if b"Selector" in unknown else 200), answer.raw
+        assert "UTF-8" not in answer.raw.decode()
+
+
 BAD_LOG_QUERIES: list[tuple[str, str]] = [
         ("tail=-1", "tail"), ("tail=x", "tail"), ("follow=maybe", "follow"), ("since=yesterday", "since"),
         ("since=2026-01-01T00:00:00", "since"), ("page=0", "page"), ("follow&page=1", "page"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import tracemalloc
@@ -10,10 +11,12 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 from yarl import URL
 
 from service.supervisor.data import StoreAccess
 from tests.api.yard import OPERATOR, READER, SPEC, Yard
+from tests.support.waiting import until
 
 MEBIBYTE = 1024**2
 
@@ -48,12 +51,53 @@ async def test_a_data_store_is_added_shown_replaced_and_removed(yard: Yard, acce
     spec = SPEC | {"volumes": [{"mountPath": "/d", "dataStore": {"alias": "s3", "container": "abc"}}]}
     job = await yard.call("POST", "/v1/job", spec)
     assert job.json["spec"]["volumes"][0]["dataStore"] == {"alias": "s3", "container": "abc"}
+    assert (await yard.call("PUT", f"/v1/job/{job.json['id']}/kill")).status == 204
     assert (await yard.call("DELETE", "/v1/datastore/s3")).status == 204
     assert (await yard.call("GET", "/v1/datastore/s3")).status == 404
     async with yard.ledger.pool.acquire() as connection:
         query = "SELECT count(*) FROM events WHERE data::text LIKE '%' || $1 || '%'"
         for secret in (access.access_key, access.secret_key):
             assert await connection.fetchval(query, secret) == 0
+
+
+@pytest.mark.parametrize("kind", ["s3", "git", "target"])
+async def test_a_data_store_that_a_live_job_has_is_not_removed(yard: Yard, kind: str) -> None:
+    keys = {"s3": {"accessKey": "a", "secretKey": "b"}}
+    for alias in ("used", "spare"):
+        body: dict[str, Any] = {
+            "alias": alias,
+            "type": "s3",
+            "endpoint": "http://127.0.0.1:1",
+            "credentials": keys,
+        }
+        if kind == "git":
+            body = {"alias": alias, "type": "git", "endpoint": "https://hub.invalid/team"}
+        assert (await yard.call("POST", "/v1/datastore?check=false", body)).status == 200
+    await yard.token("theirs", OPERATOR, project="other")
+    theirs = {"alias": "used", "type": "git", "endpoint": "https://hub.invalid/team"}
+    assert (await yard.call("POST", "/v1/datastore?check=false", theirs, token="theirs")).status == 200
+    place = {"alias": "used", "container": "abc"}
+    volume: dict[str, Any] = {"mountPath": "/d", "permission": "RO", "dataStore": place}
+    if kind == "target":
+        volume = {"mountPath": "/d", "permission": "RW", "standalone": {}, "targetDataStore": place}
+    # At once: whichever is first, a job that was taken has its store.
+    job, removed = await asyncio.gather(
+        yard.call("POST", "/v1/job", SPEC | {"volumes": [volume]}), yard.call("DELETE", "/v1/datastore/used")
+    )
+    assert (job.status, removed.status) in ((200, 400), (400, 204))
+    if removed.status == 204:
+        assert (await yard.call("POST", "/v1/datastore?check=false", body | {"alias": "used"})).status == 200
+        job = await yard.call("POST", "/v1/job", SPEC | {"volumes": [volume]})
+    before = await yard.head()
+    refused = await yard.call("DELETE", "/v1/datastore/used")
+    assert (refused.status, refused.json["code"]) == (400, "wrong-state")
+    assert "used by a job that has not ended" in refused.json["message"]
+    assert job.json["id"] not in refused.raw.decode()
+    assert await yard.head() == before
+    assert (await yard.call("DELETE", "/v1/datastore/spare")).status == 204
+    assert (await yard.call("DELETE", "/v1/datastore/used", token="theirs")).status == 204
+    assert (await yard.call("PUT", f"/v1/job/{job.json['id']}/kill")).status == 204
+    assert (await yard.call("DELETE", "/v1/datastore/used")).status == 204
 
 
 async def test_wrong_keys_are_refused_at_once(yard: Yard, access: StoreAccess) -> None:
@@ -192,6 +236,29 @@ async def test_a_large_object_goes_both_ways_in_bounded_memory(yard: Yard, objec
         tracemalloc.stop()
     assert received.digest() == sent.digest()
     assert peak < 56 * MEBIBYTE, f"{peak / MEBIBYTE:.1f} MiB"
+
+
+@pytest.mark.parametrize("when", ["before the answer", "in the middle"])
+async def test_a_client_that_leaves_a_download_is_no_failure(yard: Yard, objects: str, when: str) -> None:
+    assert (await yard.call("PUT", f"{objects}/large", data=os.urandom(32 * MEBIBYTE))).status == 200
+    host, _, port = yard.url.removeprefix("http://").partition(":")
+    head = f"GET {objects}/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {yard.tokens[OPERATOR]}\r\n\r\n"
+    with capture_logs() as lines:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head.encode())
+        await writer.drain()
+        if when == "in the middle":
+            await reader.readexactly(4096)
+        writer.transport.abort()
+
+        async def told() -> bool:
+            return any(line["event"] == "request" for line in lines)
+
+        await until(told)
+    (line,) = [line for line in lines if line["event"] == "request"]
+    assert (line["cut"], line["status"]) == ("client", 200 if when == "in the middle" else 499), lines
+    assert [line for line in lines if line["log_level"] in ("warning", "error", "critical")] == []
+    assert (await yard.call("GET", f"{objects}?prefix=large")).status == 200
 
 
 async def test_an_upload_that_breaks_off_leaves_no_object(yard: Yard, objects: str) -> None:

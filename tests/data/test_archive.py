@@ -11,12 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import DataError, FetchRefused, Unavailable, UnsafeKey
+from service.errors import DataError, FetchRefused, StoreMissing, Unavailable, UnsafeKey
 from service.supervisor.data import DEFAULT_LIMITS, Limits, Permission, Progress, Source, Store, prepare
 from service.supervisor.data.archive import pull_archive, push_archive
 from service.supervisor.data.model import CHUNK_BYTES
@@ -29,7 +30,7 @@ from tests.data.watched import Watched
 KEY = "out/model.tar"
 
 
-async def pulled(store: Store, source: Source, root: Path, key: str = KEY, **how: Limits) -> Progress:
+async def pulled(store: Store, source: Source, root: Path, key: str = KEY, **how: Any) -> Progress:
     how = {"limits": DEFAULT_LIMITS} | how
     return await pull_archive(store, source.container, key, root, on_progress=lambda _: None, **how)
 
@@ -118,13 +119,24 @@ async def test_an_archive_is_told_by_its_content(
 
 
 async def test_no_archive_yet_is_an_empty_volume(store: Store, source: Source, volume: Path) -> None:
-    assert (await pulled(store, source, volume)).total == 0
+    none = await pulled(store, source, volume)
+    assert (none.total, none.notes) == (0, (f"{KEY}: not there yet, so the volume begins empty",))
     new = Source(source.container + "-new")
     await pulled(store, new, volume)
     assert await held(store, new) == {}
     write(volume, TREE)
     await pushed(store, Source(source.container + "-newer"), volume)
     assert await stored(store, Source(source.container + "-newer")) == TREE
+
+
+async def test_an_archive_that_must_be_there_is_missed_by_name(
+    store: Store, source: Source, volume: Path
+) -> None:
+    new = Source(source.container + "-none")
+    for place in (source, new):
+        with pytest.raises(StoreMissing, match=KEY):
+            await pulled(store, place, volume, must_exist=True)
+    assert new.container not in await store.containers()
 
 
 async def test_unchanged_data_moves_no_bytes(watched: Watched, source: Source, volume: Path) -> None:

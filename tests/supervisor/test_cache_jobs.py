@@ -186,17 +186,18 @@ async def test_who_has_lost_the_data_store_does_not_get_its_data(
     world = stored_on_fake
     await bucket.put(FILES)
     async with world.supervised():
-        await running(world, cached(bucket))
+        first = await running(world, cached(bucket))
         door.shut()
         job = await world.submit(RUNS_ON, volumes=[cached(bucket)])
         assert (await world.end(job)).info.code == "data-pull-unavailable"
         door.open()
-        late = await world.submit(RUNS_ON, volumes=[cached(bucket)], cpu=7)
-        waits = await world.submit(RUNS_ON, volumes=[cached(bucket)])
-        await world.reach(late, State.RUNNING)
+        again = await running(world, cached(bucket))
+        for each in (first, again):
+            await world.kill(each)
+            await world.end(each)
         await world.order(cmd.RemoveDataStore(project=PROJECT, alias="local"))
-        await world.kill(late)
-        ended = await world.end(waits)
+        await world.start(again)
+        ended = await world.end(again, run=2)
         assert (ended.state, ended.info.code) == (State.FAILED, "data-pull-refused")
         assert "no data store local any more" in ended.info.message
 

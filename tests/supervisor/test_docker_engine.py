@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import CommandUnusable, EngineError, GpuDriverMissing, Unavailable
+from service.errors import CommandUnusable, EngineError, GpuDriverMissing, MountRefused, Unavailable
 from service.supervisor.engine.create import create_body
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.memory import with_oom_events
 from service.supervisor.engine.network import CHAIN, METADATA_V4, block_metadata
 from service.supervisor.engine.protocol import LABEL_SPEC, Mount
+from service.supervisor.engine.refusals import without_paths
 from service.supervisor.engine.scripted import Script
 from service.supervisor.engine.wire import Wire
 from tests.images import import_greeter, make_network, networks_named, remove_network
@@ -98,6 +99,53 @@ async def test_an_engines_socket_is_refused_by_any_name(lab: Lab, tmp_path: Path
         for name in ("plain-name", "link"):
             with pytest.raises(EngineError, match="socket"):
                 await lab.engine.create(lab.spec(DONE, mounts=(Mount(str(tmp_path / name), "/x"),)))
+
+
+@pytest.mark.parametrize(
+    ("at", "kind", "says"),
+    [
+        ("/bin/busybox", MountRefused, "mounted at /bin/busybox: it is a file of the image"),
+        ("/bin/busybox/x", MountRefused, "mounted at /bin/busybox/x: it is a file of the image"),
+        ("/etc", MountRefused, "mounted at /etc/resolv.conf: a volume that is read-only"),
+        ("/etc/passwd", CommandUnusable, "unable to find user"),
+        ("/sbin", CommandUnusable, 'exec: "/sbin/docker-init": stat'),
+    ],
+)
+async def test_a_volume_where_none_can_be_is_the_jobs_fault_and_shows_nothing_of_the_host(
+    lab: Lab, tmp_path: Path, at: str, kind: type[EngineError], says: str
+) -> None:
+    container_id = await lab.engine.create(lab.spec(DONE, mounts=(Mount(str(tmp_path), at, True),)))
+    with pytest.raises(kind) as refused:
+        await lab.engine.start(container_id)
+    assert says in refused.value.message
+    for hidden in (str(tmp_path), "/tmp", "overlay", "docker/data", container_id):
+        assert hidden not in refused.value.message
+
+
+async def test_a_source_that_went_away_is_not_the_jobs_fault(lab: Lab, tmp_path: Path) -> None:
+    source = tmp_path / "v"
+    source.mkdir()
+    container_id = await lab.engine.create(lab.spec(DONE, mounts=(Mount(str(source), "/x", True),)))
+    source.rmdir()
+    with pytest.raises(EngineError) as refused:
+        await lab.engine.start(container_id)
+    assert type(refused.value) is EngineError
+    assert "/" not in without_paths(refused.value.message)
+
+
+SAID = [
+    (
+        'error mounting "/var/a b/c" to rootfs at "/x": mount /var/lib/y:/x (via /proc/self/fd/6)',
+        "error mounting (a path) to rootfs at (a path): mount (a path) (via (a path))",
+    ),
+    ("write /var/lib/docker/tmp/Get1: input/output error", "write (a path): input/output error"),
+    ("docker.io/library/x:1 of https://host:5000/v2/x", "docker.io/library/x:1 of https://host:5000/v2/x"),
+]
+
+
+@pytest.mark.parametrize(("said", "left"), SAID)
+def test_paths_are_taken_out_of_what_users_read(said: str, left: str) -> None:
+    assert without_paths(said) == left
 
 
 async def test_a_command_replaces_entrypoint_and_command(lab: Lab) -> None:

@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from service.domain import commands as cmd
 from service.domain.states import State
-from service.errors import CommandUnusable
+from service.errors import CommandUnusable, EngineError, MountRefused
+from service.supervisor.driver import FAILURES
 from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import (
@@ -29,7 +30,7 @@ from tests.supervisor.lab import (
     Behaviour,
     shell,
 )
-from tests.supervisor.world import PROJECT, World, env
+from tests.supervisor.world import PROJECT, World, env, volume
 
 EATS_MEMORY = Behaviour(("tail", "-c", "500m", "/dev/zero"), Script(ticks=0, exit_code=137, oom_killed=True))
 ALL_WELL = ["QUEUED", "INITIALIZING", "PENDING", "RUNNING", "FINALIZING", "DONE"]
@@ -99,6 +100,31 @@ async def test_an_image_without_a_command(anywhere: World) -> None:
         assert await anywhere.containers(job) == []
     assert (ended.state, ended.info.code) == (State.FAILED, "command-unusable")
     assert (await anywhere.bill(job)).amount == 0
+
+
+async def test_a_volume_where_none_can_be(anywhere: World) -> None:
+    """The user's to mend, and not billed; and nothing of the host is told."""
+    refuses = Behaviour(
+        shell("true"), Script(start_error=MountRefused("nothing can be mounted at /bin/busybox: a file"))
+    )
+    async with anywhere.supervised():
+        job = await anywhere.submit(refuses, volumes=[volume("/bin/busybox", "RO")])
+        ended = await anywhere.end(job)
+        assert await anywhere.containers(job) == []
+    assert (ended.state, ended.info.code) == (State.FAILED, "mount-refused")
+    assert "mounted at /bin/busybox: " in ended.info.message
+    assert str(anywhere.settings.state_dir) not in ended.info.message
+    assert (await anywhere.bill(job)).amount == 0
+
+
+@pytest.mark.parametrize("call", ["create", "start"])
+async def test_what_the_engine_says_is_told_without_paths_of_the_host(on_fake: World, call: str) -> None:
+    for _ in range(FAILURES):
+        on_fake.fake.fail_next(call, error=EngineError('mounting "/var/lib/docker/x": /srv/y: no such thing'))
+    async with on_fake.supervised():
+        ended = await on_fake.end(await on_fake.submit(RUNS_ON))
+    assert (ended.state, ended.info.code) == (State.ERROR, "engine-refused")
+    assert ended.info.message == "The engine refused: mounting (a path): (a path): no such thing"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import threading
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain.job import Job
@@ -52,6 +53,24 @@ async def test_volumes_of_every_kind_through_a_whole_job(stored_on_docker: World
     }
     syncs = [(sync.direction, sync.state, len(sync.volumes)) for sync in ended.data_syncs]
     assert syncs == [("pull", "DONE", 3), ("push", "DONE", 2)]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+async def test_a_pull_beyond_the_jobs_storage_names_the_limit(
+    stored_on_fake: World, bucket: Bucket, cache: bool
+) -> None:
+    world = stored_on_fake
+    catalogue = world.settings.catalogue
+    flavors = tuple(replace(each, ephemeral_storage=1000) for each in catalogue.flavors)
+    world.settings = replace(world.settings, catalogue=replace(catalogue, flavors=flavors))
+    await bucket.put({"in/a": b"x" * 600, "in/b": b"x" * 600})
+    async with world.supervised():
+        asked = replace(volume("/in", "RO", bucket.name, "in/"), cache=cache)
+        ended = await world.end(await world.submit(RUNS_ON, volumes=[asked]))
+    assert (ended.state, ended.info.code) == (State.FAILED, "data-pull-refused")
+    limit = ended.spec.resources.ephemeral_storage
+    said = f"more than {limit} bytes under the prefix, which is the job's storage limit (ephemeralStorage)"
+    assert said in ended.info.message
 
 
 async def test_what_a_hostile_job_leaves_is_skipped_and_noted(

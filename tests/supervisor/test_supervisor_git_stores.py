@@ -187,7 +187,10 @@ async def test_what_cannot_be_had_fails_the_job_and_says_why(
         "is of type s3 and holds no repositories": of("objects"),
     }
     jobs = {why: await world.submit(RUNS_ON, volumes=[volume]) for why, volume in cases.items()}
+    gone = jobs["has no data store gone any more"]
+    await world.kill(gone)
     await world.order(cmd.RemoveDataStore(project=PROJECT, alias="gone"))
+    await world.start(gone)
     of_objects = (await data_stores(world))["local"]
     assert of_objects.key_pair is not None
     access, secret = of_objects.key_pair
@@ -195,7 +198,7 @@ async def test_what_cannot_be_had_fails_the_job_and_says_why(
     await world.order(replace(order, region="r", access_key=access, secret_key=secret))
     async with world.supervised():
         for why, job in jobs.items():
-            refused(await world.end(job), why)
+            refused(await world.end(job, run=2 if job == gone else 1), why)
         folders = [world.volume(job).parent for job in jobs.values()]
         await until(lambda: not any(map(Path.exists, folders)), what="their volumes are removed")
 

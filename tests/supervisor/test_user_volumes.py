@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain.asked import DataStoreAsked, VolumeAsked
@@ -77,6 +78,26 @@ async def test_an_archive_that_is_none_fails_the_job_and_says_why(
         ended = await stored_on_fake.end(job)
     assert (ended.state, ended.info.code) == (State.FAILED, "data-pull-refused")
     assert "it is no archive" in ended.info.message
+
+
+@pytest.mark.parametrize("cache", [False, True])
+async def test_an_archive_that_is_not_there_fails_who_only_reads_it(
+    stored_on_fake: World, bucket: Bucket, cache: bool
+) -> None:
+    """Who is to make it begins empty, and is told, before and after the cache knows that there is none."""
+    elsewhere = DataStoreAsked(alias="local", container=bucket.name, archive="other.tar")
+    begins = [replace(archived(bucket, permission, "a.tar"), cache=cache) for permission in ("RW", "RWD")]
+    reads = replace(archived(bucket, "RO", "a.tar"), cache=cache)
+    away = replace(begins[0], target_data_store=elsewhere)
+    async with stored_on_fake.supervised():
+        job = await stored_on_fake.submit(RUNS_ON, volumes=begins)
+        running = await stored_on_fake.reach(job, State.RUNNING)
+        for index in (0, 1):
+            assert "a.tar: not there yet" in running.data_syncs[0].volumes[index].notes[0]
+        for volume in (reads, away):
+            ended = await stored_on_fake.end(await stored_on_fake.submit(RUNS_ON, volumes=[volume]))
+            assert (ended.state, ended.info.code) == (State.FAILED, "data-pull-refused")
+            assert "object a.tar is not there" in ended.info.message
 
 
 async def make(world: World) -> str:

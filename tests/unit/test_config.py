@@ -137,18 +137,38 @@ def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("id: big", "id: small", "stands twice"),
-        ("kind: gpu, default: true", "kind: gpu", "gpu: exactly one flavor must be the default, not 0"),
-        ("maxUnits: 2", "maxUnits: 0", "'small': maxUnits, cpus, memory and storage must be positive"),
-        ("hourlyPrice: 0.5", "hourlyPrice: -1", "'small': hourlyPrice must not be negative"),
+        ("id: big", "id: small", r"flavors\[1\].id: 'small' stands twice"),
+        (
+            "kind: gpu, default: true",
+            "kind: gpu",
+            "flavors: of kind gpu exactly one must be the default, not 0; they are big",
+        ),
+        (
+            "kind: gpu",
+            "kind: cpu",
+            r"flavors: of kind cpu exactly one must be the default, not 2 \(small, big\)",
+        ),
+        ("maxUnits: 2", "maxUnits: 0", r"flavors\[0\].maxUnits: 0 of 'small' must be at least 1"),
+        (
+            "hourlyPrice: 0.5",
+            "hourlyPrice: -1",
+            r"flavors\[0\].hourlyPrice: -1 of 'small' must not",
+        ),
+        (CATALOGUE, "flavors: []", "flavors: there must be at least one"),
         ("kind: gpu", "kind: tpu", "JOBYARD_CATALOGUE"),
         ("kind: gpu", "kinds: gpu", "JOBYARD_CATALOGUE"),
         ("flavors:", "flavors: [", "JOBYARD_CATALOGUE"),
     ],
 )
 def test_catalogues_that_cannot_be(tmp_path: Path, old: str, new: str, text: str) -> None:
-    with pytest.raises(Misconfigured, match=text):
+    with pytest.raises(Misconfigured, match=text) as refused:
         catalogue(tmp_path, CATALOGUE.replace(old, new, 1))
+    assert f"JOBYARD_CATALOGUE: {tmp_path}" in refused.value.message.replace("'", "")
+
+
+def test_a_catalogue_needs_no_gpus(tmp_path: Path) -> None:
+    found = catalogue(tmp_path, CATALOGUE.partition("- {id: big")[0]).catalogue
+    assert (found.ids(), found.default("gpu")) == (["small"], None)
 
 
 SHARED = {

@@ -114,9 +114,18 @@ def test_a_specification_that_was_read_back_is_accepted_again(asked: dict[str, A
 
 
 def test_a_catalogue_without_gpus_says_so() -> None:
-    only_cpu = Catalogue(tuple(f for f in DEFAULT_CATALOGUE.flavors if f.kind == "cpu"))
-    with pytest.raises(Invalid, match="only cpu flavors are offered here"):
-        read_resources(ResourcesAsked(), only_cpu)
+    """And one without CPUs; what they have is had."""
+    for kind, other in (("cpu", "gpu"), ("gpu", "cpu")):
+        only = Catalogue(tuple(f for f in DEFAULT_CATALOGUE.flavors if f.kind == kind))
+        assert only.problems() == []
+        said = rf"only {kind} flavors are offered here \(ai1-1-{kind}\): say .* resources.{kind}"
+        with pytest.raises(Invalid, match=rf"resources.{other}: 2 is not allowed; {said}"):
+            read_resources(msgspec.convert({other: 2}, ResourcesAsked), only)
+        assert read_resources(msgspec.convert({kind: 2}, ResourcesAsked), only).flavor == f"ai1-1-{kind}"
+        if kind == "cpu":
+            with pytest.raises(Invalid, match=said) as refused:
+                read_resources(ResourcesAsked(), only)
+            assert (refused.value.field, refused.value.given) == ("resources.gpu", None)
 
 
 # -- image, command, environment --------------------------------------------------------------------
@@ -323,6 +332,11 @@ def test_another_place_to_push_to() -> None:
         ([volume("/..")], ["volumes[0].mountPath"]),
         ([volume("/proc/x")], ["volumes[0].mountPath: '/proc/x'", "not in /proc, /sys, /dev"]),
         ([volume("/sys")], ["volumes[0].mountPath"]),
+        ([volume("/etc")], ["volumes[0].mountPath: '/etc'", "a path below it, such as /etc/app"]),
+        ([volume("/etc/")], ["volumes[0].mountPath", "a path below it"]),
+        ([volume("/etc/hosts")], ["volumes[0].mountPath", "/etc/hosts, /etc/hostname, /etc/resolv.conf"]),
+        ([volume("/etc/hostname")], ["volumes[0].mountPath", "not in /proc"]),
+        ([volume("/etc/resolv.conf/x")], ["volumes[0].mountPath", "not in /proc"]),
         ([volume("/dev/shm")], ["volumes[0].mountPath"]),
         ([volume("/a:b")], ["volumes[0].mountPath", "without ',', ':'"]),
         ([volume("/a,b")], ["volumes[0].mountPath"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,9 +18,10 @@ from service.domain.decide_volume import MOST_VOLUMES
 from service.domain.spec import Permission, Place, Volume, Web
 from service.domain.states import State
 from service.domain.volumes import read_user_volume, read_volumes
-from service.errors import Conflict, Invalid, NotFound, QuotaExceeded, WrongState
+from service.errors import Conflict, Invalid, NotFound, QuotaExceeded, Rejected, WrongState
 from tests.support import jobs
 from tests.support.jobs import PROJECT, SEALED
+from tests.support.pure import PureLedger
 from tests.support.specification import Specification, folded, given
 
 ID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
@@ -203,3 +205,25 @@ def test_archives_that_are_refused(asked: dict[str, Any], field: str) -> None:
 def test_old_rows_of_projects_read_as_having_none() -> None:
     row = b'{"id":"p","name":"P","createdAt":"2026-01-01T00:00:00Z","dataStores":{},"registries":{}}'
     assert msgspec.json.decode(row, type=FOLD.row).volumes == {}
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        Volume("/d", Permission.RO, source=BOX),
+        Volume("/d", Permission.RW, target=BOX),
+        Volume("/d", Permission.RW),
+    ],
+)
+def test_a_store_is_not_removed_under_a_job_of_the_same_commit(volume: Volume) -> None:
+    yard = PureLedger()
+    yard.commit([cmd.CreateProject(project=PROJECT, name="P", cpu=99, gpu=99)])
+    yard.commit([cmd.SetPrices(prices={jobs.submit().spec.resources.flavor: Decimal(1)}, currency="EUR")])
+    add = cmd.SetDataStore(
+        project=PROJECT, alias="s3", endpoint="http://s3", region="r", access_key=SEALED, secret_key=SEALED
+    )
+    yard.commit([add])
+    remove = cmd.RemoveDataStore(project=PROJECT, alias="s3")
+    submitted, removed = yard.commit([submit(volume), remove])
+    assert not isinstance(submitted, Rejected)
+    assert isinstance(removed, WrongState) == bool(volume.stores)

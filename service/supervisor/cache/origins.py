@@ -18,7 +18,7 @@ from service.supervisor.cache.entry import Generation
 from service.supervisor.cache.record import Record
 from service.supervisor.cache.refresh import Refresh
 from service.supervisor.data import disk
-from service.supervisor.data.archive import pull_archive
+from service.supervisor.data.archive import find, pull_archive
 from service.supervisor.data.fetch import fetch_unless
 from service.supervisor.data.keys import Plan
 from service.supervisor.data.model import Limits, ObjectInfo, Source
@@ -114,20 +114,20 @@ class Archive:
     etag = ""
     folders: tuple[str, ...] = ()
 
-    def __init__(self, store: Store, container: str, key: str, limits: Limits) -> None:
+    def __init__(
+        self, store: Store, container: str, key: str, limits: Limits, *, must_exist: bool = False
+    ) -> None:
         self.name: tuple[str, ...] = ("archive", store.endpoint, container, key)
         self.shown = f"{store.endpoint}/{container}/{key}"
         self._store = store
         self._container = container
         self._key = key
+        self._must_exist = must_exist
         self._limits = limits
         self._seen: ObjectInfo | None = None
 
     async def look(self) -> None:
-        try:
-            self._seen = await self._store.head(self._container, self._key)
-        except StoreMissing:
-            self._seen = None
+        self._seen = await find(self._store, self._container, self._key, must_exist=self._must_exist)
 
     def is_in(self, record: Record) -> bool:
         seen, known = self._seen, record.archive
@@ -143,7 +143,13 @@ class Archive:
 
     async def make(self, root: Path, base: Generation | None, on_progress: OnProgress) -> Progress | None:
         return await pull_archive(
-            self._store, self._container, self._key, root, limits=self._limits, on_progress=on_progress
+            self._store,
+            self._container,
+            self._key,
+            root,
+            limits=self._limits,
+            on_progress=on_progress,
+            must_exist=self._must_exist,
         )
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from service.errors import DataError
 from service.supervisor.data import beneath
-from service.supervisor.data.model import Limits, ObjectInfo
+from service.supervisor.data.model import JOBS_LIMIT, Limits, ObjectInfo
 from service.supervisor.data.progress import Progress
 
 VERSION = 1
@@ -68,7 +68,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         if len(self.files) > limits.max_objects:
             raise DataError(f"it holds more than {limits.max_objects} files")
         if self.size_bytes > limits.max_bytes:
-            raise DataError(f"it holds more than {limits.max_bytes} bytes")
+            raise DataError(f"it holds more than {limits.max_bytes} bytes{JOBS_LIMIT}")
 
     def unmoved(self) -> Progress:
         """A pull of it that had nothing to fetch."""

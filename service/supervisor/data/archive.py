@@ -1,10 +1,10 @@
 """A volume that is one object in a data store: an archive, unpacked by a pull and packed by a push.
 
-Pulled is any archive that `unpack` reads, told by its content; one that is not there is an empty volume.
-Pushed are tar archives, compressed when the key ends in `.gz` or `.tgz`, never held in memory or on the
-disk as a whole. RWD replaces the archive: it then holds what the volume holds. RW deletes nothing: what the
-archive held and the volume does not stays in it, but for links, which no volume can hold. Where nothing
-changed, no bytes move.
+Pulled is any archive that `unpack` reads, told by its content; one that is not there is an empty volume,
+where a push is to make it. Pushed are tar archives, compressed when the key ends in `.gz` or `.tgz`, never
+held in memory or on the disk as a whole. RWD replaces the archive: it then holds what the volume holds. RW
+deletes nothing: what the archive held and the volume does not stays in it, but for links, which no volume can
+hold. Where nothing changed, no bytes move.
 
 The manifest keeps, under a name of its own (`ARCHIVE`), which object it was, beside all of its members.
 """
@@ -24,7 +24,7 @@ from service.supervisor.data import beneath, disk, manifest
 from service.supervisor.data.incoming import PLAIN_MD5
 from service.supervisor.data.keys import ancestors, shown, unsafe
 from service.supervisor.data.layout import fresh_partial, manifest_path, partial_path, prepare
-from service.supervisor.data.model import CHUNK_BYTES, MAX_PARTS, Limits, ObjectInfo, Permission
+from service.supervisor.data.model import CHUNK_BYTES, JOBS_LIMIT, MAX_PARTS, Limits, ObjectInfo, Permission
 from service.supervisor.data.outgoing import Unstable
 from service.supervisor.data.pack import OVERHEAD_BYTES, Digest, Packing
 from service.supervisor.data.progress import Meter, Progress
@@ -48,16 +48,20 @@ async def pull_archive(
     *,
     limits: Limits,
     on_progress: Callable[[Progress], None],
+    must_exist: bool = False,
 ) -> Progress:
     """Make the volume `root` hold what the archive holds; see `unpack` for what is left alone.
 
-    A missing container is made. Raises as `unpack`, and StoreRefused and Unavailable.
+    An archive that is not there yet leaves the volume empty, with a note, and a missing container is made;
+    with `must_exist` it is a StoreMissing. Raises as `unpack`, and StoreRefused and Unavailable.
     """
     with disk.faults("volume"):
-        info = await _head(store, container, key)
+        info = await find(store, container, key, must_exist=must_exist)
         if info is None:
             await store.ensure_container(container)
-            return Meter(on_progress, 0, 0).finish()
+            meter = Meter(on_progress, 0, 0)
+            meter.remark(f"{shown(key)}: not there yet, so the volume begins empty")
+            return meter.finish()
         origin = _origin(store, container, key)
         held = await disk.run(_held, root, origin, info)
         if held is not None:
@@ -97,10 +101,13 @@ def _origin(store: Store, container: str, key: str) -> str:
     return f"archive:{store.endpoint}/{container}/{key}"
 
 
-async def _head(store: Store, container: str, key: str) -> ObjectInfo | None:
+async def find(store: Store, container: str, key: str, *, must_exist: bool) -> ObjectInfo | None:
+    """The object; None when it is not there, or StoreMissing if it must be."""
     try:
         return await store.head(container, key)
     except StoreMissing:
+        if must_exist:
+            raise StoreMissing(f"object {shown(key)} is not there") from None
         return None
 
 
@@ -126,7 +133,7 @@ async def _save(download: Download, path: Path, limits: Limits, meter: Meter) ->
     """The object's bytes in a file of ours, bounded and verified."""
     info, what = download.info, f"object {shown(download.info.key)}"
     if info.size > limits.max_bytes:
-        raise DataError(f"{what}: more than {limits.max_bytes} bytes")
+        raise DataError(f"{what}: more than {limits.max_bytes} bytes{JOBS_LIMIT}")
     total, size = hashlib.md5(usedforsecurity=False), 0
     file: BinaryIO = await disk.run(path.open, "xb")
     try:
@@ -207,7 +214,7 @@ class _Push:
             self._meter.skip(f"{shown(path)}: {why}, not pushed")
         self._book = await disk.run(manifest.load, self._root)
         self._place = self._book.place(_origin(self._store, self._container, self._key), "", "")
-        there = await _head(self._store, self._container, self._key)
+        there = await find(self._store, self._container, self._key, must_exist=False)
         if there is None:
             await self._store.ensure_container(self._container)
         elif self._is_unchanged(there, permission):

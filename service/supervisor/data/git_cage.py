@@ -25,6 +25,7 @@ from service.errors import (
 from service.supervisor.data import disk
 from service.supervisor.data.git_reach import Remote, Ways
 from service.supervisor.data.keys import shown
+from service.supervisor.data.model import JOBS_LIMIT
 from service.supervisor.data.web import Web
 
 WATCH_S = 0.5
@@ -185,7 +186,9 @@ class Cage:
                 self._size, self._alive_at = size, loop.time()
                 self._on_bytes(size)
             if size > self._max_bytes:
-                raise FetchRefused(f"{self._remote.shown}: it has more than {self._max_bytes} bytes")
+                raise FetchRefused(
+                    f"{self._remote.shown}: it has more than {self._max_bytes} bytes{JOBS_LIMIT}"
+                )
             if process.returncode is not None:
                 return
             if loop.time() - self._alive_at > self._web.stall_s:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from service.errors import DataError, StoreRefused, UnsafeKey
-from service.supervisor.data.model import Limits, ObjectInfo
+from service.supervisor.data.model import JOBS_LIMIT, Limits, ObjectInfo
 
 MAX_SEGMENT_BYTES = 255
 MAX_KEY_BYTES = 1024
@@ -131,7 +131,7 @@ def plan(objects: Iterable[ObjectInfo], mapping: Mapping, limits: Limits) -> Pla
         if len(files) + len(folders) > limits.max_objects:
             raise DataError(f"more than {limits.max_objects} objects under the prefix")
         if size > limits.max_bytes:
-            raise DataError(f"more than {limits.max_bytes} bytes under the prefix")
+            raise DataError(f"more than {limits.max_bytes} bytes under the prefix{JOBS_LIMIT}")
     _refuse_collisions(files, folders)
     return Plan(files, frozenset(folders))
 

@@ -12,6 +12,9 @@ CHUNK_BYTES = 8 * 1024 * 1024
 MAX_PARTS = 10_000
 """What S3 allows in one multipart upload."""
 
+JOBS_LIMIT = ", which is the job's storage limit (ephemeralStorage)"
+"""What is said behind the most bytes that a pull may bring."""
+
 Permission = Literal["RW", "RWD"]
 
 

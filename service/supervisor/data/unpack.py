@@ -25,7 +25,7 @@ from service.supervisor.data.incoming import Incoming, InTheWay, compare
 from service.supervisor.data.keys import Mapping, Plan, plan, shown, unsafe
 from service.supervisor.data.layout import partial_path
 from service.supervisor.data.members import Member, Reader
-from service.supervisor.data.model import Limits, ObjectInfo
+from service.supervisor.data.model import JOBS_LIMIT, Limits, ObjectInfo
 from service.supervisor.data.progress import MAX_NOTES, Meter, Progress
 from service.supervisor.data.tar import TarReader, opened
 from service.supervisor.data.zips import ZipReader
@@ -127,7 +127,7 @@ class _Unpack:
         if count > self._limits.max_objects:
             raise DataError(f"the archive holds more than {self._limits.max_objects} entries")
         if size > self._limits.max_bytes:
-            raise DataError(f"the archive holds more than {self._limits.max_bytes} bytes")
+            raise DataError(f"the archive holds more than {self._limits.max_bytes} bytes{JOBS_LIMIT}")
 
     def _named(self, member: Member) -> str:
         """The member's path in the volume; "" for what does not come into it. Not checked."""

@@ -26,6 +26,7 @@ from service.errors import FetchRefused, Invalid, Unavailable
 from service.supervisor.data import disk
 from service.supervisor.data.addresses import Network, Resolve, checked, system_resolve
 from service.supervisor.data.bodies import Pulse
+from service.supervisor.data.model import JOBS_LIMIT
 
 MAX_REDIRECTS = 5
 STALL_S = 120.0
@@ -215,7 +216,7 @@ async def _save(
 ) -> None:
     expected = response.content_length or 0
     if expected > max_bytes:
-        raise FetchRefused(f"{at.shown} has {expected} bytes; the volume may have {max_bytes}")
+        raise FetchRefused(f"{at.shown} has {expected} bytes; the volume may have {max_bytes}{JOBS_LIMIT}")
     fd = await disk.run(os.open, to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         got = beaten = 0
@@ -223,7 +224,7 @@ async def _save(
             async for chunk in response.content.iter_chunked(_CHUNK):
                 got += len(chunk)
                 if got > max_bytes:
-                    raise FetchRefused(f"{at.shown} has more than the {max_bytes} bytes of the volume")
+                    raise FetchRefused(f"{at.shown} has more than {max_bytes} bytes{JOBS_LIMIT}")
                 await disk.run(_write, fd, chunk)
                 on_bytes(len(chunk), expected)
                 if got - beaten >= LEAST_BYTES:

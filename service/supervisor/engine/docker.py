@@ -14,7 +14,6 @@ from urllib.parse import quote
 from service.errors import (
     CommandUnusable,
     EngineError,
-    GpuDriverMissing,
     ImageUnavailable,
     NameTaken,
     NoSuchContainer,
@@ -36,6 +35,7 @@ from service.supervisor.engine.protocol import (
     RegistryAuth,
 )
 from service.supervisor.engine.pull import Puller
+from service.supervisor.engine.refusals import start_refused
 from service.supervisor.engine.sized import Sized
 from service.supervisor.engine.usage import container_usage
 from service.supervisor.engine.wire import Answer, Wire, refused, safe_name
@@ -43,17 +43,6 @@ from service.supervisor.storage.usage import Usage
 
 CALL_TIMEOUT_S = 60.0
 """A create or a start on a busy disk takes seconds; beyond this the engine is not well."""
-
-# What the runtime says when the job's own command, user or directory cannot be used.
-_JOBS_FAULT = (
-    "executable file not found",
-    "no such file or directory",
-    "permission denied",
-    "is a directory",
-    "chdir to cwd",
-    "exec format error",
-    "unable to find user",
-)
 
 
 class DockerEngine:
@@ -148,7 +137,7 @@ class DockerEngine:
     async def start(self, container_id: str) -> None:
         answer = await self._call("POST", f"/containers/{safe_name(container_id)}/start")
         if answer.status not in (204, 304):
-            raise _start_refused(container_id, answer)
+            raise start_refused(container_id, answer)
 
     async def stop(self, container_id: str, grace_s: int) -> None:
         answer = await self._control.call(
@@ -206,16 +195,3 @@ def _refuse_sockets(spec: ContainerSpec) -> None:
         source = Path(mount.source).resolve()
         if source.exists() and S_ISSOCK(source.stat().st_mode):
             raise EngineError("a socket is never mounted into a job")
-
-
-def _start_refused(container_id: str, answer: Answer) -> EngineError:
-    said = answer.message
-    if "could not select device driver" in said:
-        return GpuDriverMissing("the engine has no GPU driver: install the NVIDIA Container Toolkit")
-    if answer.status == 404 and "No such container" in said:
-        return NoSuchContainer(f"no container {container_id}")
-    if answer.status == 400 and any(reason in said for reason in _JOBS_FAULT):
-        return CommandUnusable(f"the command cannot be started: {said[-300:]}")
-    if answer.status == 503:
-        raise refused(f"start {container_id}", answer)
-    return EngineError(f"start {container_id}: the Docker Engine answered {answer.status}: {said}")

@@ -219,8 +219,9 @@ class Engine(Protocol):
     async def start(self, container_id: str) -> None:
         """Start it; nothing happens if it runs already.
 
-        Raises `NoSuchContainer`, `CommandUnusable`, `GpuDriverMissing`, `EngineError`. After a failed
-        start the container is still there, in state "created". A command that does not exist starts
+        Raises `NoSuchContainer`, `CommandUnusable`, `MountRefused` (a volume's path is no place for one in
+        this image), `GpuDriverMissing`, `EngineError`. After a failed start the container is still there, in
+        state "created". A command that does not exist starts
         all the same: Docker's init runs it, fails, says so on stderr, and exits with 127 (126 when it
         is there but may not be executed).
         """

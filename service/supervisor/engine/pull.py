@@ -15,6 +15,7 @@ import aiohttp
 from service.errors import EngineError, ImageReason, ImageUnavailable, Unavailable
 from service.supervisor.engine.image_ref import ImageRef
 from service.supervisor.engine.protocol import PullProgress, RegistryAuth
+from service.supervisor.engine.refusals import without_paths
 from service.supervisor.engine.wire import Wire, refusal
 
 OnProgress = Callable[[PullProgress], None]
@@ -203,4 +204,4 @@ def explained(ref: ImageRef, said: str) -> ImageUnavailable | EngineError:
         if any(word in text for word in found.words):
             message = f"{ref} cannot be pulled: {found.said}"
             return ImageUnavailable(message, passing=found.passing, reason=found.reason)
-    return ImageUnavailable(f"{ref} cannot be pulled: {said[:300]}", passing=True)
+    return ImageUnavailable(f"{ref} cannot be pulled: {without_paths(said[:300])}", passing=True)

@@ -66,7 +66,7 @@ async def require_fit(yard: Yard, job: Job) -> None:
     try:
         usage = await taken(roots)
     except OSError as error:
-        info = Info("node-storage", f"The node's storage failed: {error.strerror or error}")
+        info = Info("node-storage", f"The node's storage failed: {error.strerror or type(error).__name__}")
         raise FatalForRun(info, ours=True) from error
     if usage.bytes > limit:
         message = (

@@ -124,11 +124,17 @@ class Move:
                 return await self._through(store, place)
             origin: Origin
             if place.archive:
-                origin = Archive(store, place.container, place.archive, self._how["limits"])
+                limits, must = self._how["limits"], self._must_exist
+                origin = Archive(store, place.container, place.archive, limits, must_exist=must)
             else:
                 source = Source(place.container, place.prefix)
                 origin = Objects(store, source, self._how["limits"], self._concurrency)
             return await self._shared(origin) or _without_cache(await self._through(store, place))
+
+    @property
+    def _must_exist(self) -> bool:
+        """An archive that is pulled has to be there, unless it is the one that the push is to make."""
+        return self._wanted.volume.push_to != self._wanted.place
 
     async def _through(self, store: Store, place: Place) -> Progress:
         """Straight between the store and the volume."""
@@ -140,7 +146,9 @@ class Move:
             case "push", "":
                 return await push(store, source, root, permission=may, **how, concurrency=self._concurrency)
             case "pull", key:
-                return await pull_archive(store, place.container, key, root, **how)
+                return await pull_archive(
+                    store, place.container, key, root, **how, must_exist=self._must_exist
+                )
             case _, key:
                 return await push_archive(store, place.container, key, root, permission=may, **how)
 
