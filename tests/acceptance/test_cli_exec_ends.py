@@ -46,8 +46,8 @@ async def test_a_terminal_without_one_of_ours_loses_no_output(service: Service, 
     for line, out in (
         (f"{exec_it} sh -c 'sleep 0.2; echo x' </dev/null", "x\r\n0\n"),
         (f"printf 'one\ntwo' | {exec_it} sh -c 'stty -echo; sleep 0.2; cat; exit 4'", "4\n"),
-        (f"(echo 'stty -echo'; sleep 0.5; echo 'echo hi; exit 5') | {exec_it} sh", "hi\r\n5\n"),
-        (f"printf 'sleep 0.2; echo hi\n' | {exec_it} sh", "0\n"),
+        (f"(echo 'stty -echo'; sleep 0.5; echo 'echo hi; exit 5') | {exec_it} sh", "5\n"),
+        (f"printf 'echo hi\nexit 4\n' | {exec_it} sh", "4\n"),
     ):
         said, err = await piped(service, f"{line}; echo $?")
         assert (said.endswith(out), err) == (True, ""), (line, said)
