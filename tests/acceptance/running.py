@@ -92,7 +92,7 @@ async def cli(*words: str, state: Path, **environ: str) -> Said:
 
 
 @contextmanager
-def service(state: Path, *words: str) -> Iterator[Service]:
+def service(state: Path, *words: str, **environ: str) -> Iterator[Service]:
     """`python -m service up` in `state`, until the context ends."""
     with (state / "up.log").open("ab") as log:
         process = subprocess.Popen(
@@ -100,7 +100,7 @@ def service(state: Path, *words: str) -> Iterator[Service]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment(state),
+            env=environment(state, **environ),
             start_new_session=True,
         )
     file = state / "up.json"
