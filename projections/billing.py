@@ -1,121 +1,130 @@
-"""`billing`: one row a run: its times, price, minutes and amount, and the events that prove them."""
+"""`billing`: one row a run: its times, price, minutes and amount, and the events that prove them.
+
+What the rows mean, and what a policy makes of them, is `service.domain.bills.run`.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from projections.fold import Fold
-from service.domain.events import Event, JobSubmitted, Move, RunAdopted, RunErrored, RunPlaced, RunQueued
-from service.domain.flavors import Kind
-from service.domain.pricing import (
-    DEFAULT_POLICY,
-    Interval,
-    Marks,
-    PolicyName,
-    amount,
-    billed_minutes,
+from service.domain.bills.faults import fault_of
+from service.domain.bills.run import ORDER, ZERO, Adjustment, Run, under
+from service.domain.events import (
+    BillCorrected,
+    CreditGranted,
+    Event,
+    JobSubmitted,
+    Move,
+    RunAdopted,
+    RunErrored,
+    RunExited,
+    RunPlaced,
+    RunQueued,
 )
+from service.domain.ids import text_of
+from service.domain.pricing import Interval, Marks
 from service.domain.states import ENDED, State
 
-ZERO = Decimal("0.000000")
-
-
-class Run(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The bill of one run. `minutes` and `amount` are final once its billed window is over.
-
-    `credited` is true for a run that our fault ended: its minutes are shown, its amount is nothing.
-    `positions` are the events that the line stands on.
-    """
-
-    job: str
-    run: int
-    project: str
-    kind: Kind
-    units: int
-    flavor: str = ""
-    hourly_price: Decimal = Decimal(0)
-    currency: str = ""
-    marks: Marks = Marks()
-    absences: tuple[Interval, ...] = ()
-    policy: PolicyName = DEFAULT_POLICY
-    minutes: int = 0
-    amount: Decimal = ZERO
-    credited: bool = False
-    positions: tuple[int, ...] = ()
+#: Tuples, and not unions: these are asked of a million events.
+CONCERNED = (Move, RunAdopted, CreditGranted, BillCorrected)
+ORDERED = (CreditGranted, BillCorrected)
+#: The moves by which nothing happens that is billed.
+_BEGINNINGS = (JobSubmitted, RunQueued)
+#: What may tell of a fault.
+_ENDINGS = (RunErrored, RunExited)
+#: The mark that a run has from its coming into a state.
+_MARKED = {
+    State.INITIALIZING: "initializing_at",
+    State.PENDING: "pending_at",
+    State.RUNNING: "running_at",
+    State.FINALIZING: "finalizing_at",
+}
 
 
 def key(event: Event) -> str | None:
-    if isinstance(event.body, Move | RunAdopted):
-        return f"{event.job}/{event.run}"
-    return None
+    if event.job is None or not isinstance(event.body, CONCERNED):
+        return None
+    return f"{text_of(event.job)}/{event.run}"
 
 
 def evolve(row: Run | None, event: Event) -> Run:
+    if isinstance(event.body, ORDERED):
+        if row is None:
+            raise ValueError(f"event {event.position}: {event.type} of a run that never was")
+        return replace(row, ordered=(*row.ordered, ordered(event)))
     if isinstance(event.body, RunAdopted):
         if row is None:
             raise ValueError(f"event {event.position}: a run was adopted that had not begun")
         gap = Interval(event.body.absent_since, event.occurred_at)
         return under(replace(row, absences=(*row.absences, gap), positions=(*row.positions, event.position)))
     body: Move = event.body
+    if row is None and isinstance(body, _BEGINNINGS):
+        return _begun(event, body, (event.position,))
     begun = row or _begun(event, body)
-    changed = replace(
-        begun,
-        marks=_marked(begun.marks, body, event.occurred_at),
-        positions=(*begun.positions, event.position),
+    changes: dict[str, Any] = {
+        "marks": _marked(begun.marks, body, event.occurred_at),
+        "positions": (*begun.positions, event.position),
+    }
+    if isinstance(body, RunPlaced):
+        # A run is priced by the book in force when it was placed.
+        changes |= {"flavor": body.flavor, "hourly_price": body.hourly_price, "currency": body.currency}
+    elif isinstance(body, _ENDINGS) and begun.fault is None:
+        changes["fault"] = fault_of(event, begun.absences)
+    changed = replace(begun, **changes)
+    over = changed.marks.finalizing_at is not None or changed.marks.ended_at is not None
+    return under(changed) if over else changed
+
+
+def ordered(event: Event) -> Adjustment:
+    """A credit or a correction as it stands beside the line."""
+    body: CreditGranted | BillCorrected = event.body
+    plain = Adjustment(
+        kind="credit",
+        rule=ORDER,
+        amount=ZERO,
+        currency=body.currency,
+        reason=body.reason,
+        at=event.occurred_at,
+        position=event.position,
+        cites=body.cites,
     )
-    return under(replace(changed, **_terms(body)))
+    if isinstance(body, CreditGranted):
+        return replace(plain, amount=-body.amount)
+    corrected = {"minutes": body.minutes, "hourly_price": body.hourly_price}
+    return replace(plain, kind="correction", amount=body.difference, **corrected)
 
 
-def under(run: Run, policy: PolicyName | None = None) -> Run:
-    """The same run as another policy bills it (None: the one it has)."""
-    name = policy or run.policy
-    minutes = billed_minutes(run.marks, run.absences, name)
-    price = ZERO if run.credited else amount(minutes, run.units, run.hourly_price)
-    return replace(run, policy=name, minutes=minutes, amount=price)
-
-
-def _begun(event: Event, body: Move) -> Run:
+def _begun(event: Event, body: Move, positions: tuple[int, ...] = ()) -> Run:
     return Run(
-        job=str(event.job), run=event.run or 0, project=event.project or "", kind=body.kind, units=body.units
+        job=text_of(event.job),
+        run=event.run or 0,
+        project=event.project or "",
+        kind=body.kind,
+        units=body.units,
+        positions=positions,
     )
-
-
-def _terms(body: Move) -> dict[str, Any]:
-    """What the move says about the price: a run is priced by the book in force when it was placed."""
-    match body:
-        case RunPlaced():
-            return {"flavor": body.flavor, "hourly_price": body.hourly_price, "currency": body.currency}
-        case RunErrored():
-            return {"credited": True}
-        case _:
-            return {}
 
 
 def _marked(marks: Marks, body: Move, at: datetime) -> Marks:
     """The first time each thing happened in this run."""
-    found: dict[str, Any] = {}
-    if isinstance(body, JobSubmitted | RunQueued):
+    if isinstance(body, _BEGINNINGS):
         return marks
-    match body.target:
-        case State.INITIALIZING:
-            found["initializing_at"] = at
-        case State.PENDING:
-            found["pending_at"] = at
-        case State.RUNNING:
-            found["running_at"] = at
-        case State.FINALIZING:
-            found["finalizing_at"] = at
-        case target if target in ENDED:
-            found |= {"ended_at": at, "outcome": target}
-    left = body.source is State.RUNNING and body.target is not State.RUNNING
-    if left:
-        found["left_running_at"] = at
-    return replace(marks, **{name: value for name, value in found.items() if getattr(marks, name) is None})
+    new: dict[str, Any] = {}
+    name = _MARKED.get(body.target)
+    if name is not None and getattr(marks, name) is None:
+        new[name] = at
+    elif body.target in ENDED:
+        if marks.ended_at is None:
+            new["ended_at"] = at
+        if marks.outcome is None:
+            new["outcome"] = body.target
+    if body.source is State.RUNNING and body.target is not State.RUNNING and marks.left_running_at is None:
+        new["left_running_at"] = at
+    return replace(marks, **new) if new else marks
 
 
-FOLD = Fold("billing", Run, key, evolve)
+FOLD = Fold("billing", Run, key, evolve, CONCERNED)

@@ -4,9 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from projections import billing, nodes, prices, projects, quota, status, tokens
+from projections import (
+    billing,
+    credits,
+    nodes,
+    prices,
+    projects,
+    quota,
+    refusals,
+    spend,
+    status,
+    tokens,
+    webhooks,
+)
 from projections.fold import Fold
 
 FOLDS: dict[str, Fold[Any]] = {
-    module.FOLD.name: module.FOLD for module in (status, quota, billing, projects, tokens, prices, nodes)
+    module.FOLD.name: module.FOLD
+    for module in (
+        status,
+        quota,
+        billing,
+        projects,
+        tokens,
+        prices,
+        nodes,
+        credits,
+        spend,
+        refusals,
+        webhooks,
+    )
 }

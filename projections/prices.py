@@ -16,9 +16,14 @@ def key(event: Event) -> str | None:
 def evolve(row: PriceBook | None, event: Event) -> PriceBook:
     body: PricesSet = event.body
     entry = PriceEntry(
-        valid_from=body.valid_from, prices=body.prices, currency=body.currency, position=event.position
+        valid_from=body.valid_from,
+        prices=body.prices,
+        currency=body.currency,
+        position=event.position,
+        source=body.source,
+        recorded_at=event.recorded_at,
     )
     return PriceBook(entries=(*(row.entries if row else ()), entry))
 
 
-FOLD = Fold("prices", PriceBook, key, evolve)
+FOLD = Fold("prices", PriceBook, key, evolve, PricesSet)

@@ -11,6 +11,7 @@ from service.domain.events import (
     DataStoreSet,
     Event,
     ProjectCreated,
+    ProjectKeyDestroyed,
     RegistryRemoved,
     RegistrySet,
     VolumeCreated,
@@ -25,6 +26,7 @@ _CONCERNED = (
     | RegistryRemoved
     | VolumeCreated
     | VolumeDeleted
+    | ProjectKeyDestroyed
 )
 
 
@@ -64,6 +66,9 @@ def evolve(row: Project | None, event: Event) -> Project:
         case RegistryRemoved() as body if row is not None:
             left = {known: each for known, each in row.registries.items() if known != body.registry_id}
             return replace(row, registries=left)
+        case ProjectKeyDestroyed() as body if row is not None:
+            gone = (*row.destroyed_keys, *body.key_ids)
+            return replace(row, destroyed_keys=gone, erased_position=event.position)
         case _:
             raise ValueError(f"event {event.position}: {event.type} of a project that does not exist")
 
@@ -95,4 +100,4 @@ def _volume(event: Event, body: VolumeCreated) -> UserVolume:
     )
 
 
-FOLD = Fold("projects", Project, key, evolve)
+FOLD = Fold("projects", Project, key, evolve, _CONCERNED)

@@ -13,9 +13,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from projections.catalogue import FOLDS
-from service.domain.events import Event
+from projections.fold import Fold
+from service.domain.events import Event, JobSubmitted
+from service.domain.ids import text_of
 
 Key = tuple[str, str]
+
+#: Also None is a row that is known.
+_NOT_LOADED = object()
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -34,8 +39,12 @@ class Rows:
 
     def __init__(self, folds: Iterable[str] = FOLDS) -> None:
         self._folds = [FOLDS[name] for name in folds]
+        self._bills = "billing" in (fold.name for fold in self._folds)
+        self._concerned: dict[type, list[Fold[Any]]] = {}
         self._rows: OrderedDict[Key, Any] = OrderedDict()
         self._touched: dict[Key, int] = {}
+        #: Of those that were touched, the ones that the database lacks.
+        self._made: set[Key] = set()
 
     def __contains__(self, key: Key) -> bool:
         return key in self._rows
@@ -55,27 +64,76 @@ class Rows:
         """A row as the database has it; None when it has none."""
         self._rows[fold, key] = None if row is None else FOLDS[fold].decoder.decode(row)
 
+    def begin(self, event: Event) -> None:
+        """What need not be looked for: a job that is submitted had no run before, and so no bill of it.
+
+        For who goes through events as they are: that there was no such job has been decided.
+        """
+        if self._bills and isinstance(event.body, JobSubmitted):
+            self._rows.setdefault(("billing", f"{text_of(event.job)}/{event.run}"), None)
+
     def keys_of(self, event: Event) -> list[Key]:
         """The rows an event touches, at most one a fold."""
-        found = ((fold.name, fold.key(event)) for fold in self._folds)
-        return [(name, key) for name, key in found if key is not None]
+        folds = self._concerning(type(event.body))
+        return [(fold.name, key) for fold in folds if (key := fold.key(event)) is not None]
+
+    def _concerning(self, kind: type) -> list[Fold[Any]]:
+        folds = self._concerned.get(kind)
+        if folds is None:
+            folds = [fold for fold in self._folds if issubclass(kind, fold.concerned)]
+            self._concerned[kind] = folds
+        return folds
 
     def fold(self, event: Event, only: Iterable[Key] | None = None) -> None:
         """Apply one event to the rows it touches (to `only` those, when given). All must be loaded."""
         for name, key in self.keys_of(event) if only is None else only:
-            evolved = FOLDS[name].evolve(self._rows[name, key], event)
-            self._rows[name, key] = evolved
+            row = self._rows[name, key]
+            if row is None:
+                self._made.add((name, key))
+            self._rows[name, key] = FOLDS[name].evolve(row, event)
             self._rows.move_to_end((name, key))
             self._touched[name, key] = event.position
 
+    def fold_at_hand(self, event: Event) -> list[Key]:
+        """Apply an event to those of its rows that are loaded; the keys of the others, for `fold`."""
+        rows, missing = self._rows, []
+        for fold in self._concerning(type(event.body)):
+            key = fold.key(event)
+            if key is None:
+                continue
+            at = (fold.name, key)
+            row = rows.get(at, _NOT_LOADED)
+            if row is _NOT_LOADED:
+                missing.append(at)
+                continue
+            if row is None:
+                self._made.add(at)
+            rows[at] = fold.evolve(row, event)
+            rows.move_to_end(at)
+            self._touched[at] = event.position
+        return missing
+
+    @property
+    def changed(self) -> int:
+        """How many rows `take_changed` would answer."""
+        return len(self._touched)
+
     def take_changed(self) -> list[Changed]:
         """The rows changed since the last call, ready to be written."""
-        changed = [
-            Changed(fold, key, position, _encoder.encode(self._rows[fold, key]).decode())
-            for (fold, key), position in self._touched.items()
-        ]
+        made, changed = self.take_apart()
+        return [*made, *changed]
+
+    def take_apart(self) -> tuple[list[Changed], list[Changed]]:
+        """The same, those apart that there were none of before."""
+        made: list[Changed] = []
+        changed: list[Changed] = []
+        encode, rows, new = _encoder.encode, self._rows, self._made
+        for at, position in self._touched.items():
+            row = Changed(*at, position, encode(rows[at]).decode())
+            (made if at in new else changed).append(row)
         self._touched.clear()
-        return changed
+        new.clear()
+        return made, changed
 
     def trim(self, most: int) -> None:
         """Forget the rows that were used longest ago. Only after the changed ones have been taken."""

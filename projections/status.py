@@ -5,13 +5,14 @@ from __future__ import annotations
 from projections.fold import Fold
 from service.domain.events import JOB_BODIES, Event
 from service.domain.evolve import evolve
+from service.domain.ids import text_of
 from service.domain.job import Job
 
 _BODIES = frozenset(JOB_BODIES)
 
 
 def key(event: Event) -> str | None:
-    return str(event.job) if type(event.body) in _BODIES else None
+    return text_of(event.job) if type(event.body) in _BODIES else None
 
 
-FOLD = Fold("status", Job, key, evolve)
+FOLD = Fold("status", Job, key, evolve, JOB_BODIES)

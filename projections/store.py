@@ -17,6 +17,11 @@ async def load(connection: Any, rows: Rows, keys: Sequence[Key]) -> None:
     if not missing:
         return
     found = await connection.fetch(_SQL.load, [fold for fold, _ in missing], [key for _, key in missing])
+    put(rows, missing, found)
+
+
+def put(rows: Rows, missing: Sequence[Key], found: Sequence[Any]) -> None:
+    """What was found of rows that were missing; the others of them there are not."""
     for fold, key in missing:
         rows.put(fold, key, None)
     for record in found:

@@ -35,4 +35,4 @@ def evolve(row: Token | None, event: Event) -> Token:
             raise ValueError(f"event {event.position}: {event.type} of a token that does not exist")
 
 
-FOLD = Fold("tokens", Token, key, evolve)
+FOLD = Fold("tokens", Token, key, evolve, TokenCreated | TokenRenewed | TokenRevoked)

@@ -20,6 +20,8 @@ from service.errors import JobyardError  # noqa: E402
 from service.local import environment  # noqa: E402
 
 _NEED_DEV = {"test"}
+#: The words of `service.local.commands`.
+_MACHINE = {"up", "demo", "bench", "test"}
 # As `service.cli.exits` has them, which an older Python than ours cannot read.
 _USAGE, _INTERRUPTED = 2, 130
 _COMPLETING = "_JOBYARD_COMPLETE" in os.environ
@@ -56,18 +58,17 @@ def _enter_environment() -> None:
 
 def _run_app() -> None:
     from service.cli import guard, words
-    from service.cli.main import app
+    from service.cli.main import app_for, bare, is_known
 
     words.check(*sys.argv[1:])
-    # The machine commands bring the whole service along: over a second of imports that others can do without.
-    through_the_api = {group.name for group in app.registered_groups}
-    through_the_api |= {command.name for command in app.registered_commands}
     first = _first_word()
-    if first not in through_the_api:
+    app = bare() if first in _MACHINE else app_for(first)
+    # The machine commands bring the whole service along: over a second of imports that others can do without.
+    if not is_known(first):
         from service.local.commands import register
 
         register(app)
-    if first and not first.startswith("-") and first not in through_the_api:
+    if first and not first.startswith("-") and not is_known(first):
         app(prog_name="jobyard")  # the service's own parts: what they did not expect is told in full
         return
     with guard.local_files():

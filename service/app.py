@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import asyncssh
+import msgspec
+import structlog
 from aiohttp import web
 
 from service.api import app as serving
-from service.api.ports import ApiParts
+from service.api.ports import ApiParts, Hooks
 from service.api.ports import Store as StorePort
+from service.audit.bucket import open_place
+from service.audit.signer import Signer
 from service.config import Settings
 from service.domain.directory import DataStore
 from service.domain.gitstores import GitEndpoint, GitLogin
@@ -26,15 +31,24 @@ from service.supervisor.data.shelf import Shelf
 from service.supervisor.data.web import Web
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.exec import Execs
-from service.supervisor.engine.protocol import Engine
+from service.supervisor.engine.protocol import Engine, EngineInfo
 from service.supervisor.inside.containers import Inside
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.logs.reader import LogReader
 from service.supervisor.logs.writer import LogLimits
 from service.supervisor.store_keys import access_of
 from service.supervisor.supervisor import Supervisor
+from service.vault import SigningKey
+from service.webhooks.deliverer import Deliverer
+from service.webhooks.send import Sender
 
-BACKLOG = 1024
+#: Connections that the kernel keeps until they are taken, as far as its `somaxconn` allows.
+#: Who finds no room there tries again after a second or more: clients of many streams come back all at once.
+BACKLOG = 4096
+#: Descriptors of a process that are not for the API's clients: database, engine, stores, logs, SSH.
+OWN_DESCRIPTORS = 1024
+
+_log = structlog.get_logger()
 
 
 class Duty:
@@ -58,9 +72,16 @@ class Duty:
 
     async def engine(self) -> str:
         """The id of the engine that answers. Raises `Unavailable`."""
+        return (await self._info()).id
+
+    async def version(self) -> str:
+        """Of the engine that answers. Raises `Unavailable`."""
+        return (await self._info()).version
+
+    async def _info(self) -> EngineInfo:
         if self._taken is None:
             raise Unavailable("no supervisor has started")
-        return (await self._taken[1].info()).id
+        return await self._taken[1].info()
 
 
 class OpenStores:
@@ -109,6 +130,21 @@ def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
     return made
 
 
+def room_for(connections: int) -> int:
+    """How many connections there are file descriptors for, after asking the system for as many as it takes:
+    were they used up, neither Postgres nor Docker could be reached any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OWN_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    fitting = max(soft - OWN_DESCRIPTORS, soft // 2)
+    _log.warning("fewer connections than set", connections=fitting, set=connections, descriptors=soft)
+    return fitting
+
+
 @asynccontextmanager
 async def api(
     settings: Settings,
@@ -118,17 +154,23 @@ async def api(
     duty: Duty | None = None,
 ) -> AsyncIterator[None]:
     """Serve the API on a socket while the context lasts. `duty`: of this process; None in one without."""
+    settings = msgspec.structs.replace(settings, max_connections=room_for(settings.max_connections))
     shelf, execs, engine = Shelf(), Execs(docker_host), DockerEngine(docker_host)
     stores = OpenStores(ledger, shelf, settings)
-    parts = ApiParts(
-        ledger, settings, LogReader(settings.logs_dir), stores, execs, LiveAddresses(engine), lambda: duty
-    )
+    hooks = Hooks(Sender(settings.webhook_networks, settings.webhook_ca))
+    deliverer = Deliverer(ledger, hooks.sender, tally=hooks.tally)
+    logs, addresses = LogReader(settings.logs_dir), LiveAddresses(engine)
+    parts = ApiParts(ledger, settings, logs, stores, execs, addresses, lambda: duty, hooks)
     runner = serving.runner(serving.make_app(parts))
     await runner.setup()
+    delivering = asyncio.create_task(deliverer.run(), name="webhooks")
     try:
         await web.SockSite(runner, listening, backlog=BACKLOG).start()
-        yield
+        with ledger.keys.forgotten_with(shelf.forget):
+            yield
     finally:
+        delivering.cancel()
+        await asyncio.wait([delivering])
         await runner.cleanup()
         await shelf.close()
         await execs.close()
@@ -156,10 +198,11 @@ async def supervision(
     """Supervise the engine at `docker_host` while the context lasts; containers live on afterwards."""
     engine = DockerEngine(docker_host)
     keeper = LogKeeper(engine, settings.logs_dir, limits=LogLimits(settings.log_cap_bytes))
-    supervisor = Supervisor(ledger, engine, keeper, settings)
+    shelf = Shelf()
+    supervisor = Supervisor(ledger, engine, keeper, settings, shelf)
     task = asyncio.create_task(supervisor.run(), name="supervisor")
     try:
-        with duty.taken(supervisor, engine):
+        with duty.taken(supervisor, engine), ledger.keys.forgotten_with(shelf.forget):
             yield supervisor
     finally:
         task.cancel()
@@ -167,3 +210,17 @@ async def supervision(
             await task
         await keeper.close()
         await engine.close()
+
+
+@asynccontextmanager
+async def checkpoints(settings: Settings, ledger: Ledger, key: SigningKey, duty: Duty) -> AsyncIterator[None]:
+    """Sign checkpoints of the ledger while the context lasts, and while the supervisor here is on duty."""
+    place = open_place(settings.checkpoints, settings.checkpoint_s3)
+    signer = Signer(ledger, place, key, settings, lambda: duty.at_work)
+    task = asyncio.create_task(signer.run(), name="checkpoints")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await place.close()

@@ -1,17 +1,22 @@
 """Every error Jobyard raises on purpose, in one tree.
 
     JobyardError
-    ├── Rejected                  the caller's request cannot be done; nothing was recorded
+    ├── Rejected                  the caller's request cannot be done; nothing of it was recorded
     │   ├── Invalid               a value is wrong: field, what was given, what is allowed
     │   ├── TooLarge              a body beyond the bound
+    │   ├── TooMany               the token asks for more at a time than it may
     │   ├── Unauthenticated       no token, or one that is unknown or revoked
     │   ├── Forbidden             the token's role does not allow it
     │   │   └── QuotaExceeded     the project has no units left
+    │   ├── BudgetExceeded        the project has spent its budget of the month
     │   ├── NotFound              no such thing in this project
     │   ├── WrongState            the job is not in a state that allows it
-    │   ├── Conflict              the same key or id was used for something else
+    │   ├── Conflict              the same key or id was used for something else, or it is still needed
+    │   ├── Erased                a secret that it needs is gone: its key was destroyed
     │   └── StaleEpoch            a supervisor that lost its lease spoke
     ├── Unavailable               try again: Postgres, Docker or the object store did not answer
+    │   ├── EngineAway            it was the Docker Engine
+    │   ├── NodeFull              a disk of the node has no space left
     │   └── NotNow                for a client: the service answered that it cannot do it now
     ├── EngineError               the Docker Engine refused
     │   ├── NameTaken             a container of that name exists: inspect, compare, adopt
@@ -20,6 +25,9 @@
     │   ├── CommandUnusable       the container cannot be started as asked (the job's fault)
     │   ├── MountRefused          a volume cannot be where it was asked for (the job's fault)
     │   ├── OutOfReach            a container cannot be gone into from here: not root on the engine's host
+    │   ├── NetworkBroken         the network or its link is gone from the engine's host: it is to be made
+    │   │                         anew (our fault)
+    │   ├── LogBroken             the engine cannot read its own log of a container (any further)
     │   ├── GpuDriverMissing      GPUs were asked of an engine that has no GPU driver (our fault)
     │   └── NoSuchContainer
     │       └── NotRunning        it is there, and does not run
@@ -31,8 +39,11 @@
     │   │   ├── FetchDenied       it asks for credentials, for others, or for more rights
     │   │   ├── FetchMissing      there is no such repository, branch or folder
     │   │   └── HostKeyRefused    the server shows another key than the one that is known
+    │   ├── DiskFull              no space is left on the volume's disk
     │   └── UnsafeKey             an object key that must not become a path
+    ├── Unreadable                a file of ours is not whole, was changed, or is of a version not known here
     ├── LedgerCorrupt             the hash chain does not hold
+    ├── CheckpointRefused         what was signed before, or lies where it is kept, contradicts the ledger
     └── Misconfigured             the configuration cannot work
 
 Nothing here knows HTTP: `service/api/errors.py` maps the tree to statuses, in that one place.
@@ -40,6 +51,7 @@ Nothing here knows HTTP: `service/api/errors.py` maps the tree to statuses, in t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 #: Why an image cannot be had, for programs.
@@ -57,7 +69,12 @@ class JobyardError(Exception):
 
 
 class Rejected(JobyardError):
+    """`facts` are the numbers of it, for programs. `decisions` are the events, if any, that are recorded of
+    the refusal itself; what was asked for has not been done."""
+
     code = "rejected"
+    facts: Mapping[str, str | int | bool | None] = {}
+    decisions: tuple[object, ...] = ()
 
 
 class Invalid(Rejected):
@@ -80,6 +97,16 @@ class TooLarge(Rejected):
     code = "too-large"
 
 
+class TooMany(Rejected):
+    """`retry_after_s`: whole seconds after which the same request would be let in."""
+
+    code = "too-many-requests"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(f"{message}; try again after {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
 class Unauthenticated(Rejected):
     code = "unauthenticated"
 
@@ -90,6 +117,12 @@ class Forbidden(Rejected):
 
 class QuotaExceeded(Forbidden):
     code = "quota-exceeded"
+
+
+class BudgetExceeded(Rejected):
+    """The message has the figures, and when the month ends."""
+
+    code = "budget-exceeded"
 
 
 class NotFound(Rejected):
@@ -104,12 +137,24 @@ class Conflict(Rejected):
     code = "conflict"
 
 
+class Erased(Rejected):
+    code = "erased"
+
+
 class StaleEpoch(Rejected):
     code = "stale-epoch"
 
 
 class Unavailable(JobyardError):
     code = "unavailable"
+
+
+class EngineAway(Unavailable):
+    """The Docker Engine does not answer. What runs in it may well go on."""
+
+
+class NodeFull(Unavailable):
+    """No space is left: it goes on when there is some again."""
 
 
 class NotNow(Unavailable):
@@ -122,6 +167,12 @@ class EngineError(JobyardError):
 
 class NameTaken(EngineError):
     code = "name-taken"
+
+
+class LogBroken(EngineError):
+    """What was handed over before it holds; a disk that was full tears a log, for one."""
+
+    code = "log-broken"
 
 
 class ImageUnavailable(EngineError):
@@ -150,6 +201,16 @@ class MountRefused(EngineError):
 
 class OutOfReach(EngineError):
     code = "out-of-reach"
+
+
+class NetworkBroken(EngineError):
+    """`network` is how the id of the network begins whose link is gone; empty where it is gone itself."""
+
+    code = "network-broken"
+
+    def __init__(self, message: str, network: str = "") -> None:
+        super().__init__(message)
+        self.network = network
 
 
 class GpuDriverMissing(EngineError):
@@ -200,8 +261,16 @@ class HostKeyRefused(FetchRefused):
     code = "host-key-refused"
 
 
+class DiskFull(DataError):
+    code = "disk-full"
+
+
 class UnsafeKey(DataError):
     code = "unsafe-key"
+
+
+class Unreadable(JobyardError):
+    code = "unreadable"
 
 
 class LedgerCorrupt(JobyardError):
@@ -212,6 +281,10 @@ class LedgerCorrupt(JobyardError):
     def __init__(self, position: int, message: str) -> None:
         super().__init__(message)
         self.position = position
+
+
+class CheckpointRefused(JobyardError):
+    code = "checkpoint-refused"
 
 
 class Misconfigured(JobyardError):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import TextIO
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 #: Tracebacks without the values of local variables: a secret may stand in any of them.
@@ -14,19 +19,68 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 )
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_encode = msgspec.json.Encoder().encode
+
+
+def _json(line: MutableMapping[str, Any]) -> str:
+    """A line as JSON. msgspec is the faster one, but would open objects that `repr` shows, so it has those
+    lines that hold none; and it refuses what is no text."""
+    if all(map(_is_plain, line.values())):
+        with suppress(UnicodeEncodeError, OverflowError):
+            return _encode(line).decode()
+    return json.dumps(line, default=repr)
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in _PLAIN or (kind is list and all(type(each) in _PLAIN for each in value))
+
+
+class _Line:
+    """All that makes a line of what was said: its level, its time (UTC), a traceback if there is one, JSON.
+
+    One processor and not a chain of them: there is a line for each request.
+    """
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._said = ""
+
+    def __call__(self, logger: Any, method: str, line: MutableMapping[str, Any]) -> str:
+        line["level"] = "error" if method == "exception" else "warning" if method == "warn" else method
+        line["timestamp"] = self._time()
+        if "exc_info" in line:
+            return _json(_TRACEBACKS(logger, method, line))
+        return _json(line)
+
+    def _time(self) -> str:
+        """Now, to the microsecond (ISO 8601); what stands before the point is made once a second."""
+        seconds, rest_ns = divmod(time.time_ns(), 1_000_000_000)
+        if seconds != self._second:
+            self._second = seconds
+            self._said = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        return f"{self._said}.{rest_ns // 1000:06d}Z"
+
+
+class _Libraries(logging.Handler):
+    """What libraries say by Python's own logging becomes a line of ours: theirs would be bare text, and a
+    traceback of many lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = structlog.get_logger().bind(library=record.name)
+        said.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+
+
 def set_up_logging(level: str = "info", file: TextIO | None = None) -> None:
-    """JSON lines with UTC times, to `file` or standard error. Secrets never get here: see `vault.Secret`."""
+    """JSON lines with UTC times, to `file` or standard error; of libraries, what is a warning or worse.
+    Secrets never get here: see `vault.Secret`."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _TRACEBACKS,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[_Line()],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
         ),
-        logger_factory=structlog.PrintLoggerFactory(file=file or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=file or sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -1,7 +1,9 @@
-"""Sealing secrets: AES-256-GCM under a key of the project, which itself lies sealed under the master key.
+"""Sealing secrets, and signing what the ledger was: the keys of the service, and what they do.
 
-The master key is outside the database; the project's key is outside the ledger. What is bound into each
-box as associated data is the project, so that a ciphertext cannot be moved to another one.
+Secrets are sealed by AES-256-GCM under a key of the job or of the project. A job's key lies sealed under its
+project's, and that under the master key, so that destroying one destroys all that is below it. The master
+key is outside the database; the others are outside the ledger. What is bound into each box as associated
+data is the project, and the job, so that a ciphertext cannot be moved to another.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from service.domain.spec import Sealed
@@ -32,17 +36,17 @@ class Secret(str):
         return "Secret(...)"
 
 
-class ProjectKey:
-    """The key of one project."""
+class SealingKey:
+    """What seals and opens, for one owner: `bound` names it, and is in every box."""
 
-    def __init__(self, key_id: str, project: str, key: bytes) -> None:
+    def __init__(self, key_id: str, bound: str, key: bytes) -> None:
         self.id = key_id
-        self._bound = f"jobyard/{project}".encode()
+        self._bound = bound.encode()
         self._key = key
         self._cipher = AESGCM(key)
 
     def __repr__(self) -> str:
-        return f"ProjectKey({self.id!r})"
+        return f"{type(self).__name__}({self.id!r})"
 
     def seal(self, text: str) -> Sealed:
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -60,6 +64,33 @@ class ProjectKey:
         except (InvalidTag, binascii.Error, ValueError) as error:
             raise Misconfigured(f"a secret under key {self.id} cannot be opened") from error
         return Secret(text.decode())
+
+
+class JobKey(SealingKey):
+    """The key of one job of a project."""
+
+    def __init__(self, key_id: str, project: str, job: UUID, key: bytes) -> None:
+        super().__init__(key_id, f"jobyard/{project}/{job}", key)
+
+
+class ProjectKey(SealingKey):
+    """The key of one project; the keys of its jobs lie sealed under it."""
+
+    def __init__(self, key_id: str, project: str, key: bytes) -> None:
+        super().__init__(key_id, f"jobyard/{project}", key)
+
+    def wrap(self, job: UUID, key: bytes) -> tuple[bytes, bytes]:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce, self._cipher.encrypt(nonce, key, self._of_job(job))
+
+    def unwrap(self, job: UUID, nonce: bytes, box: bytes) -> bytes:
+        try:
+            return self._cipher.decrypt(nonce, box, self._of_job(job))
+        except InvalidTag as error:
+            raise Misconfigured(f"the key of job {job} is not sealed under key {self.id}") from error
+
+    def _of_job(self, job: UUID) -> bytes:
+        return self._bound + f"/key/{job}".encode()
 
     def digest(self, *parts: bytes) -> bytes:
         """A keyed digest of a request: it tells a repeat from another one, and gives away no secret in it."""
@@ -90,8 +121,34 @@ class MasterKey:
             return self._cipher.decrypt(nonce, box, project.encode())
         except InvalidTag as error:
             raise Misconfigured(
-                f"the key of project {project} was sealed under another master key than this one"
+                f"the key of project {project} was sealed under another master key than this one: give that "
+                "one as JOBYARD_MASTER_KEY, or the state directory in which it was made"
             ) from error
+
+
+class SigningKey:
+    """Signs checkpoints: Ed25519."""
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != KEY_BYTES:
+            raise Misconfigured(f"the key that signs checkpoints must be {KEY_BYTES} bytes")
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def __repr__(self) -> str:
+        return "SigningKey(...)"
+
+    def sign(self, text: bytes) -> bytes:
+        return self._key.sign(text)
+
+
+def is_signed(public: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether the signature of a text is by the key with this public half."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def new_key() -> bytes:
@@ -100,17 +157,26 @@ def new_key() -> bytes:
 
 def master_key(configured: str | None, path: Path) -> MasterKey:
     """The configured key (base64), or the one kept in `path`, which is made when there is none."""
+    return MasterKey(_configured_or_kept("JOBYARD_MASTER_KEY", configured, "master key", path))
+
+
+def signing_key(configured: str | None, path: Path) -> SigningKey:
+    """As `master_key`, of the key that signs checkpoints."""
+    return SigningKey(_configured_or_kept("JOBYARD_CHECKPOINT_KEY", configured, "checkpoint key", path))
+
+
+def _configured_or_kept(name: str, configured: str | None, what: str, path: Path) -> bytes:
     if configured:
         try:
-            return MasterKey(base64.b64decode(configured, validate=True))
+            return base64.b64decode(configured, validate=True)
         except ValueError as error:  # binascii.Error, or characters that are not ASCII
-            raise Misconfigured("JOBYARD_MASTER_KEY must be 32 bytes in base64") from error
+            raise Misconfigured(f"{name} must be 32 bytes in base64") from error
     try:
-        return MasterKey(path.read_bytes())
+        return path.read_bytes()
     except FileNotFoundError:
-        return MasterKey(_made(path))
+        return _made(path)
     except OSError as error:
-        raise Unavailable(f"the master key {path} cannot be read: {error.strerror}") from error
+        raise Unavailable(f"the {what} {path} cannot be read: {error.strerror}") from error
 
 
 def _made(path: Path) -> bytes:

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from service.ledger.ledger import Ledger
 from service.vault import MasterKey
+from tests.support import chaos as chaos_support
 from tests.support import databases, summary
 from tests.support.parts import provided
 from tests.support.yard import Yard
@@ -23,11 +25,19 @@ settings.register_profile("jobyard", deadline=None)
 settings.load_profile("jobyard")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    chaos_support.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """What is started in a shell's background ignores Ctrl-C, and hands that on; what we start must not."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(summary.Summary(), "jobyard-summary")
+    # Otherwise each exception that is logged is drawn with all that its frames hold, which takes seconds of
+    # CPU, on the event loop.
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +47,12 @@ def parts(request: pytest.FixtureRequest) -> Iterator[None]:
     paths = {item.path for item in request.session.items}
     with provided({path.relative_to(root).parts[0] for path in paths if path.is_relative_to(root)}):
         yield
+
+
+@pytest.fixture
+def chaos(request: pytest.FixtureRequest) -> chaos_support.Chaos:
+    """How long to break things for."""
+    return chaos_support.Chaos(bool(request.config.getoption(chaos_support.OPTION)), request.config)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
@@ -82,8 +83,9 @@ def make_network(name: str, *, unique: bool = True) -> str:
     body = json.dumps({"Name": name, "Driver": "bridge", "CheckDuplicate": unique}).encode()
     for _ in range(NETWORK_ATTEMPTS):
         status, answer = _request("POST", "/networks/create", body, "application/json")
-        if status == 201 or b"IP tables" not in answer:
+        if status == 201 or b"ip tables" not in answer.lower().replace(b"iptables", b"ip tables"):
             break
+        time.sleep(0.2)  # another dockerd of this machine makes its chains anew
     if status != 201:
         raise RuntimeError(f"network {name} failed: {status} {answer!r}")
     return str(json.loads(answer)["Id"])

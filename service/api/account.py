@@ -8,21 +8,24 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, field
 
-from projections.billing import ZERO, Run, under
-from service.api import reads, scope, wire
+from service.api import past, past_lists, reads, scope, wire
 from service.api.call import Call
-from service.api.query import Query
+from service.api.query import Moment, Query
+from service.domain.bills.run import ZERO, Run, under
 from service.domain.pricing import absent, seconds, window
 from service.errors import NotFound
+from service.ledger import asof
 
 
 class BillAsked(Query, frozen=True):
-    """Of one job, or of all; as `policy` bills them; of runs placed from `from` on and before `to`."""
+    """Of one job, or of all; as `policy` bills them; of runs placed from `from` on and before `to`; as the
+    bill was at `asOf`, a position of the ledger or a time (RFC 3339)."""
 
     job: UUID | None = None
     policy: Literal["2021-05", "2023-12", "2026-01"] | None = None
     since: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
     until: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
+    as_of: Moment | None = None
 
 
 async def me(call: Call) -> wire.Me:
@@ -38,7 +41,8 @@ async def me(call: Call) -> wire.Me:
 
 
 async def quota(call: Call) -> wire.Quota:
-    found = await call.ledger.quota(call.project)
+    moment = await past.asked(call)
+    found = await (call.ledger.quota(call.project) if moment is None else past.quota(call, moment))
     return wire.Quota(
         project=found.project,
         cpu=found.cpu,
@@ -63,6 +67,8 @@ async def billing(call: Call) -> wire.Bill:
 
 async def _runs(call: Call, job: UUID | None) -> list[Run]:
     """The runs that the caller may see. Raises `NotFound` for a job that it may not."""
+    if (moment := await past.asked(call)) is not None:
+        return await _runs_of_then(call, job, moment)
     if job is not None:
         found = await reads.job(call.ledger.pool, job)
         if found is None or not scope.sees(call.token, found[0]):
@@ -73,6 +79,19 @@ async def _runs(call: Call, job: UUID | None) -> list[Run]:
     if selector is None:
         return runs
     jobs = await reads.selected(call.ledger.pool, {run.job for run in runs}, selector)
+    return [run for run in runs if run.job in jobs]
+
+
+async def _runs_of_then(call: Call, job: UUID | None, moment: asof.Moment) -> list[Run]:
+    """The same, as of a moment of the past."""
+    ledger, selector = call.ledger, scope.selector_of(call.token)
+    if job is not None:
+        await past.with_deleted(call, job, moment)
+        return await past_lists.runs_of_job(ledger, job, moment)
+    runs = await past_lists.runs_of_project(ledger, call.project, moment)
+    if selector is None:
+        return runs
+    jobs = await past_lists.selected(ledger, {run.job for run in runs}, selector, moment)
     return [run for run in runs if run.job in jobs]
 
 
@@ -93,11 +112,11 @@ def _line(run: Run) -> wire.BillLine:
         flavor=run.flavor,
         kind=run.kind,
         units=run.units,
-        hourly_price=run.hourly_price,
+        hourly_price=run.hourly_price if run.marks.initializing_at is not None else None,
         currency=run.currency,
         policy=run.policy,
         minutes=run.minutes,
-        amount=run.amount,
+        amount=run.net,
         credited=run.credited,
         window_start=billed.start if billed else None,
         window_end=billed.end if billed else None,

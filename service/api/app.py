@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
@@ -10,13 +11,19 @@ from aiohttp import web
 from service.api import door, edge, errors
 from service.api.auth import Tokens
 from service.api.call import SERVICE, Service, endpoint
+from service.api.checkpoints import Checkpoints
+from service.api.events import asyncapi
+from service.api.events.feed import Feed
+from service.api.events.source import LedgerSource
 from service.api.job_http import way_in
+from service.api.limits import Bounds, Limits
 from service.api.metrics import Metrics
 from service.api.openapi import DOCUMENT, document
 from service.api.ports import ApiParts
 from service.api.readiness import Readiness
 from service.api.routes import ROUTES
 from service.api.watch import Watch
+from service.config import Settings
 
 #: Open requests have so long to end when the service closes; followed logs end at once.
 SHUTDOWN_S = 10.0
@@ -24,19 +31,26 @@ KEEP_ALIVE_S = 75.0
 
 
 def make_app(parts: ApiParts) -> web.Application:
-    """Every route of the table, behind the edge. Its watch runs as long as the application does."""
+    """Every route of the table, behind the edge. Its watch and feed run as long as the application does."""
     app = web.Application(
         middlewares=[edge.edge, way_in.by_host], client_max_size=parts.settings.max_body_bytes
     )
     tokens = Tokens(parts.ledger)
     watch = Watch(parts.ledger, tokens)
-    app[SERVICE] = Service(parts, tokens, watch, Metrics(), Readiness(parts))
+    checkpoints = Checkpoints(parts.settings)
+    metrics = Metrics()
+    feed = Feed(LedgerSource(parts.ledger))
+    metrics.behind.set_function(lambda: feed.behind)
+    limits = Limits(_bounds(parts.settings), time.monotonic)
+    app[SERVICE] = Service(parts, tokens, watch, metrics, Readiness(parts), checkpoints, feed, limits)
     app[DOCUMENT] = document(ROUTES)
+    app[asyncapi.DOCUMENT] = asyncapi.document(parts.settings.public_url)
     _add_routes(app)
     way_in.add(app)
     app.on_response_prepare.append(edge.dress)
     app.on_shutdown.append(_end_followers)
     app.cleanup_ctx.append(_watching)
+    app.on_cleanup.append(_close_checkpoints)
     return app
 
 
@@ -47,6 +61,7 @@ def runner(app: web.Application, *, keep_alive_s: float = KEEP_ALIVE_S) -> web.A
     """
     return door.Runner(
         app,
+        most_connections=app[SERVICE].parts.settings.max_connections,
         shutdown_timeout_s=SHUTDOWN_S,
         access_log=None,
         keepalive_timeout=keep_alive_s,
@@ -56,6 +71,10 @@ def runner(app: web.Application, *, keep_alive_s: float = KEEP_ALIVE_S) -> web.A
         max_headers=errors.MOST_HEADERS,
         lingering_time=2.0,
     )
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(settings.token_rate, settings.token_requests, settings.token_streams)
 
 
 def _add_routes(app: web.Application) -> None:
@@ -83,13 +102,18 @@ def _options(methods: list[str]) -> Callable[[web.Request], Awaitable[web.Stream
 
 
 async def _watching(app: web.Application) -> AsyncIterator[None]:
-    watch = app[SERVICE].watch
+    watch, feed = app[SERVICE].watch, app[SERVICE].feed
     await watch.look()
-    task = asyncio.create_task(watch.run())
+    tasks = [asyncio.create_task(watch.run()), asyncio.create_task(feed.run())]
     yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _close_checkpoints(app: web.Application) -> None:
+    await app[SERVICE].checkpoints.close()
 
 
 async def _end_followers(app: web.Application) -> None:
-    app[SERVICE].watch.stop()
+    app[SERVICE].watch.close()

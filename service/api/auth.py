@@ -6,6 +6,8 @@ kept for a moment; `Watch` throws out those that change, and the moment bounds w
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 import secrets
 import time
@@ -20,9 +22,15 @@ from service.ledger.ledger import Ledger
 #: A revoked token stops working within 5 s, whatever happens to the watch.
 KEPT_S = 3.0
 MOST_KEPT = 10_000
+#: Lookups of values that are not known here go so many at a time: whoever guesses waits for himself.
+LOOKUPS = 4
 #: Every value begins with it, so that it is known where it must not be.
 PREFIX = "jy_"
 _MOST_CHARS = 512
+_UNKNOWN = "the token is unknown or was revoked"
+#: A browser cannot set headers for a websocket: there the token, in base64url without padding, may follow
+#: this in a sub-protocol, beside another one. Source: Kubernetes, apiserver, `websocket/protocol.go`.
+SOCKET_TOKEN = "base64url.bearer.authorization.k8s.io."  # noqa: S105 (a prefix, not a value)
 
 
 def new_value() -> str:
@@ -46,6 +54,8 @@ class Tokens:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._kept: dict[str, _Kept] = {}
+        self._unknown: dict[str, float] = {}
+        self._lookups = asyncio.Semaphore(LOOKUPS)
         self._forgotten = 0
 
     async def caller(self, request: web.Request) -> Token:
@@ -55,17 +65,32 @@ class Tokens:
     async def of_value(self, value: str) -> Token:
         """The token of a value. Raises `Unauthenticated`."""
         sha256 = sha256_of(value)
+        known = self._known(sha256)
+        if known is not None:
+            return known
+        async with self._lookups:
+            # Of many requests with one token, those in front may have brought it: each would ask again.
+            return self._known(sha256) or await self._looked_up(sha256)
+
+    def _known(self, sha256: str) -> Token | None:
+        """What a look of a moment ago has found. Raises `Unauthenticated` when it found nothing."""
+        now = time.monotonic()
         kept = self._kept.get(sha256)
-        if kept is not None and kept.until > time.monotonic():
+        if kept is not None and kept.until > now:
             return kept.token
-        return await self._looked_up(sha256)
+        if self._unknown.get(sha256, 0.0) > now:
+            raise Unauthenticated(_UNKNOWN)
+        return None
 
     async def _looked_up(self, sha256: str) -> Token:
         asked_at, forgotten = time.monotonic(), self._forgotten
         token = await self._ledger.token_by_hash(sha256)
         if token is None or token.revoked:
             self._kept.pop(sha256, None)
-            raise Unauthenticated("the token is unknown or was revoked")
+            if len(self._unknown) >= MOST_KEPT:
+                self._unknown.clear()
+            self._unknown[sha256] = asked_at + KEPT_S
+            raise Unauthenticated(_UNKNOWN)
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
         if forgotten == self._forgotten:
@@ -82,6 +107,8 @@ class Tokens:
 
 def _bearer(request: web.Request) -> str:
     given = request.headers.getall("Authorization", [])
+    if not given and (carried := _carried(request)) is not None:
+        given = [f"Bearer {carried}"]
     if len(given) != 1:
         raise Unauthenticated("send one header `Authorization: Bearer <token>`")
     scheme, _, value = given[0].partition(" ")
@@ -89,3 +116,18 @@ def _bearer(request: web.Request) -> str:
     if scheme.lower() != "bearer" or not value or len(value) > _MOST_CHARS or not value.isascii():
         raise Unauthenticated("the header must be `Authorization: Bearer <token>`")
     return value
+
+
+def _carried(request: web.Request) -> str | None:
+    """The token that a websocket's sub-protocols carry. Raises `Unauthenticated` for what is none."""
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        return None
+    offered = [each.strip() for each in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    carried = [each.removeprefix(SOCKET_TOKEN) for each in offered if each.startswith(SOCKET_TOKEN)]
+    if not carried:
+        return None
+    try:
+        (text,) = carried
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+    except ValueError:
+        raise Unauthenticated(f"the sub-protocol must be {SOCKET_TOKEN}<the token in base64url>") from None

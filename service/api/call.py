@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,18 +15,23 @@ from aiohttp import web
 from service.api import body as bodies
 from service.api import scope
 from service.api.auth import Tokens
+from service.api.checkpoints import Checkpoints
+from service.api.events.feed import Feed
 from service.api.idempotency import CommandId, command_id
+from service.api.limits import Limits, wants_stream
 from service.api.metrics import Metrics
 from service.api.ports import ApiParts
 from service.api.query import Query, QueryReader, is_garbled
 from service.api.readiness import Readiness
 from service.api.scope import Level
+from service.api.shown import Shown
 from service.api.watch import Watch
 from service.domain.commands import Command
 from service.domain.directory import Token
+from service.domain.ids import text_of
 from service.errors import NotFound
+from service.ledger.commit import Receipt
 from service.ledger.ledger import Ledger
-from service.ledger.writer import Receipt
 
 JSON = "application/json"
 
@@ -38,6 +45,19 @@ class Service:
     watch: Watch
     metrics: Metrics
     readiness: Readiness
+    checkpoints: Checkpoints
+    feed: Feed
+    limits: Limits
+    #: Answers about jobs that are still good.
+    shown: Shown = field(default_factory=Shown)
+    #: Whoever plans a past of many runs again takes a whole core meanwhile: one at a time.
+    planning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    #: Replays take a processor for themselves: one at a time.
+    replays: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    #: How many exports are being made at a time: each holds a connection to the database.
+    exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    #: How many files each project has in the making, or on their way to its clients.
+    exporting: Counter[str] = field(default_factory=Counter)
 
 
 class Edge(NamedTuple):
@@ -53,10 +73,11 @@ EDGE: web.RequestKey[Edge] = web.RequestKey("edge", Edge)
 #: The answer is a job's: the names of the headers that it has, in lower case. None of ours are to be its.
 PROXIED: web.RequestKey[frozenset[str]] = web.RequestKey("proxied", frozenset[str])
 
-_encode = msgspec.json.Encoder().encode
+#: A struct or a list as the JSON that it is answered as.
+encoded = msgspec.json.Encoder().encode
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """A request that was let in and read. `token` is there on every route but the public ones."""
 
@@ -66,6 +87,8 @@ class Call:
     query: Any = None
     body: Any = None
     raw: bytes = b""
+    #: What the answer says beside its body.
+    headers: dict[str, str] = field(default_factory=dict)
     _id: CommandId | None = field(default=None, repr=False)
 
     @property
@@ -86,7 +109,7 @@ class Call:
             found = UUID(text)
         except ValueError:
             found = None
-        if found is None or str(found) != text.lower():
+        if found is None or text_of(found) != text.lower():
             raise NotFound(f"there is no {what} {text[:64]!r}; an id is a UUID")
         return found
 
@@ -106,6 +129,7 @@ class Call:
             actor=f"token:{self.token.id}",
             command_id=identity.id,
             request_id=edge.request_id,
+            client_address=self.request.remote,
             digest=identity.digest,
         )
         edge.line["positions"] = [event.position for event in receipt.events]
@@ -120,7 +144,10 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 
 class Route(NamedTuple):
-    """One line of the table. `answers`: a struct, or a list of them; None: 204, or a stream (`media`)."""
+    """One line of the table. `answers`: a struct, or a list of them; None: 204, or a stream (`media`).
+
+    `follows`: whoever asks for it gets an answer that goes on, and that counts among a token's streams.
+    """
 
     method: str
     path: str
@@ -131,6 +158,7 @@ class Route(NamedTuple):
     answers: Any = None
     query: type[Query] | None = None
     media: str = JSON
+    follows: bool = False
 
 
 #: Stands for the caller of a public route.
@@ -147,27 +175,44 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
     async def handle(request: web.Request) -> web.StreamResponse:
         service = request.app[SERVICE]
         call = Call(service, request, _NOBODY)
-        if route.level is not Level.PUBLIC:
-            call.token = await service.tokens.caller(request)
-            line = request[EDGE].line
-            line["token"], line["project"] = call.token.id, call.token.project
+        if route.level is Level.PUBLIC:
+            return await answer(call)
+        call.token = await service.tokens.caller(request)
+        line = request[EDGE].line
+        line["token"], line["project"] = call.token.id, call.token.project
+        with service.limits.admitted(call.token.id, stream=route.follows and wants_stream(request)):
             scope.require(call.token, route.level)
+            return await answer(call)
+
+    async def answer(call: Call) -> web.StreamResponse:
+        request = call.request
         _refuse_garbled(request, parts)
         if query is not None:
             call.query = query.read(request)
         if reader is not None:
-            call.raw = await bodies.read(request, service.parts.settings.max_body_bytes)
+            call.raw = await bodies.read(request, call.service.parts.settings.max_body_bytes)
             call.body = reader.decode(call.raw)
-        return answered(await route.handler(call))
+        response = answered(await route.handler(call))
+        if call.headers:
+            response.headers.update(call.headers)
+        return response
 
     return handle
 
 
 def _refuse_garbled(request: web.Request, parts: int | None) -> None:
     """Nothing has a name that is no text. Raises `NotFound` for one in the path, or in its first `parts`."""
-    sent = request.rel_url.raw_path.split("/")[:parts]
+    path = request.rel_url.raw_path
+    if "%" not in path and path.isascii():
+        return
+    sent = path.split("/")[:parts]
     if any(is_garbled(part) for part in sent):
         raise NotFound("there is nothing at this path: what stands in it percent-encoded is not UTF-8")
+
+
+def json_response(body: bytes) -> web.Response:
+    """An answer of JSON that was encoded before."""
+    return web.Response(body=body, content_type=JSON)
 
 
 def answered(value: Any) -> web.StreamResponse:
@@ -176,4 +221,4 @@ def answered(value: Any) -> web.StreamResponse:
         return value
     if value is None:
         return web.Response(status=204)
-    return web.Response(body=_encode(value), content_type=JSON)
+    return json_response(encoded(value))

@@ -8,6 +8,8 @@ of each answer.
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,9 +22,13 @@ from yarl import URL
 from service.api import edge, errors
 from service.api.call import SERVICE
 from service.api.metrics import Metrics
+from service.errors import Unavailable
 
 #: The label of what never came to a route.
 ROUTE = "broken"
+
+#: A client that takes nothing of what waits for it for so long is gone; its kernel may well answer.
+TAKES_NOTHING_S = 90.0
 
 #: Marks a request without a target, or of a version that is not served.
 _UNFIT: web.RequestKey[bool] = web.RequestKey("unfit", bool)
@@ -37,12 +43,41 @@ _log = structlog.get_logger()
 class Door(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ("_body", "_metrics")
+    __slots__ = ("_body", "_metrics", "_server")
 
-    def __init__(self, manager: web.Server, metrics: Metrics, **bounds: Any) -> None:
+    def __init__(self, manager: _Server, metrics: Metrics, **bounds: Any) -> None:
         super().__init__(manager, **bounds)
         self._metrics = metrics
+        self._server = manager
         self._body: StreamReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """One more connection, or one too many: that is told so at once, and heard no more."""
+        super().connection_made(transport)
+        if len(self._server.connections) > self._server.most_connections:
+            self._turn_away()
+            return
+        made: socket.socket | None = transport.get_extra_info("socket")
+        if made is not None and made.family in (socket.AF_INET, socket.AF_INET6):
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(TAKES_NOTHING_S * 1000))
+
+    def _turn_away(self) -> None:
+        """Without a request there is no response to be made: these are its bytes."""
+        error = Unavailable(f"the service has {self._server.most_connections} connections open already")
+        request_id = edge.new_id()
+        response = errors.answer(error, request_id)
+        edge.protect(response, request_id)
+        response.force_close()
+        response.headers["Connection"] = "close"
+        response.headers["Content-Length"] = str(response.content_length or 0)
+        head = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        if self.transport is not None:
+            body = response.body
+            assert isinstance(body, bytes)  # noqa: S101 (errors are short)
+            self.transport.write(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n".encode() + body)
+        self._metrics.turned_away.inc()
+        _log.warning("connection turned away", request_id=request_id)
+        self.force_close()
 
     async def through(self, request: web.BaseRequest, handler: _Handler) -> web.StreamResponse:
         """One request's answer. What the edge never saw, such as a bad `Expect`, gets its shape here."""
@@ -55,8 +90,18 @@ class Door(web.RequestHandler):
             self._body = None
 
     def data_received(self, data: bytes) -> None:
-        """A body that is broken in the middle ends at once: its reader would wait for the rest for ever."""
-        super().data_received(data)
+        """A body that is broken in the middle ends at once: its reader would wait for the rest for ever.
+
+        What comes for a request that is being answered is heard also while the service closes, or the rest of
+        its body, and a websocket's agreement to be closed, would be waited for in vain: aiohttp drops both.
+        """
+        closing = self._close, self._force_close
+        if any(closing) and self._current_request is not None and self.transport is not None:
+            self._close = self._force_close = False
+            super().data_received(data)
+            self._close, self._force_close = self._close or closing[0], self._force_close or closing[1]
+        else:
+            super().data_received(data)
         body = self._body
         if body is not None and self._messages and not body.is_eof() and body.exception() is None:
             # Something comes after a body that is not complete: the parser has given it up.
@@ -104,11 +149,14 @@ def _kind(error: BaseException) -> str:
 class _Server(web.Server):
     """Makes a `Door` for each connection."""
 
-    def __init__(self, made: web.Server, metrics: Metrics, bounds: dict[str, Any]) -> None:
+    def __init__(
+        self, made: web.Server, metrics: Metrics, most_connections: int, bounds: dict[str, Any]
+    ) -> None:
         super().__init__(self._through, request_factory=self._request)
         self._made = made
         self._metrics = metrics
         self._bounds = bounds
+        self.most_connections = most_connections
 
     def _request(self, message: RawRequestMessage, *parts: Any) -> web.BaseRequest:
         """As the application makes it. Some of what the parser lets pass cannot be made a request of."""
@@ -133,10 +181,14 @@ class _Server(web.Server):
 class Runner(web.AppRunner):
     """Serves an application through `Door`s. `bounds` are those of aiohttp's `RequestHandler`."""
 
-    def __init__(self, app: web.Application, *, shutdown_timeout_s: float, **bounds: Any) -> None:
+    def __init__(
+        self, app: web.Application, *, most_connections: int, shutdown_timeout_s: float, **bounds: Any
+    ) -> None:
         super().__init__(app, shutdown_timeout=shutdown_timeout_s)
+        self._most_connections = most_connections
         self._bounds = bounds
 
     async def _make_server(self) -> web.Server:
         """The hook that aiohttp's runners differ in."""
-        return _Server(await super()._make_server(), self.app[SERVICE].metrics, self._bounds)
+        metrics = self.app[SERVICE].metrics
+        return _Server(await super()._make_server(), metrics, self._most_connections, self._bounds)

@@ -9,27 +9,31 @@ from typing import Any
 
 import structlog
 from aiohttp import ClientConnectionResetError, web
+from multidict import CIMultiDict, istr
 
 from service.api import errors
 from service.api.call import EDGE, PROXIED, SERVICE, Edge
 from service.api.stream import gone
 
-REQUEST_ID = "X-Request-Id"
+REQUEST_ID = istr("X-Request-Id")
 
 #: For the log and the metrics: the client left before its answer began. There is no such status in HTTP.
 LEFT = 499
 
 _REQUEST_ID = re.compile(r"\A[A-Za-z0-9._:-]{1,64}\Z")
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_DEFAULTS = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+_HEADERS = CIMultiDict(
+    {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Server": "jobyard",
+    }
+)
+_DEFAULTS = (
+    (istr("Content-Security-Policy"), "default-src 'none'; frame-ancestors 'none'"),
+    (istr("Cache-Control"), "no-store"),
+)
 #: What aiohttp says of its own where an answer does not.
 _OF_THE_SERVER = ("Server", "Content-Type")
 #: Asked every few seconds by those who watch over the service.
@@ -70,10 +74,8 @@ def _account(
     resource = request.match_info.route.resource
     route = "unknown" if resource is None else resource.canonical
     method = request.method if len(request.method) <= 7 else "OTHER"
-    metrics = request.app[SERVICE].metrics
-    metrics.requests.labels(method, route, response.status).inc()
-    if "follow" not in request.query:
-        metrics.seconds.labels(method, route).observe(seconds)
+    timed = not ("streamed" in line or (request.rel_url.raw_query_string and "follow" in request.query))
+    request.app[SERVICE].metrics.answered(method, route, response.status, seconds if timed else None)
     if route in _QUIET and response.status < 400:
         return
     _log.info(
@@ -104,10 +106,10 @@ async def dress(request: web.Request, response: web.StreamResponse) -> None:
 def protect(response: web.StreamResponse, request_id: str | None) -> None:
     """Give an answer the headers that all have; none tells what it was made with."""
     headers = response.headers
-    headers.update(_HEADERS)
-    for name, value in _DEFAULTS.items():
+    for name, value in _DEFAULTS:
         headers.setdefault(name, value)
-    headers["Server"] = "jobyard"
+    # A dictionary of the names' own kind is taken in without a look at each name.
+    headers.update(_HEADERS)
     if request_id is not None:
         headers[REQUEST_ID] = request_id
 

@@ -26,10 +26,13 @@ MOST_HEADERS = 64
 #: The first that fits counts; what fits none is our own fault.
 _STATUSES: tuple[tuple[type[errors.JobyardError], int], ...] = (
     (errors.TooLarge, 413),
+    (errors.TooMany, 429),
     (errors.Unauthenticated, 401),
+    (errors.BudgetExceeded, 402),
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
+    (errors.Erased, 409),
     (errors.StaleEpoch, 409),
     (errors.Rejected, 400),
     (errors.StoreMissing, 404),
@@ -99,6 +102,8 @@ def _refusal(error: errors.JobyardError, status: int, request_id: str) -> web.Re
     response = _response(status, body)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="jobyard"'
+    if isinstance(error, errors.TooMany):
+        response.headers["Retry-After"] = str(error.retry_after_s)
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response

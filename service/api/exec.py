@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -14,11 +13,11 @@ from service.api.call import Call
 from service.api.idempotency import CommandId
 from service.api.ports import ExecOutput, RunningExec
 from service.api.query import Query
-from service.api.stream import cut_off, pump, while_wanted
+from service.api.stream import cut_off, pump, same_origin, while_wanted
 from service.api.watch import Follower
 from service.domain import commands as cmd
 from service.domain.job import Job
-from service.errors import Forbidden, Invalid, NoSuchContainer, Unavailable, WrongState
+from service.errors import Invalid, NoSuchContainer, Unavailable, WrongState
 
 MOST_WORDS = 1024
 #: Output is held back up to here, so that the exit code can stand in the answer's head.
@@ -45,7 +44,7 @@ async def run(call: Call) -> web.StreamResponse:
     _check(asked)
     socket = call.request.headers.get("Upgrade", "").lower() == "websocket"
     if socket:
-        _same_origin(call.request)
+        same_origin(call.request)
         exec_socket.check(call.request)
     elif asked.stdin or asked.tty:
         field = "stdin" if asked.stdin else "tty"
@@ -86,16 +85,9 @@ def _check(asked: ExecAsked) -> None:
         raise Invalid("stdout", False, "one of stdin, stdout and stderr must be true")
 
 
-def _same_origin(request: web.Request) -> None:
-    """A page of another site must not open sockets here, whatever its browser would send along."""
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
-        raise Forbidden("Origin: a page of another site cannot open this socket")
-
-
 async def _opened(call: Call, job: Job, asked: ExecAsked) -> str:
     """Record who runs what, before it runs; the id of the container."""
-    key = await call.ledger.keys.of(job.project)
+    key = await call.ledger.keys.of_job(job.project, job.id)
     command = cmd.OpenExec(
         project=call.project,
         job=job.id,

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from service.api import last_words
 from service.api.call import EDGE, Call
 from service.api.ports import RunningExec
 from service.api.stream import cut_off
@@ -26,8 +28,10 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 MOST_MESSAGE_BYTES = 1024**2
 #: The client is asked so often whether it is there; one that is silent twice as long is not.
 HEARTBEAT_S = 20.0
-#: For so long a client may take to agree to the end.
+#: For so long a client may take to agree to an end that is not its command's.
 CLOSE_S = 2.0
+#: And so long it may say nothing after it was sent how its command ended.
+AGREE_S = 10.0
 WRITE_TIMEOUT_S = 60.0
 MOST_SIDE = 10_000
 
@@ -50,12 +54,26 @@ def check(request: web.Request) -> None:
         raise Invalid("Sec-WebSocket-Protocol", shown, f"one of {', '.join(PROTOCOLS)}")
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """With what a socket is to be closed. `told`: the client has been sent how its command ended."""
+
+    code: int
+    why: str = ""
+    told: bool = False
+
+
 async def serve(
     call: Call, running: RunningExec, follower: Follower, *, stdin: bool
 ) -> web.WebSocketResponse:
     """Until the command ends, the client leaves, or the token may not go on."""
     socket = web.WebSocketResponse(
-        protocols=PROTOCOLS, max_msg_size=MOST_MESSAGE_BYTES, autoping=False, timeout=CLOSE_S, compress=False
+        protocols=PROTOCOLS,
+        max_msg_size=MOST_MESSAGE_BYTES,
+        autoping=False,
+        autoclose=False,
+        timeout=CLOSE_S,
+        compress=False,
     )
     await socket.prepare(call.request)
     session = _Session(socket, running, stdin=stdin)
@@ -63,24 +81,49 @@ async def serve(
     listening = asyncio.create_task(session.listen())
     beating = asyncio.create_task(session.beat())
     cut = asyncio.create_task(follower.cut.wait())
-    tasks = (talking, listening, beating, cut)
+    tasks = (talking, listening, beating)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if beating.done():
-            cut_off(call.request)
-        if cut.done() and not talking.done():
+        await asyncio.wait({*tasks, cut}, return_when=asyncio.FIRST_COMPLETED)
+        # A ping after the closing frame would be a mistake, and a second reader would spoil the end.
+        await _ended(*tasks)
+        # What nobody expected is for the edge to tell.
+        ends = [each.result() for each in (talking, listening, beating) if not each.cancelled()]
+        end = next((each for each in ends if each is not None), None)
+        if cut.done() and not (end is not None and end.told):
             call.request[EDGE].line["cut"] = follower.why
             code = WSCloseCode.GOING_AWAY if follower.why == SERVICE_ENDS else WSCloseCode.POLICY_VIOLATION
-            await socket.close(code=code, message=follower.why.encode())
+            end = _End(code, follower.why)
+        if end is not None:
+            await _close(call.request, socket, end, cut)
+        elif not beating.cancelled():
+            cut_off(call.request)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in (talking, listening, beating):
-        if not task.cancelled():
-            task.result()  # what nobody expected is for the edge to tell
+        await _ended(*tasks, cut)
     call.request[EDGE].line["sent_bytes"] = session.sent_bytes
     return socket
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _close(
+    request: web.Request, socket: web.WebSocketResponse, end: _End, cut: asyncio.Task[Any]
+) -> None:
+    """A command that is over can wait for a slow client to take it all; another ends with the socket."""
+    silent_s, within_s = (AGREE_S, WRITE_TIMEOUT_S) if end.told else (CLOSE_S, CLOSE_S)
+    closing = asyncio.create_task(
+        last_words.close(request, socket, end.code, end.why, silent_s=silent_s, within_s=within_s)
+    )
+    try:
+        await asyncio.wait({closing, cut}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({closing}, timeout=CLOSE_S)  # who is cut off now may still take what was told
+    finally:
+        await _ended(closing)
+    if not closing.cancelled():
+        closing.result()
 
 
 class _Session:
@@ -95,27 +138,35 @@ class _Session:
         self._input_over = False
         self.sent_bytes = 0
 
-    async def talk(self) -> None:
-        """What the command writes, then how it ended."""
+    async def talk(self) -> _End | None:
+        """What the command writes, then how it ended. None when nobody is there to be told."""
         try:
             await self._send(STDOUT, b"")  # tells the client that the command has begun
-            async for output in self._running.output():
-                await self._send(output.stream, output.data)
-            await self._send(ERROR, _status(await self._running.exit_code()))
-            await self._socket.close()
+            try:
+                async for output in self._running.output():
+                    await self._send(output.stream, output.data)
+                status = _status(await self._running.exit_code())
+            except JobyardError as error:
+                return await self._failed(error)
+            await self._send(ERROR, status)
         except (ConnectionError, TimeoutError):
-            return  # nobody is there to be told
-        except JobyardError as error:
-            await self._send(ERROR, _failure(error.message))
-            await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
+            return None
+        return _End(WSCloseCode.OK, told=True)
 
-    async def listen(self) -> None:
-        """What the client says: input, its end, the terminal's size. Ends when the client has left."""
+    async def listen(self) -> _End | None:
+        """What the client says: input, its end, the terminal's size. None when the client has left."""
         try:
-            await self._listen()
-        except JobyardError as error:
-            await self._send(ERROR, _failure(error.message))
-            await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
+            try:
+                wrong = await self._listen()
+            except JobyardError as error:
+                return await self._failed(error)
+        except (ConnectionError, TimeoutError):
+            return None
+        return None if wrong is None else _End(WSCloseCode.UNSUPPORTED_DATA, wrong)
+
+    async def _failed(self, error: JobyardError) -> _End:
+        await self._send(ERROR, _failure(error.message))
+        return _End(WSCloseCode.INTERNAL_ERROR)
 
     async def beat(self) -> None:
         """Ends when the client is there no more.
@@ -134,7 +185,8 @@ class _Session:
             if self._handing_on:
                 self._heard_at = loop.time()
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> str | None:
+        """Until the client has left, or has said something wrong: then what, in words."""
         async for message in self._socket:
             self._heard_at = asyncio.get_running_loop().time()
             if message.type is WSMsgType.PING:
@@ -143,11 +195,12 @@ class _Session:
             if message.type is WSMsgType.PONG:
                 continue
             if message.type is not WSMsgType.BINARY or not message.data:
-                await self._refuse("messages are binary, and begin with the number of a channel")
-                return
+                return "messages are binary, and begin with the number of a channel"
             if (wrong := await self._take(message.data[0], message.data[1:])) is not None:
-                await self._refuse(wrong)
-                return
+                return wrong
+        # At once: to end the command can take longer than a client waits.
+        await self._socket.close(drain=False)
+        return None
 
     async def _take(self, channel: int, data: bytes) -> str | None:
         """One message; in words, what is wrong with it."""
@@ -191,9 +244,6 @@ class _Session:
             return f"a size is 1 to {MOST_SIDE} each way"
         await self._running.resize(size.width, size.height)
         return None
-
-    async def _refuse(self, why: str) -> None:
-        await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=why.encode())
 
     async def _send(self, channel: int, data: bytes) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT_S):

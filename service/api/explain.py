@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -110,6 +111,8 @@ def wanted(info: mi.Type) -> str:
             return "true or false"
         case mi.IntType(gt=None, ge=None, lt=None, le=None, multiple_of=None):
             return "a whole number"
+        case mi.DecimalType():
+            return 'a number, or its text such as "12.50"'
         case mi.LiteralType():
             return " or ".join(map(str, info.values))
         case mi.AnyType():
@@ -154,10 +157,22 @@ def _fits(value: Any, info: mi.Type) -> bool:
             return isinstance(value, bool)
         case mi.IntType():
             return isinstance(value, int) and not isinstance(value, bool)
+        case mi.DecimalType():
+            return _is_decimal(value)
         case mi.LiteralType():
             return value in info.values
         case _:
             return True
+
+
+def _is_decimal(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            Decimal(value)
+        except InvalidOperation:
+            return False
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _fields(value: dict[str, Any], info: mi.StructType, path: str) -> None:

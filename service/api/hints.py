@@ -13,6 +13,9 @@ _ALIAS = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 _CONTAINER = r"^[A-Za-z0-9._~][A-Za-z0-9._~+/#-]*$"
 _URL = r"^(https?://[^ @?#]+|ssh://[^ ?#]+|[A-Za-z0-9_][A-Za-z0-9._-]*@[^ ?#]+)$"
 
+_HOOK = r"^https?://[^ @?#]+([?][^ #]*)?$"
+_DECIMAL: list[dict[str, Any]] = [{"type": "string", "format": "decimal"}, {"type": "number"}]
+
 #: By schema and property.
 _SAID: dict[str, dict[str, dict[str, Any]]] = {
     "JobSpecAsked": {
@@ -41,6 +44,13 @@ _SAID: dict[str, dict[str, dict[str, Any]]] = {
         "url": {"minLength": 1, "examples": ["https://registry.example.org"]},
         "username": {"minLength": 1},
         "password": {"minLength": 1},
+    },
+    "WebhookAsked": {"url": {"pattern": _HOOK, "examples": ["https://example.org/hook"]}},
+    "WebhookChanged": {"url": {"pattern": _HOOK}},
+    # Written as a number or, exactly, as text.
+    "BudgetAsked": {
+        "amount": {"anyOf": [*_DECIMAL, {"type": "null"}], "examples": ["250"]},
+        "warnAt": {"anyOf": [{"type": "array", "items": {"anyOf": _DECIMAL}}, {"type": "null"}]},
     },
     "LabelEdit": {"name": {"pattern": "^[A-Za-z0-9._/-]+$", "examples": ["team"]}},
 }

@@ -1,7 +1,7 @@
 """`Idempotency-Key`: the same key in the same project names the same command, for ever.
 
 A repeat is answered from the first one's events. The same key with another request is refused by the
-ledger, which keeps a keyed digest of the first. A request that was refused has recorded nothing: its key is
+ledger, which keeps a keyed digest of the first. A request that was refused has done nothing: its key is
 free, and a repeat is decided anew.
 """
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import UNSET, Meta, UnsetType
+from aiohttp import web
+from msgspec import UNSET, Meta, Raw, UnsetType
 from msgspec.structs import replace
 
-from service.api import cursors, errors, reads, scope, views, wire
-from service.api.call import Call
+from service.api import cursors, errors, past, past_lists, reads, scope, views, wire
+from service.api.call import Call, encoded, json_response
 from service.api.command_line import command_line
 from service.api.pages import PageAsked, metadata
-from service.api.query import Query
+from service.api.query import Moment, Query
 from service.api.scope import Level
 from service.domain import commands as cmd
 from service.domain.asked import JobSpecAsked
 from service.domain.evolve import evolve
 from service.domain.job import Job
-from service.domain.reading import read_spec
+from service.domain.reading import Seal, read_spec
 from service.domain.registries import check_shared
 from service.domain.selectors import Selector, parse_selector
 from service.domain.spec import JobSpec, Sealed
@@ -35,7 +37,8 @@ class JobsAsked(PageAsked, frozen=True):
     """`labelSelector` is Kubernetes': a=b, a!=b, a in (b,c), a notin (b,c), a, !a, several with commas.
 
     `updatedAfter` and `updatedBefore` are seconds since 1970. With `cursor` (empty for the first page)
-    pages have no numbers and are not counted: however deep, each costs the same.
+    pages have no numbers and are not counted: however deep, each costs the same. `asOf`, a position of the
+    ledger or a time (RFC 3339), lists the jobs that there were then, as they were.
     """
 
     order: Literal["asc", "desc"] = "desc"
@@ -47,6 +50,7 @@ class JobsAsked(PageAsked, frozen=True):
     user_name: Annotated[str, Meta(max_length=255)] | None = None
     name: Annotated[str, Meta(max_length=255)] | None = None
     label_selector: Annotated[str, Meta(max_length=1024)] | None = None
+    as_of: Moment | None = None
 
 
 class StartAsked(Query, frozen=True):
@@ -56,7 +60,7 @@ class StartAsked(Query, frozen=True):
 
 
 class DeleteAsked(Query, frozen=True):
-    """`force` stops a live job first."""
+    """`force` stops a live job first, and gives up kept volumes that are being pushed."""
 
     force: bool = False
 
@@ -64,8 +68,7 @@ class DeleteAsked(Query, frozen=True):
 async def submit(call: Call) -> wire.Job:
     identity = await call.command_id()
     job_id = identity.made("job")
-    key = await call.ledger.keys.of(call.project)
-    spec = _spec(call, job_id, key.seal)
+    spec = _spec(call, job_id, await _sealing(call, job_id))
     command = cmd.SubmitJob(
         project=call.project,
         job=job_id,
@@ -76,10 +79,22 @@ async def submit(call: Call) -> wire.Job:
     receipt = await call.submit(command, identity)
     # The first answer and every repeat of it are made of the same event: the job as it was then.
     job = evolve(None, receipt.events[0])
-    return await _view(call, job, job.created_at)
+    return _view(call, job, job.created_at, await _secrets(call, [job]))
 
 
-def _spec(call: Call, job_id: UUID, seal: Any) -> JobSpec:
+async def _sealing(call: Call, job_id: UUID) -> Seal:
+    """What seals the job's secrets: a key of its own, made only for one that has any."""
+    asked: JobSpecAsked = call.body
+    if not asked.env_vars:
+        return _no_secrets
+    return (await call.ledger.keys.of_job(call.project, job_id)).seal
+
+
+def _no_secrets(_text: str) -> Sealed:
+    return Sealed("", "", "")
+
+
+def _spec(call: Call, job_id: UUID, seal: Seal) -> JobSpec:
     asked: JobSpecAsked = call.body
     if len(asked.image) > MOST_IMAGE_CHARS:
         # Reading a megabyte by the grammar would hold up everybody else.
@@ -97,23 +112,38 @@ def _spec(call: Call, job_id: UUID, seal: Any) -> JobSpec:
     return spec
 
 
+def unsealed_spec(call: Call) -> JobSpec:
+    """The specification of a job that is not made, checked as for a submit. It holds no secrets."""
+    return _spec(call, UUID(int=0), _no_secrets)
+
+
 async def command(call: Call) -> wire.CliCommand:
     """The same checks as a submit, without anything being recorded."""
-    _spec(call, UUID(int=0), lambda _: Sealed("", "", ""))
+    unsealed_spec(call)
     return wire.CliCommand(command=command_line(call.body))
 
 
-async def find(call: Call) -> wire.JobList:
+async def find(call: Call) -> wire.JobListAsSent:
     asked: JobsAsked = call.query
-    up, pool, wanted = asked.order == "asc", call.ledger.pool, _wanted(call, asked)
+    found = await _page(call, asked)
+    secrets = await _secrets(call, found.jobs)
+    items = [Raw(_shown(call, job, found.now, secrets)) for job in found.jobs]
+    return wire.JobListAsSent(items=items, metadata=_metadata(call, asked, found))
+
+
+async def _page(call: Call, asked: JobsAsked) -> reads.Page:
+    """The page that is asked for, of the jobs of now or of a moment of the past."""
+    ledger, wanted, moment = call.ledger, _wanted(call, asked), await past.asked(call)
+    order: Any = {"sort": asked.sort, "up": asked.order == "asc", "size": asked.size}
     if asked.cursor is not None:
         after = cursors.read("cursor", asked.cursor, (asked.sort, asked.order)) if asked.cursor else None
-        found = await reads.page_after(pool, wanted, sort=asked.sort, up=up, size=asked.size, after=after)
-    else:
-        offset = (asked.page - 1) * asked.size
-        found = await reads.page(pool, wanted, sort=asked.sort, up=up, size=asked.size, offset=offset)
-    items = [await _view(call, job, found.now) for job in found.jobs]
-    return wire.JobList(items=items, metadata=_metadata(call, asked, found))
+        if moment is not None:
+            return await past_lists.page(ledger, wanted, moment, **order, after=after)
+        return await reads.page_after(ledger.pool, ledger.job_rows, wanted, **order, after=after)
+    offset = (asked.page - 1) * asked.size
+    if moment is not None:
+        return await past_lists.page(ledger, wanted, moment, **order, offset=offset, counted=True)
+    return await reads.page(ledger.pool, ledger.job_rows, wanted, **order, offset=offset)
 
 
 def _wanted(call: Call, asked: JobsAsked) -> reads.Wanted:
@@ -147,9 +177,13 @@ def _metadata(call: Call, asked: JobsAsked, found: reads.Page) -> wire.Metadata:
     return wire.Metadata(links=wire.Links(next=following))
 
 
-async def get(call: Call) -> wire.Job:
+async def get(call: Call) -> wire.Job | web.Response:
+    moment = await past.asked(call)
+    if moment is not None:
+        then = await past.job(call, call.path_id("job"), moment)
+        return _view(call, then, moment.at, await _secrets(call, [then]))
     job, now = await seen(call)
-    return await _view(call, job, now)
+    return json_response(_shown(call, job, now, await _secrets(call, [job])))
 
 
 async def kill(call: Call) -> None:
@@ -181,7 +215,8 @@ async def label(call: Call) -> None:
 
 async def sync(call: Call) -> wire.DataSync:
     asked: wire.DataSyncAsked = call.body
-    job, _ = await seen(call)
+    # Deleted meanwhile or not: a repeat has its first answer, and any other is refused as it is decided.
+    job, _ = await seen(call, deleted=True)
     identity = await call.command_id()
     command = cmd.SyncData(
         **_job(call),
@@ -211,24 +246,44 @@ def _job(call: Call) -> dict[str, Any]:
     }
 
 
-async def seen(call: Call) -> tuple[Job, datetime]:
-    """The job in the path, if the caller may see it, and the database's time. Raises `NotFound`."""
+async def seen(call: Call, *, deleted: bool = False) -> tuple[Job, datetime]:
+    """The job in the path, if the caller may see it, and the database's time. Raises `NotFound`.
+
+    `deleted`: also one that was deleted.
+    """
     job_id = call.path_id("job")
-    found = await reads.job(call.ledger.pool, job_id)
-    if found is None or found[0].deleted or not scope.sees(call.token, found[0]):
+    found = await call.ledger.job_now(job_id)
+    gone = found is None or (found[0].deleted and not deleted)
+    if found is None or gone or not scope.sees(call.token, found[0]):
         raise NotFound(f"there is no job {job_id}")
     return found
 
 
-async def _view(call: Call, job: Job, now: datetime) -> wire.Job:
-    key = None
-    if job.spec.env and scope.level_of(call.token) >= Level.OPERATE:
-        key = await call.ledger.keys.of(job.project)
+def _shown(call: Call, job: Job, now: datetime, secrets: views.Secrets | None) -> bytes:
+    """The answer about a job, encoded: made once, but for one whose secrets not everybody is shown."""
+    if job.spec.env:
+        return encoded(_view(call, job, now, secrets))
+    shown, duration_s = call.service.shown, views.duration_s(job, now)
+    body = shown.of(job, duration_s)
+    if body is None:
+        body = encoded(_view(call, job, now, None))
+        shown.keep(job, duration_s, body)
+    return body
+
+
+async def _secrets(call: Call, of: Sequence[Job]) -> views.Secrets | None:
+    """What the jobs' specifications seal, for those who may see it."""
+    if scope.level_of(call.token) < Level.OPERATE or not any(job.spec.env for job in of):
+        return None
+    return await call.ledger.keys.opened(var.value for job in of for var in job.spec.env)
+
+
+def _view(call: Call, job: Job, now: datetime, secrets: views.Secrets | None) -> wire.Job:
     settings = call.service.parts.settings
     return views.job(
         job,
         now=now,
-        key=key,
+        secrets=secrets,
         public_url=settings.public_url,
         job_domain=settings.job_domain,
         ssh_address=settings.ssh_address,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated
@@ -52,8 +53,11 @@ async def read(call: Call) -> web.StreamResponse:
     watch = call.service.watch
     if asked.follow:
         with watch.followed(job.id, run, call.token) as follower:
+            chunks = call.service.parts.logs.follow(
+                job.id, run, tail=asked.tail, since=asked.since, timestamps=asked.timestamps
+            )
             await response.prepare(call.request)
-            await _follow(call, response, asked, follower)
+            await _follow(call, response, chunks, follower)
     else:
         chunks = call.service.parts.logs.read(
             job.id,
@@ -70,11 +74,13 @@ async def read(call: Call) -> web.StreamResponse:
     return response
 
 
-async def _follow(call: Call, response: web.StreamResponse, asked: LogAsked, follower: Follower) -> None:
+async def _follow(
+    call: Call, response: web.StreamResponse, chunks: AsyncGenerator[bytes, None], follower: Follower
+) -> None:
     """Until the log is complete, the client leaves, its token is revoked or the service closes."""
     request, metrics = call.request, call.service.metrics
     metrics.followers.inc()
-    pumping = asyncio.create_task(_pump(call, response, asked, follower))
+    pumping = asyncio.create_task(_pump(call, response, chunks))
     waits = [asyncio.create_task(event.wait()) for event in (follower.cut, follower.over)]
     cut, over = waits
     ending: float | None = None
@@ -97,9 +103,6 @@ async def _follow(call: Call, response: web.StreamResponse, asked: LogAsked, fol
         cut_off(request)  # who follows must not take this for the end of the run
 
 
-async def _pump(call: Call, response: web.StreamResponse, asked: LogAsked, follower: Follower) -> None:
-    stream = call.service.parts.logs.follow(
-        follower.job, follower.run, tail=asked.tail, since=asked.since, timestamps=asked.timestamps
-    )
-    async with aclosing(stream) as chunks:
+async def _pump(call: Call, response: web.StreamResponse, chunks: AsyncGenerator[bytes, None]) -> None:
+    async with aclosing(chunks):
         await pump(call.request, response, chunks)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from typing import Any, get_args
 
 import msgspec
 from aiohttp import web
 
-from service.api import hints, idempotency
+from service.api import hints, idempotency, past
 from service.api.call import JSON, Call, Route
 from service.api.errors import ErrorBody
 from service.api.scope import Level
@@ -24,17 +24,28 @@ _ROLES = {
     Level.OPERATE: "Roles administrator and ai_training_operator.",
     Level.PROVIDE: "Roles administrator and ai_training_operator, without a label selector.",
     Level.ADMINISTER: "Role administrator.",
+    Level.WHOLE: "Role administrator, without a label selector.",
     Level.OVERSEE: "Administrators of the project `default`.",
 }
+#: What is streamed to a client that asks for it by its `Accept`; as a websocket: see /v1/asyncapi.json.
+_STREAMED = {"/v1/events": "text/event-stream"}
 _REFUSALS = {
     400: "A value is wrong; `field` names it.",
     401: "No token, or one that is unknown or revoked.",
+    402: "The project has used up its budget of the month.",
     403: "The role, the label selector or the quota does not allow it.",
     404: "No such thing in this project.",
     409: "It exists already, or the Idempotency-Key was used for another request.",
     413: "The body is too large.",
     414: "The target is too long.",
     503: "Postgres or the store did not answer; try again.",
+}
+
+
+#: The header of an answer that is of a moment of the past.
+_AS_OF = {
+    "description": "With asOf: the position that the answer is of.",
+    "schema": {"type": "integer", "minimum": 0},
 }
 
 
@@ -59,7 +70,7 @@ def document(routes: Iterable[Route]) -> bytes:
             "openapi": "3.1.0",
             "info": {
                 "title": "Jobyard",
-                "version": _version(),
+                "version": version(),
                 "description": "Runs AI-training jobs. Errors are {message, code, field?, requestId}.",
             },
             "servers": [{"url": "/"}],
@@ -77,6 +88,8 @@ def _operation(route: Route, ids: dict[str, str]) -> dict[str, Any]:
     success = _success(route)
     if links := _links(route, ids):
         success["200"]["links"] = links
+    if route.query is not None and "as_of" in route.query.__struct_fields__:
+        success["200"]["headers"] = {past.HEADER: _AS_OF}
     found: dict[str, Any] = {
         "operationId": _operation_id(route),
         "tags": [_tag(route.path)],
@@ -106,6 +119,7 @@ _MADE: dict[str, tuple[str, str, str]] = {
     "/v1/token": ("/v1/token/{id}", "id", "$response.body#/id"),
     "/v1/registry": ("/v1/registry/{id}", "id", "$response.body#/id"),
     "/v1/volume": ("/v1/volume/{id}", "id", "$response.body#/id"),
+    "/v1/webhook": ("/v1/webhook/{id}", "id", "$response.body#/id"),
     "/v1/datastore": ("/v1/datastore/{alias}", "alias", "$response.body#/alias"),
     "/v1/project": ("/v1/project/{id}", "id", "$response.body#/project/id"),
 }
@@ -154,9 +168,13 @@ def _inlined(schema: Any, components: dict[str, Any]) -> Any:
     return [_inlined(each, components) for each in schema] if isinstance(schema, list) else schema
 
 
+#: They do something, each time they are asked, and record nothing.
+_ASKED_ANEW = frozenset({"/v1/webhook/{id}/test"})
+
+
 def _changes_something(route: Route) -> bool:
     """Whether a POST may carry an Idempotency-Key: one that every role may send only answers."""
-    return route.method == "POST" and route.level > Level.READ
+    return route.method == "POST" and route.level > Level.READ and route.path not in _ASKED_ANEW
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
@@ -172,11 +190,14 @@ def _success(route: Route) -> dict[str, Any]:
         home = {"description": "For programs.", "content": {JSON: {"schema": _ref(route.answers)}}}
         return {"200": home, "302": {"description": "For people: to the pages."}}
     if route.answers:
-        return {"200": {"description": "Done.", "content": {JSON: {"schema": _ref(route.answers)}}}}
-    if route.media != JSON:
-        content = {route.media: {"schema": {"type": "string"}}}
+        content = {JSON: {"schema": _ref(route.answers)}}
+        if route.path in _STREAMED:
+            content[_STREAMED[route.path]] = {"schema": {"type": "string"}}
         return {"200": {"description": "Done.", "content": content}}
-    if route.handler is openapi:
+    if route.media != JSON:
+        content = {each: {"schema": {"type": "string"}} for each in route.media.split(", ")}
+        return {"200": {"description": "Done.", "content": content}}
+    if route.path.endswith("api.json"):
         return {"200": {"description": "Done.", "content": {JSON: {"schema": {"type": "object"}}}}}
     return {"204": {"description": "Done."}}
 
@@ -185,11 +206,17 @@ def _refusals(route: Route) -> list[int]:
     found = {503}
     if route.level is not Level.PUBLIC:
         found |= {401, 403}
+    if (route.path == "/v1/job" and route.takes) or route.path.endswith("/start"):
+        found.add(402)
     if route.takes or route.query or route.method in ("PUT", "DELETE") or "{container}" in route.path:
         found.add(400)
+    if route.method in ("PUT", "DELETE"):
+        found.add(409)
     if "{" in route.path or route.query:
         found |= {404, 414}
-    if _changes_something(route):
+    if route.takes and {"project", "job"} & set(route.takes.__struct_fields__):
+        found.add(404)  # the body names what may not be there
+    if _changes_something(route) or route.path in _ASKED_ANEW:
         found |= {400, 409}
     if route.takes:
         found |= {409, 413}
@@ -211,8 +238,9 @@ def _ref(kind: Any) -> dict[str, Any]:
     return {"$ref": _REF.format(name=kind.__name__)}
 
 
-def _version() -> str:
+def version() -> str:
+    """The version of this service; 0 where it was not installed."""
     try:
-        return version("jobyard")
-    except PackageNotFoundError:
+        return metadata.version("jobyard")
+    except metadata.PackageNotFoundError:
         return "0"

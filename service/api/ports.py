@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -13,6 +14,8 @@ from service.config import Settings
 from service.domain.directory import DataStore
 from service.domain.gitstores import GitEndpoint, GitLogin
 from service.ledger.ledger import Ledger
+from service.webhooks.send import Sender
+from service.webhooks.tally import Tally
 
 
 class Logs(Protocol):
@@ -107,6 +110,9 @@ class OnDuty(Protocol):
     async def engine(self) -> str:
         """The id of its engine, when that answers. Raises `Unavailable` or `EngineError`."""
 
+    async def version(self) -> str:
+        """Of its engine, likewise."""
+
 
 class ExecOutput(Protocol):
     """What a command wrote: to its standard output (1) or error (2)."""
@@ -153,6 +159,17 @@ class Addresses(Protocol):
         """Where a container that runs is reached, or None. Raises `Unavailable`."""
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What sends to webhooks, what was sent by this process, and how many may be tried, and hosts of new ones
+    be looked up, at the same time: names that nobody answers for hold the threads that deliveries need."""
+
+    sender: Sender = field(default_factory=Sender)
+    tally: Tally = field(default_factory=Tally)
+    tests: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    lookups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+
+
 def _nobody() -> None:
     """There is no supervisor in this process."""
 
@@ -168,3 +185,4 @@ class ApiParts:
     execs: Execs
     addresses: Addresses
     on_duty: Callable[[], OnDuty | None] = _nobody
+    hooks: Hooks = field(default_factory=Hooks)

@@ -53,7 +53,7 @@ async def find(call: Call) -> wire.ProjectList:
 
 
 async def get(call: Call) -> wire.Project:
-    project = await _project(call)
+    project = await named(call)
     return _view(project, await call.ledger.quota(project.id))
 
 
@@ -61,11 +61,12 @@ async def set_quota(call: Call) -> None:
     asked: wire.QuotaAsked = call.body
     if asked.cpu is None and asked.gpu is None:
         raise Invalid("cpu", None, "name cpu, gpu or both")
-    project = await _project(call)
+    project = await named(call)
     await call.submit(cmd.SetQuota(project=project.id, cpu=asked.cpu, gpu=asked.gpu))
 
 
-async def _project(call: Call) -> Project:
+async def named(call: Call) -> Project:
+    """The project in the path. Raises `NotFound`."""
     project_id = call.path("id")
     found = await call.ledger.project(project_id) if _ID.match(project_id) else None
     if found is None:

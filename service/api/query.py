@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import EnumType
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -18,14 +19,26 @@ class Query(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Base of every set of parameters. A field of a list type may stand more than once."""
 
 
+#: A moment of the ledger: a position, or a time with its zone. `service.ledger.asof` finds what it means.
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class AsOfAsked(Query, frozen=True):
+    """`asOf` answers as of a moment of the past: a position of the ledger, or a time (RFC 3339)."""
+
+    as_of: Moment | None = None
+
+
 class _Field(NamedTuple):
-    """A parameter: its name here and on the wire, its type twice, and in words what may stand there."""
+    """A parameter: its name here and on the wire, its type twice, in words what may stand there, and whether
+    it must be there."""
 
     name: str
     wire: str
     kind: Any
     info: mi.Type
     wanted: str
+    required: bool
 
 
 class QueryReader:
@@ -33,16 +46,20 @@ class QueryReader:
 
     def __init__(self, kind: type[Query]) -> None:
         self._kind = kind
+        #: What nothing asks for; made once, as it is frozen.
+        self._bare: Any = None
         fields = zip(msgspec.structs.fields(kind), mi.type_info(kind).fields, strict=True)  # type: ignore[attr-defined]
         self._fields = [
-            _Field(field.name, field.encode_name, field.type, info.type, _wanted(info.type))
+            _Field(field.name, field.encode_name, field.type, info.type, _wanted(info.type), field.required)
             for field, info in fields
         ]
 
     def read(self, request: web.Request) -> Any:
         given = request.query
         if not given:
-            return self._default()
+            if self._bare is None:
+                self._bare = self._with_defaults({})
+            return self._bare
         self._refuse_garbled(request.rel_url.raw_query_string)
         found: dict[str, Any] = {}
         for field in self._fields:
@@ -64,13 +81,10 @@ class QueryReader:
                 said = Said(f"{value[:200].encode('ascii', 'backslashreplace').decode()!r} is not UTF-8")
                 raise Invalid(found, said, "it must be text in UTF-8, percent-encoded")
 
-    def _default(self) -> Any:
-        return self._with_defaults({})
-
     def _with_defaults(self, found: dict[str, Any]) -> Any:
-        for field in msgspec.structs.fields(self._kind):
+        for field in self._fields:
             if field.required and field.name not in found:
-                raise Invalid(field.encode_name, None, "it must stand in the query")
+                raise Invalid(field.wire, None, "it must stand in the query")
         return self._kind(**found)
 
 
@@ -93,10 +107,14 @@ def _converted(field: _Field, value: Any) -> Any:
         return True
     if isinstance(value, str) and "\0" in value:
         raise Invalid(field.wire, value, "text without NUL")
+    kind = field.kind
     if isinstance(value, str) and _is(field.info, mi.DateTimeType) and "T" not in value.upper():
-        raise Invalid(field.wire, value, field.wanted)  # a bare number would be taken for seconds since 1970
+        # A bare number would be taken for seconds since 1970.
+        if not _is(field.info, mi.IntType) or not (value.isascii() and value.isdigit()):
+            raise Invalid(field.wire, value, field.wanted)
+        kind = _POSITION
     try:
-        return msgspec.convert(value, field.kind, strict=False)
+        return msgspec.convert(value, kind, strict=False)
     except (msgspec.ValidationError, ValueError):
         shown = value if isinstance(value, str) else next(iter(_unfit(value, field.kind)), "")
         raise Invalid(field.wire, shown, field.wanted) from None
@@ -114,6 +132,10 @@ def _unfit(values: list[str], kind: Any) -> list[str]:
     return found
 
 
+#: What a `Moment` without a time in it is.
+_POSITION = get_args(Moment)[0]
+
+
 def _is(info: mi.Type, kind: type[mi.Type]) -> bool:
     return isinstance(info, kind) or (
         isinstance(info, mi.UnionType) and any(isinstance(option, kind) for option in info.types)
@@ -123,6 +145,8 @@ def _is(info: mi.Type, kind: type[mi.Type]) -> bool:
 def _wanted(info: mi.Type) -> str:
     """What may stand there, in words."""
     match info:
+        case mi.UnionType() if _is(info, mi.IntType) and _is(info, mi.DateTimeType):
+            return "it must be a position of the ledger, or a time such as 2026-01-31T12:00:00Z"
         case mi.UnionType():
             return _wanted(next(option for option in info.types if not isinstance(option, mi.NoneType)))
         case mi.ListType() | mi.VarTupleType():

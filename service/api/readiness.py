@@ -24,6 +24,8 @@ from service.ledger.leases import Held
 DEFAULT_STORE = "local"
 KEPT_S = 1.0
 LOOK_TIMEOUT_S = 3.0
+#: Why a part is down that can be late alone.
+SILENT = "it does not answer"
 
 _OK = Part(status="ok")
 
@@ -112,11 +114,26 @@ def _unheld(leases: list[Held]) -> str:
 
 async def _told(name: str, look: Callable[[], Awaitable[Part]]) -> Part:
     """What a look finds, in words that anybody may read; the log has the error's own."""
+    looking = asyncio.ensure_future(look())
     try:
-        async with asyncio.timeout(LOOK_TIMEOUT_S):
-            return await look()
+        # Not `asyncio.timeout`: behind a link that is cut, the driver gives a connection back only when that
+        # is late too, and would keep whoever asks waiting for it.
+        await asyncio.wait({looking}, timeout=LOOK_TIMEOUT_S)
+        if not looking.done():
+            raise TimeoutError
+        return looking.result()
     except (JobyardError, TimeoutError, asyncpg.PostgresError) as error:
         silent = isinstance(error, Unavailable | TimeoutError)
-        why = "it does not answer" if silent else "it refuses the service"
+        why = SILENT if silent else "it refuses the service"
         _log.warning("part is not ready", part=name, why=why, error=str(error) or type(error).__name__)
         return _down(why)
+    finally:
+        if not looking.done():
+            looking.cancel()
+            looking.add_done_callback(_forgotten)
+
+
+def _forgotten(looking: asyncio.Future[Part]) -> None:
+    """Take what a look has come to that nobody waits for any more."""
+    if not looking.cancelled():
+        looking.exception()

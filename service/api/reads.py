@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -10,17 +11,26 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from projections.billing import Run
 from projections.catalogue import FOLDS
+from service.domain.bills.focus import Charged
+from service.domain.bills.run import Adjustment, Run
+from service.domain.budget import Spend
 from service.domain.directory import Node, Token
 from service.domain.job import Job
 from service.domain.selectors import Selector
+from service.domain.spec import JobSpec
 from service.domain.states import ENDED, State
 from service.ledger.database import translated
+from service.ledger.job_rows import JobRows
+from service.ledger.read import END
 from sql import queries
 
 _SQL = queries("jobs")
 _ENDED = sorted(ENDED)
+#: Among how many of a project's jobs earlier runs are looked for, and how many runs are enough.
+NEWEST_JOBS, EARLIER_RUNS = 2000, 500
+#: All runs of a project are sorted before the first of them comes.
+_LONG_S = 300
 
 #: What jobs can be sorted by; `job_key` in sql/migrations/0003_lists.sql knows each by this name.
 Sort = Literal[
@@ -73,6 +83,11 @@ class Wanted(NamedTuple):
     updated_after: datetime | None = None
     updated_before: datetime | None = None
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it is every job of the project."""
+        return self == Wanted(self.project)
+
     def arguments(self) -> tuple[Any, ...]:
         """As the statements take them."""
         return (
@@ -98,27 +113,38 @@ async def job(pool: asyncpg.Pool, job_id: UUID) -> tuple[Job, datetime] | None:
     return None if record is None else (_job(record["row"]), record["now"])
 
 
-async def page(pool: asyncpg.Pool, wanted: Wanted, *, sort: Sort, up: bool, size: int, offset: int) -> Page:
+async def page(
+    pool: asyncpg.Pool, rows: JobRows, wanted: Wanted, *, sort: Sort, up: bool, size: int, offset: int
+) -> Page:
     """Jobs in an order, `size` of them after the first `offset`, and how many there are in all."""
     with translated():
         count: Any = await pool.fetchrow(_SQL.count, *wanted.arguments())
         records = await _ordered(pool, wanted, sort, up, size, offset, None)
-    return Page(_jobs(records), count["now"], count["total"], _last(records))
+    return page_of(records, rows, count["now"], count["total"])
 
 
 async def page_after(
-    pool: asyncpg.Pool, wanted: Wanted, *, sort: Sort, up: bool, size: int, after: After | None
+    pool: asyncpg.Pool,
+    rows: JobRows,
+    wanted: Wanted,
+    *,
+    sort: Sort,
+    up: bool,
+    size: int,
+    after: After | None,
 ) -> Page:
     """Jobs in an order, from a cursor on. What lies before is not read, and nothing is counted."""
     with translated():
-        now: Any = await pool.fetchval(_SQL.now)
         records = await _ordered(pool, wanted, sort, up, size, 0, after)
-    return Page(_jobs(records), now, None, _last(records))
+        now: Any = records[0]["now"] if records else await pool.fetchval(_SQL.now)
+    return page_of(records, rows, now, None)
 
 
 async def _ordered(
     pool: asyncpg.Pool, wanted: Wanted, sort: Sort, up: bool, size: int, offset: int, after: After | None
 ) -> list[Any]:
+    if sort == "createdAt" and not up and not offset and wanted.is_all:
+        return await pool.fetch(_SQL.newest_of_all, wanted.project, after.position if after else END, size)
     arguments: tuple[Any, ...] = (*wanted.arguments(), size, offset, after.position if after else None)
     if sort == "createdAt":
         return await pool.fetch(_SQL.oldest if up else _SQL.newest, *arguments)
@@ -126,12 +152,10 @@ async def _ordered(
     return await pool.fetch(statement, *arguments, sort, after.key if after else None)
 
 
-def _jobs(records: list[Any]) -> list[Job]:
-    return [_job(record["row"]) for record in records]
-
-
-def _last(records: list[Any]) -> After | None:
-    return After(records[-1]["position"], records[-1]["key"]) if records else None
+def page_of(records: list[Any], rows: JobRows, now: datetime, total: int | None) -> Page:
+    """A page of records with a row each, and the position and key that a cursor goes on after."""
+    last = After(records[-1]["position"], records[-1]["key"]) if records else None
+    return Page([rows.job(record["row"]) for record in records], now, total, last)
 
 
 async def runs_over(pool: asyncpg.Pool, runs: Iterable[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
@@ -184,6 +208,79 @@ async def selected(pool: asyncpg.Pool, jobs: Iterable[str], selector: Selector) 
     with translated():
         records = await pool.fetch(_SQL.selected_jobs, list(jobs), terms(selector))
     return {record["key"] for record in records}
+
+
+async def spend(pool: asyncpg.Pool, project: str) -> tuple[Spend, datetime]:
+    """What a project has spent, and the database's time."""
+    with translated():
+        record: Any = await pool.fetchrow(_SQL.spend, project)
+    row = record["row"]
+    return (Spend(project=project) if row is None else FOLDS["spend"].decoder.decode(row), record["now"])
+
+
+async def earlier_runs(
+    pool: asyncpg.Pool, project: str, spec: JobSpec, selector: Selector | None
+) -> list[Run]:
+    """The bills of runs of the same image and command, on as many units of the same flavor, that are among
+    the newest jobs of a project; of those that the selector matches. Newest first."""
+    resources = spec.resources
+    same = (spec.image, msgspec.json.encode(spec.command).decode(), resources.flavor, resources.units)
+    with translated():
+        records = await pool.fetch(
+            _SQL.earlier_runs,
+            project,
+            *same,
+            terms(selector) if selector else None,
+            NEWEST_JOBS,
+            EARLIER_RUNS,
+        )
+    return [FOLDS["billing"].decoder.decode(record["row"]) for record in records]
+
+
+class Bills(NamedTuple):
+    """The bills of a project as they were at one moment: its name, runs in parts, and its own credits."""
+
+    name: str
+    runs: AsyncIterator[list[Charged]]
+    credits: list[Adjustment]
+
+
+@asynccontextmanager
+async def bills_at_once(
+    pool: asyncpg.Pool, project: str, selector: Selector | None, size: int
+) -> AsyncIterator[Bills]:
+    """The bills of all runs that were placed, of those jobs that the selector matches; credits of the whole
+    project only without one. They are not held in memory: `size` of them are, at a time."""
+    with translated():
+        async with (
+            pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            credits = [] if selector else await connection.fetch(_SQL.credits_of_project, project)
+            yield Bills(
+                name=await connection.fetchval(_SQL.name_of_project, project) or project,
+                runs=_charged(connection, project, selector, size),
+                credits=[FOLDS["credits"].decoder.decode(record["row"]).adjustment for record in credits],
+            )
+
+
+async def name_of(pool: asyncpg.Pool, project: str) -> str:
+    """What a project is called."""
+    with translated():
+        return await pool.fetchval(_SQL.name_of_project, project) or project
+
+
+async def _charged(
+    connection: Any, project: str, selector: Selector | None, size: int
+) -> AsyncIterator[list[Charged]]:
+    asked = (project, terms(selector) if selector else None)
+    cursor = await connection.cursor(_SQL.charged_runs, *asked, timeout=_LONG_S)
+    decode = FOLDS["billing"].decoder.decode
+    while records := await cursor.fetch(size, timeout=_LONG_S):
+        yield [
+            Charged(decode(each["row"]), each["name"], each["image"], msgspec.json.decode(each["labels"]))
+            for each in records
+        ]
 
 
 async def nodes(pool: asyncpg.Pool) -> list[Node]:

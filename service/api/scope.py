@@ -23,8 +23,10 @@ class Level(IntEnum):
     #: As to operate, on what all jobs of the project share and no label is on.
     PROVIDE = 3
     ADMINISTER = 4
+    #: As to administer, on what concerns all of the project's jobs: without a label selector.
+    WHOLE = 5
     #: An administrator of the project `default`, of all its jobs.
-    OVERSEE = 5
+    OVERSEE = 6
 
 
 ROLE_LEVELS = {
@@ -37,14 +39,15 @@ _NEEDED = {
     Level.OPERATE: "the role ai_training_operator or administrator",
     Level.PROVIDE: "the role ai_training_operator or administrator",
     Level.ADMINISTER: "the role administrator",
+    Level.WHOLE: "an administrator's token without a label selector",
     Level.OVERSEE: f"an administrator's token of the project {ROOT_PROJECT} without a label selector",
 }
 
 
 def level_of(token: Token) -> Level:
     level = ROLE_LEVELS.get(token.role, Level.PUBLIC)
-    if level is Level.ADMINISTER and token.project == ROOT_PROJECT and token.label_selector is None:
-        return Level.OVERSEE
+    if level is Level.ADMINISTER and token.label_selector is None:
+        return Level.OVERSEE if token.project == ROOT_PROJECT else Level.WHOLE
     return level
 
 

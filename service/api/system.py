@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -11,10 +12,12 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from service.api import wire
+from service.api import reads, wire
 from service.api.call import EDGE, JSON, Call, answered
 from service.api.errors import RETRY_AFTER_S
+from service.audit import reading
 from service.errors import Unavailable
+from service.webhooks.reads import counts
 
 _PAGE = (Path(__file__).parent / "docs.html").read_text()
 
@@ -67,10 +70,22 @@ async def ready(call: Call) -> web.StreamResponse:
 async def metrics(call: Call) -> web.Response:
     """The position of the head is left as it was last seen while the ledger does not answer."""
     found = call.service.metrics
+    found.attempted(call.service.parts.hooks.tally)
+    found.tasks.set(len(asyncio.all_tasks()))
     try:
         found.head.set((await call.ledger.head()).position)
+        found.looked_at(await reads.nodes(call.ledger.pool))
+        hooks = await counts(call.ledger.pool)
+        signed = await reading.standing(call.ledger.pool)
+        found.signed.set(signed.size)
+        found.holds.set(signed.holds)
     except Unavailable:
-        call.service.metrics.head.set(float("nan"))
+        for gauge in (found.head, found.signed, found.holds):
+            gauge.set(float("nan"))
+    else:
+        found.webhooks.labels("active").set(hooks.webhooks - hooks.paused)
+        found.webhooks.labels("failing").set(hooks.failing)
+        found.webhooks.labels("paused").set(hooks.paused)
     return web.Response(
         body=found.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
     )

@@ -50,7 +50,8 @@ def _selector(creator: Token, asked: str | None) -> str | None:
 
 
 async def find(call: Call) -> wire.TokenList:
-    tokens = [token for token in await call.ledger.tokens(call.project) if _within(call.token, token)]
+    found = await call.ledger.tokens(call.project)
+    tokens = [token for token in found if _within(call.token, token) and not token.revoked]
     items, metadata = paged(call, [view(token) for token in tokens], call.query)
     return wire.TokenList(items=items, metadata=metadata)
 
@@ -61,34 +62,41 @@ async def get(call: Call) -> wire.Token:
 
 async def renew(call: Call) -> wire.Token:
     """Another value for the token; the old one stops working."""
-    token = await _seen(call)
+    token = await _seen(call, revoked=True)
     value = new_value()
     command = cmd.RenewToken(project=call.project, token_id=token.id, sha256=sha256_of(value))
     receipt = await call.submit(command)
     call.service.tokens.forget(token.id)
-    renewed = await _seen(call)
+    renewed = await _seen(call, revoked=True)
     return view(renewed, UNSET if receipt.repeated else value)
 
 
 async def revoke(call: Call) -> None:
-    token = await _seen(call)
-    await call.submit(cmd.RevokeToken(project=call.project, token_id=token.id))
+    token = await _seen(call, revoked=True)
+    receipt = await call.submit(cmd.RevokeToken(project=call.project, token_id=token.id))
+    if token.revoked and not receipt.repeated:
+        raise _unknown(token.id)
     call.service.tokens.forget(token.id)
 
 
-async def _seen(call: Call) -> Token:
+async def _seen(call: Call, *, revoked: bool = False) -> Token:
+    """The token in the path. `revoked`: also one that was, for the repeat of what was done with it before."""
     token_id = str(call.path_id("token"))
     token = await reads.token(call.ledger.pool, token_id)
-    if token is None or not _within(call.token, token):
-        raise NotFound(f"there is no token {token_id}")
+    if token is None or not _within(call.token, token) or (token.revoked and not revoked):
+        raise _unknown(token_id)
     return token
 
 
+def _unknown(token_id: str) -> NotFound:
+    return NotFound(f"there is no token {token_id}")
+
+
 def _within(caller: Token, token: Token) -> bool:
-    """Whether the caller looks after a token: of its project, of its scope, not revoked."""
+    """Whether the caller looks after a token: of its project, and of its scope."""
     own, its = scope.selector_of(caller), scope.selector_of(token)
     in_scope = own is None or (its is not None and set(own.terms) <= set(its.terms))
-    return token.project == caller.project and in_scope and not token.revoked
+    return token.project == caller.project and in_scope
 
 
 def view(token: Token, value: str | UnsetType = UNSET) -> wire.Token:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -14,8 +15,12 @@ from service.domain import job as domain
 from service.domain import job_names
 from service.domain import spec as ds
 from service.domain.directory import UserVolume
+from service.domain.ids import text_of
 from service.domain.states import State
-from service.vault import ProjectKey
+from service.vault import Secret
+
+#: What was sealed, in the clear; None for what was erased.
+Secrets = Mapping[ds.Sealed, Secret | None]
 
 #: States in which the container may run and answer.
 _REACHABLE = frozenset({State.RUNNING, State.INTERRUPTING, State.TIMEOUT})
@@ -25,28 +30,29 @@ def job(
     found: domain.Job,
     *,
     now: datetime,
-    key: ProjectKey | None,
+    secrets: Secrets | None,
     public_url: str,
     job_domain: str,
     ssh_address: str = "",
 ) -> wire.Job:
-    """The wire's job. `now` is the database's clock; without a `key` the values of `envVars` stay empty."""
+    """The wire's job. `now` is the database's clock; without `secrets` the values of `envVars` stay empty."""
+    job_id = text_of(found.id)
     return wire.Job(
-        id=str(found.id),
+        id=job_id,
         created_at=found.created_at,
         updated_at=found.updated_at,
         user=found.user,
-        spec=spec(found.spec, key),
-        status=_status(found, now, public_url, job_domain, ssh_address),
+        spec=spec(found.spec, secrets),
+        status=_status(found, job_id, now, public_url, job_domain, ssh_address),
     )
 
 
-def spec(of: ds.JobSpec, key: ProjectKey | None) -> wire.JobSpec:
+def spec(of: ds.JobSpec, secrets: Secrets | None) -> wire.JobSpec:
     return wire.JobSpec(
         image=of.image,
         name=of.name,
         command=of.command,
-        env_vars=[wire.EnvVar(name=var.name, value=_opened(var.value, key)) for var in of.env],
+        env_vars=[_variable(var, secrets) for var in of.env],
         volumes=[_volume(volume) for volume in of.volumes],
         resources=_resources(of.resources),
         labels=of.labels,
@@ -61,9 +67,12 @@ def spec(of: ds.JobSpec, key: ProjectKey | None) -> wire.JobSpec:
     )
 
 
-def _opened(sealed: ds.Sealed, key: ProjectKey | None) -> str:
-    """The value, for those who may see it, as long as the key that sealed it exists."""
-    return "" if key is None or sealed.key_id != key.id else str(key.open(sealed))
+def _variable(var: ds.EnvVar, secrets: Secrets | None) -> wire.EnvVar:
+    """With its value, for those who may see it, as long as the key that sealed it exists."""
+    if secrets is None:
+        return wire.EnvVar(name=var.name, value="")
+    value = secrets[var.value]
+    return wire.EnvVar(name=var.name, value=str(value or ""), erased=True if value is None else UNSET)
 
 
 def _volume(volume: ds.Volume) -> wire.Volume:
@@ -117,7 +126,7 @@ def _resources(of: ds.Resources) -> wire.Resources:
 
 
 def _status(
-    found: domain.Job, now: datetime, public_url: str, job_domain: str, ssh_address: str
+    found: domain.Job, job_id: str, now: datetime, public_url: str, job_domain: str, ssh_address: str
 ) -> wire.JobStatus:
     reachable = found.ip is not None and found.state in _REACHABLE
     grpc = found.spec.grpc_port
@@ -131,23 +140,25 @@ def _status(
         finalized_at=found.finalized_at,
         timeout_at=found.timeout_at,
         last_transition_date=found.last_transition_at,
-        duration=_duration_s(found, now),
+        duration=duration_s(found, now),
         exit_code=found.exit_code,
         image_digest=found.image_digest,
         info=_info(found.info),
         ip=found.ip,
         external_ip=None,
-        url=job_names.url(found.id, public_url, job_domain),
-        ssh_url=f"ssh://{found.id}@{ssh_address}" if ssh_address and found.spec.ssh_public_keys else None,
-        info_url=f"{public_url}/v1/job/{found.id}",
+        url=job_names.url(job_id, public_url, job_domain),
+        ssh_url=f"ssh://{job_id}@{ssh_address}" if ssh_address and found.spec.ssh_public_keys else None,
+        info_url=f"{public_url}/v1/job/{job_id}",
         grpc_address=f"{found.ip}:{grpc}" if reachable and grpc else "",
         data_sync=_syncs(found),
         volumes=[_volume_status(found, index) for index in range(len(found.spec.volumes))],
         run=found.run,
+        erased_at=found.erased_at or UNSET,
     )
 
 
-def _duration_s(found: domain.Job, now: datetime) -> int:
+def duration_s(found: domain.Job, now: datetime) -> int:
+    """How long the job has run, in whole seconds: all that an answer about it takes from the clock."""
     if found.started_at is None:
         return 0
     return max(0, int(((found.stopped_at or now) - found.started_at).total_seconds()))
@@ -182,6 +193,8 @@ def _volume_status(found: domain.Job, index: int) -> wire.VolumeStatus:
 
 def _syncs(found: domain.Job) -> list[wire.DataSync]:
     """Those that began, in that order, and those that were ordered and wait."""
+    if not found.data_syncs and not found.sync_orders:
+        return []
     begun = {sync.id for sync in found.data_syncs}
     waiting = [_queued(found.id, order) for order in found.sync_orders if order.id not in begun]
     return [_data_sync(found, sync) for sync in found.data_syncs] + waiting

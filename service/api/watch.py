@@ -6,9 +6,10 @@ However many clients follow a log, one query a look answers for all of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID
 
 import structlog
@@ -31,21 +32,39 @@ _log = structlog.get_logger()
 
 @dataclass(eq=False)
 class Follower:
-    """One open answer about a run, to a token or to anybody (None).
+    """One open answer about a run (or about none), to a token or to anybody (None).
 
-    `over`: the run has ended; `cut`: it must not go on, and `why`.
+    `over`: the run has ended; `cut`: it must not go on, and `why`, which is empty before. Whoever would
+    rather be called then than wait sets `on_cut`.
     """
 
-    job: UUID
+    job: UUID | None
     run: int
     token: Token | None
     why: str = ""
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    cut: asyncio.Event = field(default_factory=asyncio.Event)
+    on_cut: Callable[[], None] | None = None
+
+    @cached_property
+    def over(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    @cached_property
+    def cut(self) -> asyncio.Event:
+        """Made when it is first asked for: most streams need none."""
+        event = asyncio.Event()
+        if self.why:
+            event.set()
+        return event
+
+    def end(self, why: str) -> None:
+        self.why = why
+        self.cut.set()
+        if self.on_cut is not None:
+            self.on_cut()
 
 
 class Watch:
-    """Run `run` in a task of its own; `stop` ends every follower when the service closes."""
+    """Run `run` in a task of its own; `close` ends every follower when the service closes."""
 
     def __init__(self, ledger: Ledger, tokens: Tokens) -> None:
         self._ledger = ledger
@@ -53,10 +72,13 @@ class Watch:
         self._position: int | None = None
         self._followers: set[Follower] = set()
         self._seen_at = 0.0
+        self._closed = False
 
     @contextmanager
-    def followed(self, job: UUID, run: int, token: Token | None) -> Iterator[Follower]:
+    def followed(self, job: UUID | None, run: int, token: Token | None) -> Iterator[Follower]:
         follower = Follower(job, run, token)
+        if self._closed:  # it was on its way when all others were told
+            self._tell(follower)
         self._followers.add(follower)
         try:
             yield follower
@@ -64,9 +86,17 @@ class Watch:
             self._followers.discard(follower)
 
     def stop(self) -> None:
+        """End every follower, as when the service closes; who comes later is let in."""
         for follower in self._followers:
-            follower.why = SERVICE_ENDS
-            follower.cut.set()
+            self._tell(follower)
+
+    def close(self) -> None:
+        """The service closes: who follows now, or still comes, is told so."""
+        self._closed = True
+        self.stop()
+
+    def _tell(self, follower: Follower) -> None:
+        follower.end(SERVICE_ENDS)
 
     async def run(self) -> None:
         """Look again and again. What cannot be seen for long is taken for revoked."""
@@ -93,11 +123,15 @@ class Watch:
             self._position = max(self._position, position)
             self._tokens.forget(token.id)
             self._cut(token)
-        runs = {(each.job, each.run) for each in self._followers if not each.over.is_set()}
+        runs = {
+            (each.job, each.run)
+            for each in self._followers
+            if each.job is not None and not each.over.is_set()
+        }
         if runs:
             over = await reads.runs_over(pool, runs)
             for follower in self._followers:
-                if (follower.job, follower.run) in over:
+                if follower.job is not None and (follower.job, follower.run) in over:
                     follower.over.set()
 
     def _cut(self, token: Token) -> None:
@@ -105,5 +139,4 @@ class Watch:
         for follower in self._followers:
             mine = follower.token
             if mine is not None and mine.id == token.id and (token.revoked or token.version != mine.version):
-                follower.why = TOKEN_ENDS
-                follower.cut.set()
+                follower.end(TOKEN_ENDS)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-from service.errors import Invalid
+from service.errors import Invalid, Rejected
 
 T = TypeVar("T")
+
+SURE = "--yes says that you are sure"
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def secret(what: str, *, otherwise: str) -> str:
@@ -28,7 +31,10 @@ def line(what: str, *, otherwise: str) -> str:
 
 
 def agreed(question: str, *, otherwise: str) -> None:
-    """Goes on after a yes. Raises `Invalid` where nobody can be asked, and `typer.Abort` for a no."""
+    """Goes on after a yes. Raises `Rejected`, saying `otherwise`, where nobody can be asked, and
+    `typer.Abort` for a no."""
+    if not sys.stdin.isatty():
+        raise Rejected(f"{question} There is no terminal to ask at: {otherwise}")
     _at_terminal(question, otherwise, lambda: typer.confirm(question, abort=True, err=True))
 
 

@@ -19,6 +19,7 @@ from yarl import URL
 from service.cli import words
 from service.cli.where import Where
 from service.errors import (
+    BudgetExceeded,
     Conflict,
     Forbidden,
     JobyardError,
@@ -36,22 +37,34 @@ ATTEMPTS = 4
 PAUSE_S = 0.3
 ANSWER_TIMEOUT_S = 60.0
 PAGE_SIZE = 100
+#: The largest page that the API gives: for lists of which each page costs much.
+MOST_ROWS = 500
 CHUNK_BYTES = 1 << 20
 
 _LOST = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError)
 _PASSING = frozenset({429, 502, 503, 504})
 #: What the API's messages advise, as it is done here.
 _IN_WORDS_OF_COMMANDS = (
+    ("asOf: ", "--as-of: "),
     ("?check=false takes", "--no-check takes"),
     ("PUT replaces it", "`jobyard datastore update` replaces it"),
 )
 _BY_CODE: dict[str, type[JobyardError]] = {
     kind.code: kind
-    for kind in (Unauthenticated, Forbidden, QuotaExceeded, NotFound, WrongState, Conflict, TooLarge)
+    for kind in (
+        Unauthenticated,
+        Forbidden,
+        QuotaExceeded,
+        BudgetExceeded,
+        NotFound,
+        WrongState,
+        Conflict,
+        TooLarge,
+    )
 }
 _BY_STATUS: dict[int, type[JobyardError]] = {
     401: Unauthenticated,
-    402: Forbidden,
+    402: BudgetExceeded,
     403: Forbidden,
     404: NotFound,
     409: Conflict,
@@ -102,10 +115,12 @@ class Client:
                 return items[:limit]
             page += 1
 
-    async def post(self, path: str, body: Any, *, key: str | None = None) -> Any:
+    async def post(
+        self, path: str, body: Any, *, key: str | None = None, timeout_s: float | None = ANSWER_TIMEOUT_S
+    ) -> Any:
         """Ask for something once: the Idempotency-Key makes a repeat after a lost answer harmless."""
         headers = {"Idempotency-Key": key or str(uuid4())}
-        return await self._repeated("POST", path, body=body, headers=headers)
+        return await self._repeated("POST", path, body=body, headers=headers, timeout_s=timeout_s)
 
     async def put(self, path: str, body: Any = None, **params: str | int | list[str] | None) -> Any:
         """As `post`: what is done when the answer is lost is not done again by the repeat."""

@@ -23,6 +23,7 @@ from typer.models import ArgumentInfo
 from service.cli import exits, where, words
 from service.cli.client import Client
 from service.cli.output import Format, Output
+from service.cli.values import ValueCommand
 from service.errors import JobyardError, Misconfigured
 from service.ledger import database
 
@@ -59,7 +60,24 @@ class Database:
         self.connection = connection
 
 
-_OPTIONS[Database] = {
+class DatabaseLater:
+    """As `Database`, for commands that may not need one: connected to while `opened` lasts."""
+
+    def __init__(self, url: str | None, state: Path | None) -> None:
+        self._given = url, state
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Database]:
+        connection = await database.connect(where.database(*self._given), admin=True)
+        try:
+            yield Database(connection)
+        except asyncpg.PostgresError as error:
+            raise Misconfigured(f"the database holds no ledger that can be read: {error}") from error
+        finally:
+            await database.close(connection)
+
+
+_OPTIONS[Database] = _OPTIONS[DatabaseLater] = {
     "database_url": Annotated[
         str | None, typer.Option("--database-url", metavar="URL", help="The ledger [DATABASE_URL].")
     ],
@@ -81,21 +99,12 @@ def command(
     `example` is the command line without `jobyard` that its help ends with; `aliases` are other spellings of
     the name, which the help does not show.
     """
+    settings.setdefault("cls", ValueCommand)
     ending = "\n\n".join(filter(None, (epilog, f"\b\nExample:\n  jobyard {example}")))
 
     def register(function: F) -> F:
-        hints = get_type_hints(function, include_extras=True)
-        hints.pop("return", None)
-        needs = {each: hint for each, hint in hints.items() if hint in _OPTIONS}
-        shown = {each: hint for each, hint in hints.items() if each not in needs}
-
-        named = {each: _argument_of(hint) for each, hint in shown.items()}
-
-        @wraps(function)
-        def run(**given: Any) -> None:
-            finish(_with(function, needs, given, {each: name for each, name in named.items() if name}))
-
-        _sign(run, _parameters(function, shown, needs))
+        run, parameters = _runner(function)
+        _sign(run, parameters)
         settings["epilog"] = ending
         settings["short_help"] = (function.__doc__ or "").partition("\n")[0]
         app.command(name, **settings)(run)
@@ -104,6 +113,47 @@ def command(
         return function
 
     return register
+
+
+def alone(app: typer.Typer, *, example: str) -> Callable[[F], F]:
+    """Registers a coroutine function as what the group `app` does when no command of it is named.
+
+    Its options are not those of the commands: one that stands before a command is refused.
+    """
+
+    def register(function: F) -> F:
+        run, parameters = _runner(function)
+
+        @wraps(function)
+        def entry(ctx: typer.Context, **given: Any) -> None:
+            if ctx.invoked_subcommand is None:
+                run(**given)
+                return
+            sources = filter(None, (ctx.get_parameter_source(name) for name in given))
+            if any(source.name != "DEFAULT" for source in sources):
+                raise typer.BadParameter(f"write the options after {ctx.invoked_subcommand!r}")
+
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        _sign(entry, [context, *parameters])
+        app.callback(invoke_without_command=True, epilog=f"\b\nExample:\n  jobyard {example}")(entry)
+        return function
+
+    return register
+
+
+def _runner(function: Callable[..., Awaitable[None]]) -> tuple[Callable[..., None], list[inspect.Parameter]]:
+    """What runs a coroutine function with what it needs, and the parameters that it then has."""
+    hints = get_type_hints(function, include_extras=True)
+    hints.pop("return", None)
+    needs = {each: hint for each, hint in hints.items() if hint in _OPTIONS}
+    shown = {each: hint for each, hint in hints.items() if each not in needs}
+    named = {each: _argument_of(hint) for each, hint in shown.items()}
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        finish(_with(function, needs, given, {each: name for each, name in named.items() if name}))
+
+    return run, _parameters(function, shown, needs)
 
 
 def finish(work: Coroutine[Any, Any, None]) -> None:
@@ -176,14 +226,10 @@ async def _make(need: type, options: dict[str, Any]) -> AsyncIterator[Any]:
     if need is Client:
         async with Client(where.find(options["url"], options["token"], options["state"])) as client:
             yield client
+    elif need is DatabaseLater:
+        yield DatabaseLater(options["database_url"], options["state"])
     elif need is Database:
-        url = where.database(options["database_url"], options["state"])
-        connection = await database.connect(url, admin=True)
-        try:
-            yield Database(connection)
-        except asyncpg.PostgresError as error:
-            raise Misconfigured(f"the database holds no ledger that can be read: {error}") from error
-        finally:
-            await database.close(connection)
+        async with DatabaseLater(options["database_url"], options["state"]).opened() as connected:
+            yield connected
     else:
         yield Output(options["format"], colors=not options["no_color"])

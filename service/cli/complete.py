@@ -59,6 +59,7 @@ tokens = _offers(
 )
 registries = _offers("/registry", lambda each: (each["id"], each["url"]), size=_MOST)
 volumes = _offers("/volume", lambda each: (each["id"], ""), size=_MOST)
+webhooks = _offers("/webhook", lambda each: (each["id"], each["description"] or each["url"]), size=_MOST)
 projects = _offers("/project", lambda each: (each["id"], each["name"]), size=_MOST)
 
 

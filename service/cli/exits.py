@@ -4,7 +4,7 @@
 1    the job FAILED; a verification found a difference; a machine part refused; a file here did
 2    usage: an option or a value is wrong, here or as the service sees it
 3    no such thing in this project
-4    refused: by the token, its role, the quota, or the state of the job
+4    refused: by the token, its role, the quota, the budget, or the state of the job
 5    the job ended as ERROR or INTERRUPTED
 6    the service cannot be reached
 7    the service cannot do it now: something that it needs, such as a data store, does not answer
@@ -17,6 +17,7 @@ from enum import IntEnum
 
 from service.domain.states import State
 from service.errors import (
+    BudgetExceeded,
     Conflict,
     Forbidden,
     Invalid,
@@ -52,7 +53,7 @@ Exit status:
   1    the job FAILED, a verification found a difference, or a file here refused
   2    usage: an option or a value is wrong
   3    no such thing in this project
-  4    refused: by the token, its role, the quota, or the state of the job
+  4    refused: by the token, its role, the quota, the budget, or the state of the job
   5    the job ended as ERROR or INTERRUPTED
   6    the service cannot be reached
   7    it cannot do that now: a data store, say, does not answer
@@ -63,6 +64,7 @@ _BY_ERROR: tuple[tuple[type[JobyardError], Exit], ...] = (
     (TooLarge, Exit.USAGE),
     (Misconfigured, Exit.USAGE),
     (NotFound, Exit.NOT_FOUND),
+    (BudgetExceeded, Exit.REFUSED),
     (Forbidden, Exit.REFUSED),
     (Unauthenticated, Exit.REFUSED),
     (WrongState, Exit.REFUSED),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
 
 from service.cli import complete, exits, watch
-from service.cli.client import Client, segment
+from service.cli.client import MOST_ROWS, PAGE_SIZE, Client, segment
 from service.cli.command import command
-from service.cli.output import Column, Output, ago, clock, moment, reader_left, span, table
+from service.cli.moments import AsOf, as_of, time_of
+from service.cli.output import Column, Output, ago, clock, reader_left, span, table
 from service.cli.parse import duration_s, labels
 from service.domain.states import State
 from service.errors import Invalid
@@ -38,6 +39,11 @@ _COLUMNS = (
     Column("RAN", extra=True),
     Column("RESOURCES", extra=True),
     Column("IMAGE", extra=True),
+)
+#: An age is of now, and says nothing of then.
+_COLUMNS_OF_THEN = tuple(
+    Column("CREATED", extra=True) if isinstance(column, Column) and column.name == "AGE" else column
+    for column in _COLUMNS
 )
 _REFRESH_S = 1.0
 
@@ -76,8 +82,12 @@ async def list_jobs(
         bool, typer.Option("--all", "-a", hidden=True, help="All are listed anyway.")
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the list up to date.")] = False,
+    then: AsOf = None,
 ) -> None:
     """Lists the jobs of your project, the newest first."""
+    if watch and then is not None:
+        raise Invalid("--watch", "--as-of", "what was does not change any more: leave one of the two out")
+    moment = as_of(then)
     selector = ",".join(label or []) or None
     order = "asc" if ascending else "desc"
     after, before = _seconds("--updated-after", updated_after), _seconds("--updated-before", updated_before)
@@ -86,6 +96,7 @@ async def list_jobs(
         wanted = [str(each) for each in states or []] or None
         return await client.pages(
             "/job",
+            size=PAGE_SIZE if moment is None else MOST_ROWS,
             limit=limit,
             order=order,
             sort=sort,
@@ -95,19 +106,23 @@ async def list_jobs(
             userName=user,
             updatedAfter=after,
             updatedBefore=before,
+            asOf=moment,
         )
 
     if watch and output.format is None:
         await _watch(read, output)
         return
     jobs = await read()
-    output.items(jobs, _COLUMNS, map(_row, jobs))
+    if moment is None:
+        output.items(jobs, _COLUMNS, map(_row, jobs))
+    else:
+        output.items(jobs, _COLUMNS_OF_THEN, [_row(job, clock(job["createdAt"])) for job in jobs])
 
 
 @command(app, "get", example="job get 5d1f0c2e-… -o yaml")
-async def get(client: Client, output: Output, job_id: JobId) -> None:
-    """Shows one job."""
-    job = await client.get(path(job_id))
+async def get(client: Client, output: Output, job_id: JobId, then: AsOf = None) -> None:
+    """Shows one job, as it is or as it was."""
+    job = await client.get(path(job_id), asOf=as_of(then))
     output.item(job, shown(job))
 
 
@@ -122,6 +137,7 @@ async def wait(client: Client, output: Output, job_id: JobId) -> None:
 @command(app, "logs", aliases=["log"], example="job logs --follow 5d1f0c2e-…")
 async def logs(
     client: Client,
+    output: Output,
     job_id: JobId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines.")] = None,
@@ -131,22 +147,21 @@ async def logs(
     timestamps: Annotated[bool, typer.Option("--timestamps", help="A time before every line.")] = False,
     run: Annotated[int | None, typer.Option("--run", min=1, help="An earlier run of the job.")] = None,
 ) -> None:
-    """Prints what the job wrote."""
+    """Prints what the job wrote. Followed, it goes on where it was when the connection breaks off or the
+    service restarts; with --tail it ends there."""
     params: dict[str, Any] = {
         "tail": tail,
-        "since": None if since is None else _time("--since", since),
+        "since": None if since is None else time_of("--since", since),
         "run": run,
     }
-    params |= {"follow": "true" if follow else None, "timestamps": "true" if timestamps else None}
-    try:
-        async with client.stream(path(job_id, "log"), **params) as chunks:
-            async for chunk in chunks:
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
-    finally:
-        if follow and not isinstance(sys.exception(), asyncio.CancelledError | OSError):
-            # The service cuts the log of a token that was revoked, or renewed, as it does when it ends.
-            await client.get("/me")
+    params |= {"timestamps": "true" if timestamps else None}
+    if follow:
+        await watch.follow_log(client, path(job_id), sys.stdout.buffer, output.note, params)
+        return
+    async with client.stream(path(job_id, "log"), **params) as chunks:
+        async for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
 
 
 @command(app, "stop", aliases=["kill"], example="job stop 5d1f0c2e-…")
@@ -185,7 +200,9 @@ async def delete(
     client: Client,
     output: Output,
     job_id: JobId,
-    force: Annotated[bool, typer.Option("--force", help="Also a job that runs: it is stopped.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also one that runs or pushes: that is stopped.")
+    ] = False,
 ) -> None:
     """Deletes an ended job. Its bill and its events stay."""
     await client.delete(path(job_id), force="true" if force else None)
@@ -255,10 +272,12 @@ def shown(job: Any) -> dict[str, Any]:
         "labels": "  ".join(f"{name}={value}" for name, value in (spec.get("labels") or {}).items()),
         "user": job.get("user"),
         "url": status.get("url"),
+        "ssh": status.get("sshUrl"),
         "created": clock(job.get("createdAt")),
         "started": clock(status.get("startedAt")),
         "ran": span(status.get("duration") or 0) if status.get("startedAt") else None,
         "history": " > ".join(visit["state"] for visit in status.get("history", [])),
+        "secrets": f"erased {clock(status['erasedAt'])}" if status.get("erasedAt") else None,
     }
 
 
@@ -290,13 +309,14 @@ async def _to_the_end(client: Client, output: Output, job_id: str, *, with_log: 
         raise
 
 
-def _row(job: Any) -> tuple[Any, ...]:
+def _row(job: Any, when: str | None = None) -> tuple[Any, ...]:
+    """`when` it was made, in words; None: how long ago."""
     spec, status = job["spec"], job["status"]
     return (
         job["id"],
         spec.get("name"),
         status["state"],
-        ago(job["createdAt"]),
+        ago(job["createdAt"]) if when is None else when,
         span(status.get("duration") or 0),
         _resources(spec),
         spec["image"],
@@ -322,20 +342,4 @@ def _volume(volume: Any) -> str:
 
 def _seconds(option: str, text: str | None) -> int | None:
     """A time as whole seconds since 1970."""
-    return None if text is None else int(datetime.fromisoformat(_time(option, text)).timestamp())
-
-
-def _time(option: str, text: str) -> str:
-    """A time as the API takes it, from one or from how long ago it was."""
-    try:
-        at = moment(text)
-    except ValueError:
-        at = None
-    if at is not None and at.tzinfo is None:
-        raise Invalid(option, text, "say which zone it is in, such as 2026-01-31T12:00:00Z")
-    if at is None:
-        try:
-            at = datetime.now(UTC) - timedelta(seconds=duration_s(option, text))
-        except (Invalid, OverflowError):
-            raise Invalid(option, text, "write a time such as 2026-01-31T12:00:00Z, or 10m") from None
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return None if text is None else int(datetime.fromisoformat(time_of(option, text)).timestamp())

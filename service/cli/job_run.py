@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from service.cli import complete, exits, job, parse, ssh_keys, watch
+from service.cli import complete, estimate, exits, job, parse, ssh_keys, watch
 from service.cli.client import Client
 from service.cli.command import command
 from service.cli.output import Output
+from service.cli.values import ValueCommand
 from service.errors import Invalid
 
 _COMMAND = "jobyard.command"
@@ -33,7 +33,7 @@ _ANSWERED = ("deletionRequested",)
 _OURS = "ovh/"
 
 
-class RunCommand(TyperCommand):
+class RunCommand(ValueCommand):
     """Keeps everything after `--` aside, so that the job's own options are never taken for ours."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -156,6 +156,10 @@ async def run(
     image_option: Annotated[
         str | None, typer.Option("--image", hidden=True, help="With --from: another image.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Submit nothing: show what it would cost, and whether it can be."),
+    ] = False,
     watched: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
     key: Annotated[
         str | None,
@@ -170,6 +174,9 @@ async def run(
     spec = merged(base, asked)
     if not spec.get("image"):
         raise Invalid("IMAGE", None, "name the image to run, or give --from")
+    if dry_run:
+        estimate.show(output, await client.post("/job/estimate", spec))
+        return
     made = await client.post("/job", spec, key=key)
     if not watched:
         output.done(made["id"], made)
@@ -212,6 +219,11 @@ def merged(base: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     if base.get("envVars") and asked.get("envVars"):
         variables = {each["name"]: each for each in (*base["envVars"], *asked["envVars"])}
         spec["envVars"] = list(variables.values())
+    for each in spec.get("envVars") or []:
+        if each.get("erased"):
+            raise Invalid(
+                "--env", each["name"], "its value was erased with the other job's key; give it again"
+            )
     if base.get("labels") and asked.get("labels"):
         spec["labels"] = base["labels"] | asked["labels"]
     return spec

@@ -17,6 +17,7 @@ T = TypeVar("T")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(?:\d+[smhdw])+\Z")
 _PART = re.compile(r"(\d+)([smhdw])")
+_SIZE = re.compile(r"([0-9]{1,18})(?:([KMGTkmgt])(?:i?[Bb])?)?")
 _PERMISSIONS = {"r": "RO", "ro": "RO", "rw": "RW", "rwd": "RWD"}
 _KINDS = {"git": "publicGit", "archive": "publicSwift"}
 _CACHES = {"cache": True, "no-cache": False}
@@ -54,6 +55,35 @@ def duration_s(option: str, text: str) -> int:
     if seconds == 0:
         raise Invalid(option, text, "it must be longer than nothing")
     return seconds
+
+
+def size_bytes(option: str, text: str) -> int:
+    """Bytes of `1024`, `64M`, `128G` or `128GiB`: each unit is 1024 of the one before."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise Invalid(option, text, "write bytes, or a number with K, M, G or T, such as 128G")
+    power: int = " KMGT".index((found[2] or " ").upper())
+    return int(int(found[1]) * 1024**power)
+
+
+def amounts(
+    option: str, given: Sequence[str], known: Sequence[str], sizes: Sequence[str] = ()
+) -> dict[str, int]:
+    """`NAME=NUMBER` each, several with commas; those of `sizes` may have a unit."""
+    found: dict[str, int] = {}
+    for text in (part for each in given for part in each.split(",")):
+        name, _, amount = text.strip().partition("=")
+        if name not in known:
+            raise Invalid(option, text, f"write NAME=NUMBER; the names are {', '.join(known)}")
+        if name in found:
+            raise Invalid(option, text, f"{name} stands twice")
+        if name in sizes:
+            found[name] = size_bytes(option, amount)
+        elif amount.isascii() and amount.isdigit():
+            found[name] = int(amount)
+        else:
+            raise Invalid(option, text, f"write {name}=NUMBER, with a whole number")
+    return found
 
 
 def env_vars(given: Sequence[str], environ: Mapping[str, str]) -> list[dict[str, str]]:

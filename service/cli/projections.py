@@ -12,6 +12,7 @@ from service.cli.command import Database, command
 from service.cli.output import Output
 from service.ledger import rebuild as folding
 from service.ledger.rebuild import Comparison
+from service.memory import collect_seldom
 
 app = typer.Typer()
 
@@ -27,6 +28,7 @@ async def verify(database: Database, output: Output, names: Names = None) -> Non
 @command(app, "rebuild", example="projections rebuild billing")
 async def rebuild(database: Database, output: Output, names: Names = None) -> None:
     """Folds the ledger again and puts the new rows in place, at once. Exit status 1 when one differed."""
+    collect_seldom()
     _report(output, await folding.rebuild(database.connection, names or [], output.note))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from rich.console import Console
@@ -115,6 +116,44 @@ async def follow(client: Client, job_id: str, screen: Screen, *, with_log: bool 
         return await follower.to_the_end()
     finally:
         await follower.close()
+
+
+async def follow_log(
+    client: Client, path: str, out: BinaryIO, note: Callable[[str], None], params: dict[str, Any]
+) -> None:
+    """Writes one run's log to its end; `path` is the job's, `params` those of its log.
+
+    After a lost connection, or a service that closed, it goes on from where it was: what it begins with stays
+    the same, so what was shown is skipped by its length, to the byte. Not so with `tail`, whose beginning
+    moves. Raises `Unavailable` when the service stays away for longer than `PATIENCE_S`.
+    """
+    loop = asyncio.get_running_loop()
+    run = params["run"] or (await client.get(path))["status"]["run"]  # a later one has another log
+    shown, opened, told, deadline = 0, False, False, loop.time() + PATIENCE_S
+    while True:
+        skip, connected = shown, False
+        try:
+            async with client.stream(f"{path}/log", **params | {"follow": "true", "run": run}) as chunks:
+                connected = opened = True
+                async for chunk in chunks:
+                    fresh, skip = chunk[skip:], max(0, skip - len(chunk))
+                    out.write(fresh)
+                    out.flush()
+                    shown += len(fresh)
+            # A token that was revoked, or renewed, has its log cut off, too.
+            await client.get("/me")
+            return
+        except Unavailable as error:
+            if params["tail"] is not None or not opened:
+                raise
+            if connected:
+                told, deadline = False, loop.time() + PATIENCE_S
+            elif loop.time() > deadline:
+                raise
+            elif not told:
+                note(f"{error.message}; going on where it was")
+                told = True
+            await asyncio.sleep(POLL_S)
 
 
 class _Follower:

@@ -68,11 +68,19 @@ def _token(given: str | None) -> str | None:
 
 
 def database(url: str | None, state: Path | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The URL of the ledger's database: the option's, DATABASE_URL, or that of the service that runs here."""
+    """The URL of the ledger's database: the option's, DATABASE_URL, or that of the service that runs here.
+
+    Whoever has named another service by JOBYARD_URL is not told of this one's ledger. Raises `Misconfigured`.
+    """
     given = url or environ.get("DATABASE_URL")
     if given:
         return given
-    up = require_up(state, environ)
+    up, named = require_up(state, environ), environ.get("JOBYARD_URL", "").rstrip("/")
+    if state is None and named not in ("", up.url.rstrip("/")):
+        raise Misconfigured(
+            f"JOBYARD_URL names {named}, and this command reads a database itself: give --database-url with "
+            f"that service's, or --state for the service at {up.url} that runs here"
+        )
     if not up.database_url:
         raise Misconfigured("the service that runs here does not say where its database is; set DATABASE_URL")
     return up.database_url

@@ -10,17 +10,25 @@ import msgspec
 from msgspec.structs import replace
 
 from service.domain import events as ev
+from service.domain.bills.run import Run
+from service.domain.budget import Standing
 from service.domain.directory import PriceBook, Project, Token
 from service.domain.job import Job
 from service.domain.quota import Quota
+from service.domain.refusals import Refusals
 from service.domain.states import State
+from service.domain.webhooks import Webhooks
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a command is decided on: the state of what it names, as of the end of the ledger.
 
     `now` is the database's clock; `epoch` is the current lease epoch of the command's engine; `stores_used`
-    are the data stores, by alias, of jobs that have not ended: loaded for a command that removes one.
+    are the data stores, by alias, of jobs that have not ended: loaded for a command that removes one;
+    `live_jobs` is how many have not, or have a push to come: loaded for one that erases the project;
+    `refusals` are those of the project, for a command that may add one; `bill` is that of the run which a
+    command about bills names; `budget` is how the project stands at its own, None without one; `position`
+    is that of the last event there is; `webhooks` are loaded for commands about them.
     """
 
     now: datetime
@@ -31,6 +39,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     prices: PriceBook = PriceBook()
     epoch: int | None = None
     stores_used: frozenset[str] = frozenset()
+    budget: Standing | None = None
+    live_jobs: int = 0
+    refusals: Refusals = Refusals()
+    bill: Run | None = None
+    webhooks: Webhooks | None = None
+    position: int = 0
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from service.domain import commands as cmd
-from service.domain import decide_edit, decide_volume
+from service.domain import decide_edit, decide_keys, decide_volume
 from service.domain import events as ev
 from service.domain.context import Context, Decision, for_job, move, past_timeout
 from service.domain.decide_project import project_of
+from service.domain.decide_refusal import recorded
 from service.domain.job import Job
 from service.domain.quota import Quota
 from service.domain.states import ENDED, MEANING, REACHABLE, STARTABLE, State
-from service.errors import Conflict, Invalid, NotFound, WrongState
+from service.errors import BudgetExceeded, Conflict, Invalid, NotFound, QuotaExceeded, WrongState
 
 INTERRUPTED_BEFORE = ev.Info("interrupted", "The job was interrupted before anything had been made for it.")
 INTERRUPTING = ev.Info("interrupting", MEANING[State.INTERRUPTING])
@@ -35,14 +36,20 @@ def decide(command: cmd.JobCommand, context: Context) -> list[Decision]:
             return _exec(job, command, context)
         case cmd.SyncData():
             return _sync(job, command, context)
+        case cmd.EraseJob():
+            return decide_keys.job_erased(job, command, context)
         case _:
             raise TypeError(f"no rule for {type(command).__name__}")
 
 
 def job_of(command: cmd.JobCommand | cmd.RunCommand, context: Context) -> Job:
-    """The command's job, if it is there, and in the command's project and scope."""
+    """The command's job, if it is there, and in the command's project and scope.
+
+    One that was deleted is there for whoever erases it.
+    """
     job = context.job
-    seen = job is not None and not job.deleted and command.project in (None, job.project)
+    there = job is not None and (not job.deleted or isinstance(command, cmd.EraseJob))
+    seen = there and job is not None and command.project in (None, job.project)
     if isinstance(command, cmd.JobCommand) and command.scope is not None and job is not None:
         seen = seen and command.scope.matches(job.spec.labels)
     if job is None or not seen:
@@ -62,9 +69,15 @@ def _submit(command: cmd.SubmitJob, context: Context) -> list[Decision]:
         raise Conflict(f"job {command.job} exists already")
     spec = decide_volume.resolved(command.spec, project)
     resources = spec.resources
-    if context.prices.price(resources.flavor, context.now) is None:
+    price = context.prices.price(resources.flavor, context.now)
+    if price is None:
         raise Invalid("resources.flavor", resources.flavor, "no price has been set for it")
-    quota_of(context, command.project).require(resources.kind, resources.units)
+    try:
+        if context.budget is not None:
+            context.budget.require(price[1], scoped=command.token_label is not None)
+        quota_of(context, command.project).require(resources.kind, resources.units)
+    except (BudgetExceeded, QuotaExceeded) as refusal:
+        raise recorded(refusal, context, spec, command.user, command.job, command.project) from None
     body = ev.JobSubmitted(
         source=None,
         target=State.QUEUED,
@@ -112,22 +125,51 @@ def _start(job: Job, command: cmd.StartJob, context: Context) -> list[Decision]:
             f"job {job.id}: what run {job.run} made could not be pushed and was kept: push it again first"
             " (jobyard job push-data), or start with discardVolumes=true (--discard-volumes) to remove it"
         )
-    decide_volume.require_volumes(job.spec, project_of(context, job.project))
+    project = project_of(context, job.project)
+    decide_keys.require_secrets(job, project)
+    decide_volume.require_volumes(job.spec, project)
     resources = job.spec.resources
-    quota_of(context, job.project).require(resources.kind, resources.units)
+    price = context.prices.price(resources.flavor, context.now)
+    try:
+        if context.budget is not None and price is not None:
+            context.budget.require(price[1], scoped=command.scope is not None)
+        quota_of(context, job.project).require(resources.kind, resources.units)
+    except (BudgetExceeded, QuotaExceeded) as refusal:
+        raise recorded(refusal, context, job.spec, job.user, job.id, job.project) from None
     info = ev.Info("queued", "The job was started again and is about to be processed.")
     return for_job(job, context.now, ev.RunQueued(**move(job, State.QUEUED), info=info), run=job.run + 1)
 
 
 def _delete(job: Job, command: cmd.DeleteJob, context: Context) -> list[Decision]:
     if job.state in ENDED:
-        return for_job(job, context.now, ev.JobDeleted())
+        return _delete_ended(job, command, context)
     if not command.force:
         raise WrongState(f"job {job.id} is {job.state}: stop it first, or delete it with force")
     orders = interrupt(job, context, then_delete=True)
     if job.state is State.QUEUED:
         orders += for_job(job, context.now, ev.JobDeleted())
     return orders
+
+
+def _delete_ended(job: Job, command: cmd.DeleteJob, context: Context) -> list[Decision]:
+    """What is being rescued from it is not given up unasked; and with it goes the order to do so."""
+    if job.push_ordered is None:
+        return for_job(job, context.now, ev.JobDeleted())
+    if not command.force:
+        raise WrongState(
+            f"job {job.id}: its volumes are being pushed now (sync {job.push_ordered}); wait until they are,"
+            " or delete it with force"
+        )
+    known = next((sync for sync in job.data_syncs if sync.id == job.push_ordered), None)
+    over = ev.DataSyncMoved(
+        sync_id=job.push_ordered,
+        direction="push",
+        state="FAILED",
+        volumes=known.volumes if known else (),
+        manual=True,
+        message="The job was deleted.",
+    )
+    return for_job(job, context.now, over, ev.JobDeleted())
 
 
 def _exec(job: Job, command: cmd.OpenExec, context: Context) -> list[Decision]:
@@ -168,6 +210,8 @@ def _require_movable(job: Job, command: cmd.SyncData) -> None:
     """Raise `Invalid` when there is nothing that could be moved that way."""
     volumes = job.spec.volumes if command.volume is None else (job.spec.volumes[command.volume],)
     field = "direction" if command.volume is None else "volume"
+    if not volumes:
+        raise Invalid(field, _named(job, command), "the job has no volumes, so there is nothing to move")
     if command.direction == "push" and not any(volume.push_to for volume in volumes):
         raise Invalid(
             field,

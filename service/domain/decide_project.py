@@ -6,17 +6,14 @@ import re
 
 from msgspec import UnsetType
 
+from service.domain import budget, decide_billing, decide_keys, decide_registry, decide_volume, decide_webhook
 from service.domain import commands as cmd
-from service.domain import decide_registry, decide_volume
 from service.domain import events as ev
 from service.domain.context import Context, Decision
 from service.domain.directory import ADMINISTRATOR, ROLES, Project
 from service.domain.gitstores import GitKeys, read_git_endpoint, require_login
 from service.domain.volumes import check_alias
 from service.errors import Conflict, Invalid, NotFound, WrongState
-
-#: Keeps every amount exact: what a job can cost has fewer digits than a Decimal computes with.
-MAX_PRICE = 1_000_000
 
 _PROJECT = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
@@ -27,6 +24,11 @@ def decide(command: cmd.Command, context: Context) -> list[Decision]:
             return _created(command, context)
         case cmd.SetQuota():
             body: ev.Body = _quota(command, context)
+        case cmd.SetBudget():
+            project_of(context, command.project)
+            body = budget.budget_set(command)
+        case cmd.CheckBudget():
+            return []  # the ledger looks at the budget after every command: see `ledger/batch.py`
         case cmd.CreateToken():
             body = _token(command, context)
         case cmd.RenewToken():
@@ -45,8 +47,13 @@ def decide(command: cmd.Command, context: Context) -> list[Decision]:
             body = decide_volume.created(command, project_of(context, command.project))
         case cmd.DeleteVolume():
             body = decide_volume.deleted(command, project_of(context, command.project))
+        case cmd.EraseProject():
+            return decide_keys.project_erased(command, project_of(context, command.project), context)
+        case cmd.WebhookCommand():
+            decided = decide_webhook.decide(command, context)
+            return [] if decided is None else [_now(command, context, decided)]
         case cmd.SetPrices():
-            body = _prices(command, context)
+            body = decide_billing.prices(command, context)
         case cmd.StartSupervisor():
             body = ev.SupervisorStarted(
                 engine=command.engine,
@@ -56,6 +63,13 @@ def decide(command: cmd.Command, context: Context) -> list[Decision]:
                 cpus=command.cpus,
                 memory=command.memory,
                 gpus=command.gpus,
+                devices=command.devices,
+                gpu_trouble=command.gpu_trouble,
+                patience_ms=command.patience_ms,
+            )
+        case cmd.SetAdmission():
+            body = ev.AdmissionSet(
+                engine=command.engine, node=command.node, epoch=command.epoch, stopped=command.stopped
             )
         case _:
             raise TypeError(f"no rule for {type(command).__name__}")
@@ -175,18 +189,3 @@ def _data_store_removed(command: cmd.RemoveDataStore, context: Context) -> ev.Bo
     if command.alias in context.stores_used:
         raise WrongState(f"data store {command.alias} is used by a job that has not ended")
     return ev.DataStoreRemoved(alias=command.alias)
-
-
-def _prices(command: cmd.SetPrices, context: Context) -> ev.Body:
-    for flavor, price in command.prices.items():
-        if not price.is_finite() or not 0 <= price <= MAX_PRICE:
-            raise Invalid(f"prices.{flavor}", str(price), f"a price per hour and unit, 0 to {MAX_PRICE}")
-    if not command.prices:
-        raise Invalid("prices", "an empty list", "at least one flavor and its price")
-    if command.valid_from is not None and command.valid_from.utcoffset() is None:
-        raise Invalid("validFrom", str(command.valid_from), "a time with its offset from UTC")
-    return ev.PricesSet(
-        prices=command.prices,
-        valid_from=command.valid_from or context.now,
-        currency=command.currency,
-    )

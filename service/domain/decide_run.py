@@ -16,6 +16,15 @@ from service.errors import WrongState
 #: The shortest time a process can have run: the resolution of our times.
 _LEAST = timedelta(microseconds=1)
 
+NOT_RESTARTED = ev.Info(
+    "not-restarted",
+    "The job's timeout was reached; the project's quota leaves no room to restart it.",
+)
+BUDGET_SPENT = ev.Info(
+    "not-restarted-budget",
+    "The job's timeout was reached; it is not restarted, as the project's budget of the month is used up.",
+)
+
 #: The exit code of a process that SIGKILL ended: 128 + 9.
 _SIGKILLED = 137
 
@@ -161,6 +170,9 @@ def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decis
         oom_killed=command.oom_killed,
         outcome=outcome,
         info=info,
+        engine_away_since=command.engine_away_since,
+        unknown=command.unknown,
+        stopped_outside=command.stopped_outside,
     )
     return decided + for_job(job, at, body)
 
@@ -177,6 +189,20 @@ def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
         return State.FAILED, ev.Info(info.code, info.message, info.arguments | arguments)
     if job.interrupt_ordered:
         return State.INTERRUPTED, ev.Info("interrupted", MEANING[State.INTERRUPTED], arguments)
+    if command.unknown:
+        message = (
+            "The node's Docker Engine died just as the process ended, and does not know how it did. The job "
+            "may have done its work: what it left in its volumes was kept as after any end. It costs nothing."
+        )
+        return State.FAILED, ev.Info("unknown-outcome", message, arguments)
+    if command.stopped_outside and not command.oom_killed:
+        # Also with code 0: a process that is told to end may end well, its work half done.
+        message = (
+            "The container was told to stop by no order to this service: by somebody on the node, or by its "
+            f"Docker Engine as that was stopped or began. The process then ended with code {code}. It costs "
+            "nothing."
+        )
+        return State.FAILED, ev.Info("stopped-outside", message, arguments)
     if code == 0:
         return State.DONE, ev.Info("done", MEANING[State.DONE], arguments)
     if command.oom_killed:
@@ -215,26 +241,35 @@ def _finalized(job: Job, command: cmd.FinalizeRun, context: Context) -> list[Dec
         and not job.interrupt_ordered
         and command.problem is None
     )
-    info = command.problem or job.info
+    verdict = job.verdict or job.info
+    info = command.problem or verdict
     if command.problem is not None and job.storage_used is not None:
         # What did not fit on the node may be too much to push as well: the cause goes before what followed.
-        info = _with_remark(job.info, command.problem)
+        info = _with_remark(verdict, command.problem)
     if restart_wanted:
-        resources = job.spec.resources
-        if quota_of(context, job.project).admits(resources.kind, resources.units):
+        refused = _not_again(job, context)
+        if refused is None:
             queued = ev.Info("restarted", "The job's timeout was reached and it was queued again.")
             body = ev.RunQueued(**move(job, State.QUEUED), info=queued)
             return for_job(job, context.now, body, run=job.run + 1)
-        info = ev.Info(
-            "not-restarted",
-            "The job's timeout was reached; the project's quota leaves no room to restart it.",
-        )
+        info = refused
     if command.problem is not None:
         outcome = State.FAILED
     if command.remark is not None:
         info = _with_remark(info, command.remark)
     body_done = ev.RunFinalized(**move(job, outcome), info=info, volumes_kept=command.volumes_kept)
     return _ending(job, context, body_done)
+
+
+def _not_again(job: Job, context: Context) -> ev.Info | None:
+    """Why a job that restarts at its timeout does not; None when it does."""
+    resources = job.spec.resources
+    if not quota_of(context, job.project).admits(resources.kind, resources.units):
+        return NOT_RESTARTED
+    price = context.prices.price(resources.flavor, context.now)
+    if context.budget is not None and price is not None and not context.budget.admits(price[1]):
+        return BUDGET_SPENT
+    return None
 
 
 def _with_remark(info: ev.Info, remark: ev.Info) -> ev.Info:

@@ -76,7 +76,11 @@ class UserVolume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
 
 class Project(msgspec.Struct, frozen=True, rename="camel"):
-    """`data_stores` by alias, `registries` by id, one a host, and `volumes` by id."""
+    """`data_stores` by alias, `registries` by id, one a host, and `volumes` by id.
+
+    `destroyed_keys` are the ids of the keys that it had before; `erased_position` is where the last of them
+    was destroyed: jobs from before that have no secrets any more.
+    """
 
     id: str
     name: str
@@ -84,6 +88,8 @@ class Project(msgspec.Struct, frozen=True, rename="camel"):
     data_stores: dict[str, DataStore] = {}
     registries: dict[str, Registry] = {}
     volumes: dict[str, UserVolume] = {}
+    destroyed_keys: tuple[str, ...] = ()
+    erased_position: int = 0
 
     def registry_of(self, host: str) -> Registry | None:
         """The registry attached for exactly this canonical host and port."""
@@ -105,7 +111,7 @@ class Token(msgspec.Struct, frozen=True, rename="camel"):
     version: int = 1
 
 
-class Node(msgspec.Struct, frozen=True, rename="camel"):
+class Node(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One engine's machine: what its jobs can have together. `memory` is bytes."""
 
     engine: str
@@ -114,13 +120,19 @@ class Node(msgspec.Struct, frozen=True, rename="camel"):
     memory: int
     gpus: int
     started_at: datetime
+    #: The code of why no run begins on it; empty: they do.
+    stopped: str = ""
 
 
 class PriceEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """One price list. `source` says whether the catalogue brought it, or an overseer's order."""
+
     valid_from: datetime
     prices: dict[str, Decimal]
     currency: str
     position: int
+    source: Literal["catalogue", "order"] = "catalogue"
+    recorded_at: datetime | None = None
 
 
 class PriceBook(msgspec.Struct, frozen=True, rename="camel"):
@@ -129,9 +141,25 @@ class PriceBook(msgspec.Struct, frozen=True, rename="camel"):
     entries: tuple[PriceEntry, ...] = ()
 
     def price(self, flavor: str, at: datetime) -> tuple[Decimal, str] | None:
-        """Hourly price per unit and currency in force at a time; the later entry wins a tie."""
-        in_force = [e for e in self.entries if e.valid_from <= at and flavor in e.prices]
-        if not in_force:
-            return None
-        entry = max(in_force, key=lambda e: (e.valid_from, e.position))
-        return entry.prices[flavor], entry.currency
+        """Hourly price per unit and currency in force at a time; the entry set later wins a tie."""
+        entry = self.entry(flavor, at)
+        return None if entry is None else (entry.prices[flavor], entry.currency)
+
+    def entry(self, flavor: str, at: datetime, *, before: int | None = None) -> PriceEntry | None:
+        """The entry in force at a time; with `before`, as the book was before that position."""
+        found: PriceEntry | None = None
+        for entry in self.entries:
+            if entry.valid_from > at or flavor not in entry.prices:
+                continue
+            if before is not None and entry.position >= before:
+                continue
+            if found is None or (entry.valid_from, entry.position) > (found.valid_from, found.position):
+                found = entry
+        return found
+
+    def of_the_catalogue(self, flavor: str) -> tuple[Decimal, str] | None:
+        """The price and currency that a catalogue set last, whatever was ordered since."""
+        for entry in reversed(self.entries):
+            if entry.source == "catalogue" and flavor in entry.prices:
+                return entry.prices[flavor], entry.currency
+        return None

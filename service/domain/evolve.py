@@ -15,6 +15,7 @@ from service.domain.states import ENDED, MEANING, State
 
 #: As many data synchronisations as a job's read shows; the ledger keeps them all.
 SYNCS_SHOWN = 20
+_QUEUED = ev.Info("queued", MEANING[State.QUEUED])
 
 JobBody = (
     ev.JobSubmitted
@@ -37,6 +38,7 @@ JobBody = (
     | ev.JobEdited
     | ev.LabelSet
     | ev.JobDeleted
+    | ev.KeyDestroyed
 )
 
 
@@ -68,7 +70,7 @@ def _submitted(event: Event, body: ev.JobSubmitted) -> Job:
         queued_position=event.position,
         queued_at=event.occurred_at,
         last_transition_at=event.occurred_at,
-        info=ev.Info("queued", MEANING[State.QUEUED]),
+        info=_QUEUED,
         history=(Visit(body.target, event.occurred_at, event.run, event.position),),
     )
 
@@ -96,6 +98,8 @@ def _changes(job: Job, event: Event, body: JobBody) -> dict[str, Any]:
             return {"spec": replace(job.spec, labels=_relabelled(job, body))}
         case ev.JobDeleted():
             return {"deleted": True}
+        case ev.KeyDestroyed():
+            return {"erased_at": event.occurred_at}
         case ev.Move():
             return _moved(job, event, body)
         case _:
@@ -181,9 +185,10 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
                 "oom_killed": body.oom_killed,
                 "outcome": body.outcome,
                 "info": body.info,
+                "verdict": body.info,
             }
         case ev.RunAborted():
-            return {"outcome": body.outcome, "info": body.info}
+            return {"outcome": body.outcome, "info": body.info, "verdict": body.info}
         case ev.RunFinalized():
             return {"finalized_at": at, "info": body.info, "volumes_kept": body.volumes_kept}
         case ev.RunErrored():
@@ -203,6 +208,7 @@ _FRESH_RUN: dict[str, Any] = {
     "exit_code": None,
     "oom_killed": False,
     "outcome": None,
+    "verdict": None,
     "timed_out": False,
     "interrupt_ordered": False,
     "storage_used": None,

@@ -12,7 +12,7 @@ from service.domain.spec import JobSpec
 from service.domain.states import ENDED, State
 
 
-class Visit(msgspec.Struct, frozen=True, rename="camel"):
+class Visit(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One line of the history: the job entered `state` at `date`, in `run`, by the event at `position`."""
 
     state: State
@@ -45,12 +45,13 @@ class SyncOrder(msgspec.Struct, frozen=True, rename="camel"):
     ordered_at: datetime
 
 
-class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
     """A job with its current run. Times of steps not reached in this run are None.
 
+    `verdict` is the reason of its end once that is known: `info` may tell meanwhile what its data waits for.
     `position` is its latest event; `queued_position` orders the queue; `outcome` is what FINALIZING will
     end as; `started_at` and `stopped_at` bound RUNNING; `storage_used` is the bytes that were more than the
-    run might take of the node's storage, for which it was stopped.
+    run might take of the node's storage, for which it was stopped; `erased_at` is when its key was destroyed.
     """
 
     id: UUID
@@ -80,6 +81,7 @@ class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     interrupt_ordered: bool = False
     storage_used: int | None = None
     info: Info
+    verdict: Info | None = None
     engine: str | None = None
     node: str | None = None
     gpus: tuple[str, ...] = ()
@@ -91,6 +93,7 @@ class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     sync_orders: tuple[SyncOrder, ...] = ()
     delete_when_ended: bool = False
     deleted: bool = False
+    erased_at: datetime | None = None
     history: tuple[Visit, ...] = ()
     data_syncs: tuple[DataSync, ...] = ()
 

@@ -46,7 +46,7 @@ def is_domain(text: str) -> bool:
     return _DOMAIN.fullmatch(text) is not None
 
 
-def url(job: UUID, public_url: str, domain: str) -> str:
+def url(job: UUID | str, public_url: str, domain: str) -> str:
     """Where a job's default port is reached from outside."""
     if not domain:
         return f"{public_url}/job/{job}/"

@@ -26,7 +26,7 @@ _AMOUNT_STEP = Decimal("0.000001")
 _CENT = Decimal("0.01")
 
 
-class Interval(msgspec.Struct, frozen=True, rename="camel"):
+class Interval(msgspec.Struct, frozen=True, rename="camel", gc=False):
     start: datetime
     end: datetime
 
@@ -34,7 +34,7 @@ class Interval(msgspec.Struct, frozen=True, rename="camel"):
         return max(min(self.end, other.end) - max(self.start, other.start), timedelta())
 
 
-class Marks(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
+class Marks(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
     """When a run got where. `left_running_at` is the process's end, the interrupt or the timeout."""
 
     initializing_at: datetime | None = None
@@ -78,6 +78,8 @@ def billed_minutes(marks: Marks, absences: Sequence[Interval], policy: PolicyNam
 
 def absent(marks: Marks, absences: Sequence[Interval], policy: PolicyName) -> timedelta:
     """The part of the window that is not billed, because nobody looked after the run."""
+    if not absences:
+        return timedelta()
     billed = window(marks, policy)
     if billed is None or marks.running_at is None:
         return timedelta()
@@ -116,5 +118,6 @@ def seconds(lasted: timedelta) -> Decimal:
 
 
 def to_cents(total: Decimal) -> Decimal:
-    """A statement's total as it is paid."""
-    return total.quantize(_CENT, ROUND_HALF_EVEN)
+    """A statement's total as it is paid. What rounds to nothing has no sign."""
+    cents = total.quantize(_CENT, ROUND_HALF_EVEN)
+    return cents if cents else abs(cents)

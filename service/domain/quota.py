@@ -35,7 +35,10 @@ class Quota(msgspec.Struct, frozen=True, rename="camel"):
     def require(self, kind: Kind, units: int) -> None:
         """Raise `QuotaExceeded` unless `units` more of `kind` fit."""
         if not self.admits(kind, units):
-            raise QuotaExceeded(
-                f"resources.{kind}: {units} asked, but project {self.project} uses {self.used(kind)} "
-                f"of its quota of {self.limit(kind)} {kind.upper()}"
+            used, limit = self.used(kind), self.limit(kind)
+            refusal = QuotaExceeded(
+                f"resources.{kind}: {units} asked, but project {self.project} uses {used} "
+                f"of its quota of {limit} {kind.upper()}"
             )
+            refusal.facts = {"kind": kind, "asked": units, "used": used, "limit": limit}
+            raise refusal

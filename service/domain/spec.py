@@ -27,6 +27,11 @@ class Sealed(msgspec.Struct, frozen=True, rename="camel"):
     box: str
 
 
+def sealed_by(key_id: str) -> str:
+    """The id of the project's key over a key: a job's key is named `<project's key>.<its own>`."""
+    return key_id.partition(".")[0]
+
+
 class EnvVar(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     value: Sealed
@@ -106,7 +111,7 @@ class Volume(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         return self.target or own
 
 
-class Resources(msgspec.Struct, frozen=True, rename="camel"):
+class Resources(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """What a job holds while it is placed. Totals for all its units; sizes in bytes, networks in bytes/s."""
 
     kind: Kind
@@ -126,7 +131,7 @@ class Resources(msgspec.Struct, frozen=True, rename="camel"):
         return self.units if self.kind == "gpu" else 0
 
 
-class JobSpec(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class JobSpec(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=False):
     """Everything the supervisor needs to run a job, and everything a read of it answers."""
 
     image: str

@@ -8,6 +8,9 @@ from enum import StrEnum
 class State(StrEnum):
     """What a job is doing. Source: OVHcloud's concept page, "Job lifecycle"."""
 
+    #: The same value as an enum's own, which is worked out in Python: each fold looks states up.
+    __hash__ = str.__hash__
+
     QUEUED = "QUEUED"
     INITIALIZING = "INITIALIZING"
     PENDING = "PENDING"

@@ -107,6 +107,11 @@ def is_host(host: str) -> bool:
     return all(_LABEL.match(label) for label in labels)
 
 
+def is_address(host: str) -> bool:
+    """Whether a host that was taken is an address, and no name."""
+    return ":" in host or _is_address(IPv4Address, host)
+
+
 def _is_address(kind: type[IPv4Address] | type[IPv6Address], text: str) -> bool:
     try:
         kind(text)

@@ -7,7 +7,9 @@ canonical JSON is RFC 8785: sorted keys, no white space, and our data holds no f
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +20,7 @@ from service.domain.events import Event, decode_body
 GENESIS = bytes(32)
 
 
-class Sealing(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class Sealing(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=False):
     """Everything of an event that its hash covers. `data` is the body's JSON, to the byte."""
 
     position: int
@@ -32,14 +34,21 @@ class Sealing(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     actor: str
     command_id: UUID
     request_id: str | None
+    #: Left out where it is not known, as it is of all events from before it was kept.
+    client_address: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
+def canonical(event: Sealing) -> bytes:
+    """The bytes that the hash covers beside the hash before."""
+    return _encoder.encode(event)
+
+
 def link(previous: bytes, event: Sealing) -> bytes:
     """The hash of an event that follows the one whose hash is `previous`."""
-    return hashlib.sha256(previous + _encoder.encode(event)).digest()
+    return hashlib.sha256(previous + canonical(event)).digest()
 
 
 def sealing_of(record: Any) -> Sealing:
@@ -51,11 +60,12 @@ def sealing_of(record: Any) -> Sealing:
         run=record["run"],
         type=record["type"],
         data=msgspec.Raw(record["data"].encode()),
-        occurred_at=record["occurred_at"].astimezone(UTC),
-        recorded_at=record["recorded_at"].astimezone(UTC),
+        occurred_at=_utc(record["occurred_at"]),
+        recorded_at=_utc(record["recorded_at"]),
         actor=record["actor"],
         command_id=_uuid(record["command_id"]),
         request_id=record["request_id"],
+        client_address=msgspec.UNSET if record["client_address"] is None else record["client_address"],
     )
 
 
@@ -67,14 +77,61 @@ def event_of(record: Any) -> Event:
         job=_uuid(record["job"]),
         run=record["run"],
         body=decode_body(record["type"], record["data"]),
-        occurred_at=record["occurred_at"].astimezone(UTC),
-        recorded_at=record["recorded_at"].astimezone(UTC),
+        occurred_at=_utc(record["occurred_at"]),
+        recorded_at=_utc(record["recorded_at"]),
         actor=record["actor"],
         command_id=_uuid(record["command_id"]),
         request_id=record["request_id"],
+        client_address=record["client_address"],
     )
+
+
+def events_from(records: Iterable[Any]) -> list[Event]:
+    """Rows of `events` as events: `event_of` for many, whose columns stand in the order of `read_after`.
+
+    They are taken by their places, which costs less than by their names.
+    """
+    return [
+        Event(
+            position=position,
+            project=project,
+            job=None if job is None else _known(job),
+            run=run,
+            body=decode_body(kind, data),
+            occurred_at=occurred_at if occurred_at.tzinfo is UTC else _utc(occurred_at),
+            recorded_at=recorded_at if recorded_at.tzinfo is UTC else _utc(recorded_at),
+            actor=actor,
+            command_id=_uuid(command_id),
+            request_id=request_id,
+            client_address=client_address,
+        )
+        for (
+            position,
+            project,
+            job,
+            run,
+            kind,
+            data,
+            occurred_at,
+            recorded_at,
+            actor,
+            command_id,
+            request_id,
+            _,
+            client_address,
+        ) in records
+    ]
 
 
 def _uuid(value: Any) -> Any:
     """asyncpg gives its own subclass of UUID, which the encoder does not know."""
-    return None if value is None else UUID(int=value.int)
+    return None if value is None else msgspec.convert(value.bytes, UUID)
+
+
+#: A job has many events, and those of one read are often near each other.
+_known = lru_cache(maxsize=4096)(_uuid)
+
+
+def _utc(at: datetime) -> datetime:
+    """As asyncpg gives it almost always."""
+    return at if at.tzinfo is UTC else at.astimezone(UTC)

@@ -16,8 +16,14 @@ from service.errors import Misconfigured, Unavailable
 
 SCHEMA = "jobyard"
 SERVICE_ROLE = "jobyard_service"
-CONNECT_TIMEOUT_S = 10
-COMMAND_TIMEOUT_S = 30
+#: A link that is cut without an end must be noticed: nothing of the service waits longer for an answer.
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 8.0
+#: Migrations and rebuilds have statements that take their time.
+ADMIN_TIMEOUT_S = 30.0
+#: So long a transaction that holds a lock may wait for its client. One whose client was stopped, or is behind
+#: a link that was cut without an end, would else keep everybody waiting for as long.
+IDLE_IN_TRANSACTION_S = 5.0
 
 #: What a lost, refused or restarting server looks like through asyncpg.
 LOST: tuple[type[Exception], ...] = (
@@ -29,6 +35,7 @@ LOST: tuple[type[Exception], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     ConnectionError,
     OSError,
     TimeoutError,
@@ -46,7 +53,7 @@ async def connect(url: str, *, admin: bool = False) -> asyncpg.Connection:
         return await asyncpg.connect(
             url,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
+            command_timeout=ADMIN_TIMEOUT_S if admin else ANSWER_TIMEOUT_S,
             server_settings=settings,
         )
 
@@ -60,13 +67,21 @@ async def pool(url: str, *, most: int) -> AsyncIterator[asyncpg.Pool]:
             min_size=1,
             max_size=most,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
+            command_timeout=ANSWER_TIMEOUT_S,
             server_settings=_settings(admin=False),
+            reset=_as_it_is,
         )
     try:
         yield made
     finally:
         await close(made)
+
+
+async def _as_it_is(_connection: Any) -> None:
+    """A reader changes nothing of its session: a reset would cost each read another round trip.
+
+    A transaction that was left open asyncpg ends by itself, before it comes here.
+    """
 
 
 async def close(made: Any) -> None:
@@ -84,9 +99,11 @@ def translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
+        said = str(error).partition("\n")[0]  # what follows is a detail of Postgres
         raise Misconfigured(
-            f"the database's URL names a role that may not do what is needed: {error}. It must be able to "
-            f"create role {SERVICE_ROLE}; where another deployment of this cluster did that already, an "
+            f"the database's URL names a role that may not do what is needed: {said}. It must be able to "
+            f"create schemas in its database (own it, or GRANT CREATE ON DATABASE … TO <that role>), and "
+            f"role {SERVICE_ROLE}; where another deployment of this cluster did that already, an "
             f"administrator must run: GRANT {SERVICE_ROLE} TO <that role> WITH ADMIN OPTION"
         ) from error
     except asyncpg.ClientConfigurationError as error:
@@ -99,10 +116,29 @@ def translated() -> Iterator[None]:
         raise Misconfigured(
             f"Postgres knows no role {SERVICE_ROLE}: run `jobyard migrate` with a role that may create it"
         ) from error
+    except asyncpg.DiskFullError as error:
+        raise Unavailable("Postgres has no disk space left") from error
     except LOST as error:
+        raise_if_cancelled()
         raise Unavailable(f"Postgres did not answer ({type(error).__name__})") from error
+
+
+def raise_if_cancelled() -> None:
+    """For where a lost connection is taken in: raises `CancelledError` in a task that was cancelled.
+
+    Cancelled within a transaction, the driver rolls back; when that fails, its error takes the place of the
+    cancellation, and whoever tries again would never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _settings(admin: bool) -> dict[str, str]:
     settings = {"search_path": SCHEMA, "timezone": "UTC", "application_name": "jobyard"}
     return settings if admin else settings | {"role": SERVICE_ROLE}
+
+
+def milliseconds(seconds: float) -> str:
+    """As Postgres' settings take it."""
+    return str(round(seconds * 1000))

@@ -31,10 +31,11 @@ class Listener:
     """Wakes followers when the head may have moved. `run` keeps the connection; it never ends by itself."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[asyncpg.Connection]], *, ping_s: float = PING_S
+        self, connect: Callable[[], Awaitable[asyncpg.Connection]], *, ping_s: float | None = None
     ) -> None:
+        """`ping_s`: how often the connection is pinged; None for `PING_S`."""
         self._connect = connect
-        self._ping_s = ping_s
+        self._ping_s = PING_S if ping_s is None else ping_s
         self._waiters: set[asyncio.Event] = set()
         #: How many hints there have been. Look at it, read the ledger, then wait for the next.
         self.hints = 0
@@ -75,7 +76,12 @@ class Listener:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
-            await connection.add_listener(CHANNEL, self._notified)
+            try:
+                async with asyncio.timeout(PING_TIMEOUT_S):
+                    await connection.add_listener(CHANNEL, self._notified)
+            except TimeoutError:
+                connection.terminate()  # a polite end would wait again
+                raise
             self.connected.set()
             self.hint()  # what was missed while away is looked for
             while not lost.is_set():

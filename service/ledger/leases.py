@@ -9,19 +9,24 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from service.ledger.database import translated
+from service.ledger import database
+from service.ledger.database import milliseconds, translated
 from sql import queries
 
 _SQL = queries("leases")
 
 
 class Lease(NamedTuple):
-    """A lease that is ours. `absent_since` is when the holder before us was last seen, if there was one."""
+    """A lease that is ours. `absent_since` is when the holder before us was last seen, if there was one.
+
+    `unfenced`: nobody knows that it is gone. It may have been stopped, and go on where it stood.
+    """
 
     engine: str
     holder: str
     epoch: int
     absent_since: datetime | None
+    unfenced: bool = False
 
 
 class Held(NamedTuple):
@@ -46,12 +51,14 @@ async def take(source: Any, engine: str, holder: str, ttl_s: float, *, locked: b
     """
     with translated():
         async with source.transaction():
+            await source.execute(_SQL.bound, milliseconds(database.IDLE_IN_TRANSACTION_S))
             before = await source.fetchrow(_SQL.look, engine)
             same_host = before is not None and _host(before["holder"]) == _host(holder)
             epoch = await source.fetchval(_SQL.take, engine, holder, ttl_s, locked and same_host)
     if epoch is None:
         return None
-    return Lease(engine, holder, epoch, before["renewed_at"] if before else None)
+    gone = before is None or before["released"] or (locked and same_host)
+    return Lease(engine, holder, epoch, before["renewed_at"] if before else None, not gone)
 
 
 def _host(holder: str) -> str:

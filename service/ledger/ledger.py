@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -11,23 +11,29 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from projections.billing import Run
 from projections.catalogue import FOLDS
+from service.domain.bills.run import Run
 from service.domain.commands import Command, Submission
 from service.domain.directory import PriceBook, Project, Token
-from service.domain.events import Event
+from service.domain.events import Event, ExecOpened, JobSubmitted
+from service.domain.filters import EventFilter
 from service.domain.job import Job
 from service.domain.quota import Quota
 from service.domain.spec import Sealed
 from service.domain.states import LIVE, State
-from service.errors import NotFound
-from service.ledger import database, leases, read
+from service.errors import NotFound, Unavailable
+from service.ledger import asof, database, leases, read
+from service.ledger.commit import Receipt
 from service.ledger.database import translated
 from service.ledger.follow import Listener, follow
+from service.ledger.fresh import FreshJobs
+from service.ledger.job_rows import JobRows
 from service.ledger.keys import Keys
+from service.ledger.labels import labels_at
 from service.ledger.leases import Held, Lease
 from service.ledger.migrate import is_current
-from service.ledger.writer import Receipt, Writer
+from service.ledger.stuck import end_stuck
+from service.ledger.writer import Connect, Writer
 from service.vault import MasterKey
 from sql import queries
 
@@ -38,11 +44,26 @@ _LIVE = sorted(LIVE)
 class Ledger:
     """One process's access to the ledger. Open it with `Ledger.open`."""
 
-    def __init__(self, pool: asyncpg.Pool, writer: Writer, listener: Listener, keys: Keys) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        writer: Writer,
+        listener: Listener,
+        keys: Keys,
+        connect: Connect,
+        owner: Connect | None = None,
+    ) -> None:
         self.pool = pool
+        #: A connection of one's own, with the service's role; whoever makes it closes it.
+        self.connect = connect
         self.listener = listener
         self.keys = keys
+        #: Rows of the past that were folded again lately.
+        self.folded = asof.Folded()
         self._writer = writer
+        self._owner = owner
+        self.job_rows = JobRows()
+        self._jobs = FreshJobs(pool, self.job_rows)
 
     @classmethod
     @asynccontextmanager
@@ -53,11 +74,17 @@ class Ledger:
             return await database.connect(url)
 
         async with database.pool(url, most=readers) as pool:
+
+            async def owner() -> asyncpg.Connection:
+                return await database.connect(url, admin=True)
+
             listener = Listener(connect)
-            writer = Writer(connect, on_append=lambda _events: listener.hint())
-            tasks = [asyncio.create_task(writer.run()), asyncio.create_task(listener.run())]
+            writer = Writer(connect, on_append=lambda _events: listener.hint(), owner=owner)
+            keys = Keys(pool, master, owner)
+            working = (writer.run(), listener.run(), keys.watch(listener))
+            tasks = [asyncio.create_task(each) for each in working]
             try:
-                yield cls(pool, writer, listener, Keys(pool, master))
+                yield cls(pool, writer, listener, keys, connect, owner)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -70,6 +97,7 @@ class Ledger:
         actor: str,
         command_id: UUID | None = None,
         request_id: str | None = None,
+        client_address: str | None = None,
         digest: bytes | None = None,
     ) -> Receipt:
         """Carry out one command. Raises the `Rejected` that refused it, or `Unavailable`."""
@@ -79,6 +107,7 @@ class Ledger:
                 command=command,
                 actor=actor,
                 request_id=request_id,
+                client_address=client_address,
                 digest=digest,
             )
         )
@@ -95,6 +124,10 @@ class Ledger:
             raise NotFound(f"there is no job {job}")
         return found
 
+    async def job_now(self, job: UUID) -> tuple[Job, datetime] | None:
+        """One job, deleted or not, and the database's time; None when it never was."""
+        return await self._jobs.of(job)
+
     async def find_job(self, job: UUID) -> Job | None:
         """One job, deleted or not; None when it never was."""
         found: Job | None = await self._one("status", _SQL.job, str(job))
@@ -106,15 +139,7 @@ class Ledger:
 
     async def job_as_of(self, job: UUID, position: int) -> Job | None:
         """A job as it was right after the event at a position, by the same fold."""
-        row: Job | None = None
-        status = FOLDS["status"]
-        after = 0
-        while events := await read.page(self.pool, after, upto=position, job=job):
-            for event in events:
-                if status.key(event) is not None:
-                    row = status.evolve(row, event)
-            after = events[-1].position
-        return row
+        return await asof.job(self.pool, job, position)
 
     async def jobs(
         self, project: str, *, states: Iterable[State] | None = None, limit: int, offset: int = 0
@@ -166,16 +191,32 @@ class Ledger:
         return found
 
     async def open_secret(self, sealed: Sealed) -> str:
-        """A sealed secret in the clear; its repr still hides it."""
+        """A sealed secret in the clear; its repr still hides it. Raises `Erased` when its key is gone."""
         return await self.keys.open(sealed)
+
+    async def sealed_under(self, job: UUID) -> frozenset[str]:
+        """The ids of all keys that something in a job's history is sealed under."""
+        found: set[str] = set()
+        async for events in read.through(self.pool, job=job):
+            for body in (event.body for event in events):
+                if isinstance(body, JobSubmitted):
+                    found |= {var.value.key_id for var in body.spec.env}
+                elif isinstance(body, ExecOpened):
+                    found.add(body.command.key_id)
+        return frozenset(found)
 
     # -- leases -------------------------------------------------------------------------------------
 
     async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
         """Take an engine's lease, or None. `locked`: we hold the host's lock of the engine."""
-        with translated():
-            async with self.pool.acquire() as connection:
-                return await leases.take(connection, engine, holder, ttl_s, locked=locked)
+        try:
+            with translated():
+                async with self.pool.acquire() as connection:
+                    return await leases.take(connection, engine, holder, ttl_s, locked=locked)
+        except Unavailable:
+            if self._owner is not None:
+                await end_stuck(self._owner)
+            raise
 
     async def renew_lease(self, lease: Lease, ttl_s: float) -> bool:
         """Hold on to a lease; False when it is no longer ours."""
@@ -202,6 +243,14 @@ class Ledger:
     ) -> AsyncIterator[list[Event]]:
         """Every event after a position, in order, each once, for ever."""
         return follow(self.pool, self.listener, after, job=job, project=project)
+
+    async def look(self, asked: EventFilter, after: int, *, limit: int = read.PAGE) -> read.Looked:
+        """What a filter wants after a position, and the cursor to go on from; see `read.look`."""
+        return await read.look(self.pool, asked, after, limit=limit)
+
+    async def labels_at(self, events: Sequence[Event]) -> list[Mapping[str, str]]:
+        """The labels that each event's job had right after it, in one query."""
+        return await labels_at(self.pool, events)
 
     async def _one(self, fold: str, statement: str, *arguments: Any) -> Any:
         with translated():

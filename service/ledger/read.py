@@ -1,21 +1,28 @@
-"""Reading the ledger in the order of positions: all of it, one job's part, or one project's."""
+"""Reading the ledger in the order of positions: all of it, one job's or project's part, what is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
-from service.domain.events import Event
-from service.ledger.chain import event_of
+from service.domain.events import BODIES, Event, Move
+from service.domain.filters import EventFilter
+from service.ledger.chain import event_of, events_from
 from service.ledger.database import translated
+from service.ledger.labels import Labelled, labels_at
 from sql import queries
 
 _SQL = queries("ledger")
 PAGE = 1000
 END = 2**62
+#: As many positions as one look for what a filter wants goes over at most, however few it wants.
+SPAN = 50_000
+#: As many bytes of events' bodies as one look brings at most, beside one event that may be larger.
+MOST_BYTES = 4 * 1024**2
+_MOVES = frozenset(name for name, body in BODIES.items() if issubclass(body, Move))
 
 
 class Head(NamedTuple):
@@ -53,11 +60,79 @@ async def page(
             records = await source.fetch(_SQL.read_project, after, upto, limit, project)
         else:
             records = await source.fetch(_SQL.read_after, after, upto, limit)
-    return [event_of(record) for record in records]
+    return events_from(records)
 
 
-async def through(source: Any, after: int = 0, *, upto: int = END) -> AsyncIterator[list[Event]]:
+async def through(
+    source: Any, after: int = 0, *, upto: int = END, job: UUID | None = None, project: str | None = None
+) -> AsyncIterator[list[Event]]:
     """Page after page to `upto`, or to the end that the ledger has when it is reached."""
-    while events := await page(source, after, upto=upto):
+    while events := await page(source, after, upto=upto, job=job, project=project):
         yield events
         after = events[-1].position
+
+
+class Looked(NamedTuple):
+    """What a filter wants of the ledger after a position, and up to which position has been looked.
+
+    `position` is the cursor to go on from, also when nothing was found; `head` is where the ledger ended.
+    """
+
+    events: list[Labelled]
+    position: int
+    head: int
+
+
+async def look(
+    source: Any,
+    asked: EventFilter,
+    after: int,
+    *,
+    limit: int = PAGE,
+    span: int = SPAN,
+    most_bytes: int = MOST_BYTES,
+) -> Looked:
+    """At most `limit` events after a position that a filter wants, among the next `span` positions (of named
+    jobs: among all, as these have an index). Fewer, when they are large: an event may be hundreds of KiB.
+
+    All that can be decided without labels is decided in SQL. Labels are loaded only for a filter that needs
+    them; for others they are empty.
+    """
+    with translated():
+        end: int = await source.fetchval(_SQL.head_position)
+        upto = end if asked.jobs else min(end, after + span)
+        if upto <= after:
+            return Looked([], after, end)
+        wanted = [after, upto, limit, asked.project, _types_of(asked), _names(asked.states), most_bytes]
+        if asked.jobs:
+            records = await source.fetch(_SQL.wanted_of_jobs, *wanted, list(asked.jobs))
+        else:
+            records = await source.fetch(_SQL.wanted_of_project, *wanted)
+    kept = _within(records, most_bytes)
+    events = [event_of(record) for record in kept]
+    whole = not records or len(kept) == records[0]["looked"] < limit
+    looked_to = upto if whole else events[-1].position
+    labels = await labels_at(source, events) if asked.needs_labels else [{}] * len(events)
+    found = [Labelled(*each) for each in zip(events, labels, strict=True) if asked.wants(*each)]
+    return Looked(found, looked_to, end)
+
+
+def _within(records: Sequence[Any], most_bytes: int) -> Sequence[Any]:
+    """The first of them, of so many bytes; what is stored may be compressed."""
+    size = 0
+    for count, record in enumerate(records):
+        if size >= most_bytes:
+            return records[:count]
+        size += len(record["data"])
+    return records
+
+
+def _types_of(asked: EventFilter) -> list[str] | None:
+    """The types that can be wanted; None for all."""
+    if not asked.states:
+        return _names(asked.types)
+    return sorted(asked.types & _MOVES if asked.types else _MOVES)
+
+
+def _names(wanted: frozenset[Any]) -> list[str] | None:
+    return sorted(map(str, wanted)) or None

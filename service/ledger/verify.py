@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -21,6 +21,19 @@ class Verified(NamedTuple):
 
     events: int
     hash: bytes
+
+
+class Witness(Protocol):
+    """What was known of the ledger's events elsewhere. Raises `LedgerCorrupt` for what is not so."""
+
+    async def load(self, first: int, last: int) -> None:
+        """Those events will be shown next."""
+
+    def check(self, position: int, chain_hash: bytes) -> None:
+        """An event, with the hash that is kept beside it; each in its turn."""
+
+    def end(self, position: int) -> None:
+        """That was the last one."""
 
 
 class Checker:
@@ -52,21 +65,30 @@ def _check_readable(event: Sealing) -> None:
         raise LedgerCorrupt(event.position, f"event {event.position} cannot be read: {error}") from error
 
 
-async def verify(connection: Any) -> Verified:
-    """Verify a whole ledger, in one snapshot. Raises `LedgerCorrupt` with the first bad position."""
+async def verify(connection: Any, witness: Witness | None = None) -> Verified:
+    """Verify a whole ledger, in one snapshot, and against a witness if there is one.
+
+    Raises `LedgerCorrupt` with the first bad position.
+    """
     checker = Checker()
     with translated():
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             head = await connection.fetchrow(_SQL.head)
             while records := await connection.fetch(_SQL.read_after, checker.position, END, PAGE):
+                if witness is not None:
+                    await witness.load(records[0]["position"], records[-1]["position"])
                 for record in records:
                     checker.check(_readable(record), record["hash"])
+                    if witness is not None:
+                        witness.check(record["position"], record["hash"])
     if checker.position != head["position"] or checker.hash != head["hash"]:
         first = checker.position + 1
         raise LedgerCorrupt(
             first,
             f"event {first} is missing: the events end at {checker.position}, the head at {head['position']}",
         )
+    if witness is not None:
+        witness.end(checker.position)
     return Verified(checker.position, checker.hash)
 
 

@@ -20,16 +20,22 @@ from service.local.throwaway import throwaway_parts
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="Which; all when none is named.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list as the last line.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller amounts: no figures to quote.")] = False,
 ) -> None:
     """Measure speed as a ratio to the bare limit: these are the figures worth comparing."""
     try:
-        code = asyncio.run(_bench([*(names or []), *(["--json"] if as_json else [])]))
+        code = asyncio.run(_bench([*(names or []), *_flags(as_json=as_json, quick=quick)]))
     except JobyardError as error:
         print(f"jobyard: {error.message}", file=sys.stderr)
         raise typer.Exit(exits.of_error(error)) from None
     except KeyboardInterrupt:
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
     raise typer.Exit(code)
+
+
+def _flags(**given: bool) -> list[str]:
+    names = {"as_json": "--json", "quick": "--quick"}
+    return [names[name] for name, on in given.items() if on]
 
 
 async def _bench(arguments: list[str]) -> int:

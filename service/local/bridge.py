@@ -2,17 +2,23 @@
 
 Several state directories may each run a dockerd. Each gets a /16: the bridge takes its first /24, the
 second half is the pool from which dockerd cuts the networks of projects.
+
+An address says nothing about whose a link is: a /16 that was given up is soon another's. Ours are the bridge
+that bears our name and the address that we recorded, and the links that our dockerd's own store names.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import ipaddress
 import json
 import os
+import re
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -22,6 +28,7 @@ from service.errors import Misconfigured
 from service.local import processes
 
 _LOCK = Path("/run/jobyard-bridges.lock")  # two runs that choose at once must not choose the same
+_LINK = re.compile(rb'"BridgeName":"(br-[0-9a-f]{12})"')
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Bridge:
 
     name: str
     subnet: IPv4Network
+    left: IPv4Network | None = None  # the /16 of the run before, which somebody else has taken
 
     @property
     def address(self) -> str:
@@ -41,21 +49,55 @@ class Bridge:
         return f"base={list(self.subnet.subnets(1))[1]},size=24"
 
 
-def ensure(name: str, record: Path) -> Bridge:
-    """Makes the bridge `name`, or takes the one that stands. `record` keeps its subnet for the next run.
+@dataclass(frozen=True)
+class _Record:
+    """What network.json says. `removed`: nothing of it stands; the /16 is only the one to ask for again."""
+
+    bridge: str
+    subnet: IPv4Network
+    removed: bool = False
+
+    def stands(self) -> bool:
+        """Whether the bridge is there with our address: then nobody else has taken the /16."""
+        here = Bridge(self.bridge, self.subnet)
+        return not self.removed and _exists(self.bridge) and here.address in _addresses(self.bridge)
+
+    def keep(self, path: Path) -> None:
+        fields = {"bridge": self.bridge, "subnet": str(self.subnet)}
+        path.write_bytes(msgspec.json.encode(fields | ({"removed": "yes"} if self.removed else {})))
+
+
+def links_of(data: Path) -> frozenset[str]:
+    """The links of all networks that the dockerd of this data root has made; it need not run.
+
+    Ids of networks are random, so no two engines name one link. The store is bbolt's: read as bytes, it also
+    names networks that are gone, which were nobody else's either.
+    """
+    store = data / "network" / "files" / "local-kv.db"
+    return (
+        frozenset(name.decode() for name in _LINK.findall(store.read_bytes()))
+        if store.exists()
+        else frozenset()
+    )
+
+
+def ensure(name: str, record: Path, *, ours: Collection[str] = ()) -> Bridge:
+    """Makes the bridge `name`, or takes the one that stands. `record` keeps its subnet for the next run,
+    which takes it again unless somebody else has it by then. `ours` are the links of our networks, as
+    `links_of` tells them.
 
     Raises Misconfigured if the machine has no free private /16 or does not let us make a bridge.
     """
-    with _LOCK.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = _read(record)
-        used = list(_used_networks(except_link=name, of=kept))
+    with _locked():
+        before = _read(record)
+        kept = before.subnet if before else None
+        used = list(_used_networks(name, ours, before))
         if kept is None or any(kept.overlaps(other) for other in used):
             kept = _choose(name, used)
-        bridge = Bridge(name, kept)
+        bridge = Bridge(name, kept, left=before.subnet if before and before.subnet != kept else None)
         # First the record: whoever cleans up after a kill finds the link by it.
-        record.write_bytes(msgspec.json.encode({"bridge": name, "subnet": str(kept)}))
-        if not Path(f"/sys/class/net/{name}").exists():
+        _Record(name, kept).keep(record)
+        if not _exists(name):
             _ip("link", "add", name, "type", "bridge")
         if bridge.address not in _addresses(name):
             _ip("-4", "addr", "flush", "dev", name)
@@ -64,17 +106,30 @@ def ensure(name: str, record: Path) -> Bridge:
     return bridge
 
 
-def remove(record: Path) -> None:
-    """Takes away the bridge that ensure() noted in `record`, if any; all links of networks in its /16;
-    and what dockerd left in iptables for them."""
-    subnet = _read(record)
-    if subnet is None:
+def remove(name: str, record: Path, *, ours: Collection[str] = ()) -> None:
+    """Takes away the bridge `name` that ensure() noted in `record`, the links `ours` of networks, and what
+    dockerd left in iptables for them. Done once: what is recorded as removed is not looked for again.
+
+    Of a record that is another's, or whose bridge is gone or has another address, nothing is touched but
+    `ours`: the /16 may be somebody else's by now.
+    """
+    if not record.exists():
         return
-    for link in json.loads(_ip("-j", "-4", "addr")):
-        inside = [each for each in link.get("addr_info", []) if _within(each["local"], subnet)]
-        if inside:
-            _ip("link", "delete", link["ifname"])
-            _forget_rules(link["ifname"])
+    with _locked():
+        before = _read(record)
+        if before is None or before.removed or before.bridge != name:
+            return
+        for link in [*([name] if before.stands() else []), *filter(_exists, sorted(ours))]:
+            _ip("link", "delete", link)
+            _forget_rules(link)
+        replace(before, removed=True).keep(record)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    with _LOCK.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _forget_rules(link: str) -> None:
@@ -84,15 +139,17 @@ def _forget_rules(link: str) -> None:
                 _run("iptables", "-w", "-t", table, "-D", *rule.split()[1:])
 
 
-def _read(record: Path) -> IPv4Network | None:
+def _read(record: Path) -> _Record | None:
     if not record.exists():
         return None
-    return IPv4Network(msgspec.json.decode(record.read_bytes(), type=dict[str, str])["subnet"])
+    found = msgspec.json.decode(record.read_bytes(), type=dict[str, str])
+    return _Record(found["bridge"], IPv4Network(found["subnet"]), removed="removed" in found)
 
 
 def _choose(name: str, used: list[IPv4Network]) -> IPv4Network:
     candidates = [IPv4Network(f"10.{second}.0.0/16") for second in range(64, 256)]
-    offset = int.from_bytes(name.encode()[-4:]) % len(candidates)  # spread, so that histories rarely collide
+    # Spread evenly, so that histories rarely collide.
+    offset = int.from_bytes(hashlib.sha256(name.encode()).digest()) % len(candidates)
     candidates = candidates[offset:] + candidates[:offset]
     candidates += [IPv4Network(f"172.{second}.0.0/16") for second in range(18, 32)]
     for candidate in candidates:
@@ -101,26 +158,27 @@ def _choose(name: str, used: list[IPv4Network]) -> IPv4Network:
     raise Misconfigured("every private /16 network is in use here: set DOCKER_HOST to an engine that runs")
 
 
-def _used_networks(except_link: str, of: IPv4Network | None) -> Iterator[IPv4Network]:
-    """The networks of others. `of` is ours already: what Docker cut from it for projects is no other's, and
-    must be kept, as their containers outlive a dockerd that was killed."""
-    pool = None if of is None else list(of.subnets(1))[1]
+def _used_networks(name: str, ours: Collection[str], before: _Record | None) -> Iterator[IPv4Network]:
+    """The networks of others. What Docker cut for our projects is no other's, and must be kept, as their
+    containers outlive a dockerd that was killed. While our bridge stands, all that is cut from its pool is
+    ours, even a network that dockerd was killed at making, before it was in the store."""
+    pool = list(before.subnet.subnets(1))[1] if before and before.bridge == name and before.stands() else None
     for route in json.loads(_ip("-j", "-4", "route", "show", "table", "all")):
         link, text = str(route.get("dev")), route["dst"]
-        if link == except_link or text == "default":
+        if link == name or link in ours or text == "default":
             continue
         network = ipaddress.IPv4Network(text, strict=False)
         if pool is None or not (link.startswith("br-") and network.subnet_of(pool)):
             yield network
 
 
+def _exists(link: str) -> bool:
+    return Path(f"/sys/class/net/{link}").exists()
+
+
 def _addresses(name: str) -> list[str]:
     links = json.loads(_ip("-j", "-4", "addr", "show", "dev", name))
     return [f"{each['local']}/{each['prefixlen']}" for link in links for each in link.get("addr_info", [])]
-
-
-def _within(address: str, subnet: IPv4Network) -> bool:
-    return ipaddress.IPv4Address(address) in subnet
 
 
 def _ip(*arguments: str) -> str:

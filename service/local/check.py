@@ -24,7 +24,10 @@ from service.local.environment import clone_around
 from service.local.parts import Parts
 from service.local.throwaway import throwaway_parts
 
+_CHAOS_TESTS = ("tests/chaos", "tests/api/test_events_crash.py")
 _QUICK_TESTS = ("tests/unit", "tests/properties")  # those that need no part
+#: The tests start hundreds of processes from this tree: with it set, each compiles the whole of it again.
+_DROPPED = ("PYTHONDONTWRITEBYTECODE",)
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -41,14 +44,19 @@ class Outcome:
 def test(
     context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="Only tests that need no Docker.")] = False,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="Only the tests that break things, at full length: hours.")
+    ] = False,
     expression: Annotated[
         str | None, typer.Option("-k", help="Only tests that match, as pytest's -k.")
     ] = None,
 ) -> None:
     """Checks everything: ruff, mypy, layers, tests. Further arguments go to pytest."""
     arguments = [*context.args, *(["-k", expression] if expression else [])]
-    if quick and not any(Path(each.partition("::")[0]).exists() for each in arguments):
-        arguments += _QUICK_TESTS
+    if (quick or chaos) and not any(Path(each.partition("::")[0]).exists() for each in arguments):
+        arguments += _CHAOS_TESTS if chaos else _QUICK_TESTS
+    if chaos:
+        arguments.append("--chaos")
     try:
         outcomes = asyncio.run(_run_all(_root(), arguments, quick=quick))
     except KeyboardInterrupt:
@@ -110,7 +118,7 @@ async def _parts() -> AsyncIterator[Parts]:
     await asyncio.to_thread(_ensure_busybox, say)
     await asyncio.to_thread(_ensure_programs, say)
     say("Starting Postgres, Docker and the object store")
-    async with throwaway_parts(say=say) as parts:
+    async with throwaway_parts(say=say, in_memory=True) as parts:
         say(f"Ready; Docker at {parts.docker_host}" + (" (ours)" if parts.engine_is_ours else ""))
         yield parts
         say("Stopping them")
@@ -163,8 +171,9 @@ def _ensure_programs(say: apt.Say) -> None:
 
 async def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> int:
     """Runs with our own terminal; on Ctrl-C or SIGTERM it gets the chance to end in order first."""
+    environ = {name: value for name, value in os.environ.items() if name not in _DROPPED}
     child = await asyncio.create_subprocess_exec(
-        *command, cwd=root, env={**os.environ, **variables}, stdin=asyncio.subprocess.DEVNULL
+        *command, cwd=root, env={**environ, **variables}, stdin=asyncio.subprocess.DEVNULL
     )
     try:
         return await child.wait()

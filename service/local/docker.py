@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
 import time
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import aiohttp
 
 from service.errors import Misconfigured, Unavailable
-from service.local import apt, bridge, locks, places, processes
+from service.local import apt, bridge, locks, places, processes, shims
 from service.local.processes import Process
+from service.supervisor.names import PROJECT
 
 SYSTEM_HOST = "unix:///var/run/docker.sock"
 _START_TIMEOUT_S = 90
@@ -69,6 +72,11 @@ class DockerEngine:
         else:
             self.host = found
 
+    @property
+    def exec_root(self) -> Path:
+        """Where a dockerd of ours, its containerd and its shims meet."""
+        return self._run / "exec"
+
     def has_died(self) -> bool:
         """Whether a dockerd of ours was started and is gone without having been stopped."""
         return self._process is not None and not self._process.is_alive()
@@ -90,7 +98,13 @@ class DockerEngine:
 
     def remove_network(self) -> None:
         """Removes the bridge and its rules, where there are any; no container may run any more."""
-        bridge.remove(self._network_record)
+        bridge.remove(self._bridge_name, self._network_record, ours=self._links())
+
+    def _links(self) -> frozenset[str]:
+        return bridge.links_of(self.folder / "data")
+
+    def _ensure_bridge(self) -> bridge.Bridge:
+        return bridge.ensure(self._bridge_name, self._network_record, ours=self._links())
 
     def _unmount(self) -> None:
         """dockerd mounts its data on itself; what one that was killed left, the next one leaves too."""
@@ -134,7 +148,18 @@ class DockerEngine:
         self._run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.host = f"unix://{self._run / 'docker.sock'}"
-        link = await processes.in_thread(bridge.ensure, self._bridge_name, self._network_record)
+        link = await processes.in_thread(self._ensure_bridge)
+        if link.left is not None:
+            self.say(f"Another program has {link.left} by now: jobs get addresses of {link.subnet}")
+        await self._run_dockerd(link)
+        # dockerd gives its bridge the address again that it remembers, of a /16 that may be another's by now.
+        # With it nobody would know the bridge for ours, and take it away.
+        await processes.in_thread(self._ensure_bridge)
+        for name, how in await drop_strays(self.host, link):
+            self.say(f"The network {name} had addresses that are no longer ours: {how}")
+
+    async def _run_dockerd(self, link: bridge.Bridge) -> None:
+        """Starts dockerd, or takes over the one that runs, and waits until it answers."""
         self._process = processes.adopt("dockerd", self.folder / "dockerd.pid")
         if self._process is not None:
             self.say(f"Taking over the dockerd of an earlier run (process {self._process.pid})")
@@ -173,7 +198,7 @@ class DockerEngine:
         options = {
             "--config-file": config,
             "--data-root": self.folder / "data",
-            "--exec-root": self._run / "exec",
+            "--exec-root": self.exec_root,
             "--pidfile": self._run / "engine.pid",
             "--host": self.host,
             "--bridge": link.name,
@@ -186,17 +211,19 @@ class DockerEngine:
         """Removes what a dockerd that was killed leaves, as the next one would trip over it.
 
         dockerd trusts bare pids. Its containerd dies with it, but a moment later: a new dockerd would
-        take that one for its own and wait for it in vain. Containers do not mind, their shims live on.
+        take that one for its own and wait for it in vain. Containers do not mind, their shims live on; those
+        whose start was cut off are settled here.
         """
         (self._run / "engine.pid").unlink(missing_ok=True)
-        record = self._run / "exec" / "containerd" / "containerd.pid"
-        if not record.exists():
-            return
-        pid = int(record.read_text().strip() or 0)
-        containerd = processes.running("containerd", pid)
-        if containerd is not None and str(self._run / "exec").encode() in processes.command_line(pid):
-            await containerd.stop()
-        record.unlink(missing_ok=True)
+        record = self.exec_root / "containerd" / "containerd.pid"
+        if record.exists():
+            pid = int(record.read_text().strip() or 0)
+            containerd = processes.running("containerd", pid)
+            if containerd is not None and str(self.exec_root).encode() in processes.command_line(pid):
+                await containerd.stop()
+            record.unlink(missing_ok=True)
+        for done in await shims.settle(self.exec_root, self.folder / "data"):
+            self.say(done)
 
     async def _until_ready(self, process: Process, from_byte: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -236,6 +263,29 @@ async def remove_all(host: str) -> None:
                 await response.read()
         async with http.post("/networks/prune") as response:
             await response.read()
+
+
+async def drop_strays(host: str, link: bridge.Bridge) -> list[tuple[str, str]]:
+    """Removes networks of projects, on an engine of ours, that have addresses outside the /16 of `link`: of
+    one that we had to give up. They are made anew when a job needs them. Answers their names, and what became
+    of each: one with containers in it is left to them."""
+    found = []
+    async with session(host, timeout_s=60) as http:
+        params = {"filters": json.dumps({"label": [PROJECT], "driver": ["bridge"]})}
+        async with http.get("/networks", params=params) as response:
+            response.raise_for_status()
+            networks = await response.json()
+        for each in networks:
+            subnets = [
+                IPv4Network(cut["Subnet"]) for cut in each["IPAM"]["Config"] or [] if "." in cut["Subnet"]
+            ]
+            if all(subnet.subnet_of(link.subnet) for subnet in subnets):
+                continue
+            async with http.delete(f"/networks/{each['Id']}") as response:
+                gone = response.status in (204, 404)
+            how = "removed, to be made anew" if gone else "it stays as long as containers are in it"
+            found.append((each["Name"], how))
+    return found
 
 
 def session(host: str, *, timeout_s: float = 5) -> aiohttp.ClientSession:

@@ -64,12 +64,19 @@ async def _prepare(ledger: Ledger, settings: Settings, s3: S3Access | None) -> s
 
 
 async def _prices(ledger: Ledger, settings: Settings) -> None:
-    """Put the catalogue's prices in the book, when they are not what is in force."""
-    book, now = await ledger.prices(), await ledger.now()
-    wanted = {flavor.id: flavor.hourly_price for flavor in settings.catalogue.flavors}
-    in_force = {flavor: book.price(flavor, now) for flavor in wanted}
-    if any(in_force[flavor] != (price, settings.currency) for flavor, price in wanted.items()):
-        await ledger.submit(cmd.SetPrices(prices=wanted, currency=settings.currency), actor=ACTOR)
+    """Put those of the catalogue's prices in the book that are not what a catalogue said last.
+
+    So a start with the same catalogue leaves alone what an overseer has ordered since, and one with a changed
+    price sets this one, from now on.
+    """
+    book = await ledger.prices()
+    new = {
+        flavor.id: flavor.hourly_price
+        for flavor in settings.catalogue.flavors
+        if book.of_the_catalogue(flavor.id) != (flavor.hourly_price, settings.currency)
+    }
+    if new:
+        await ledger.submit(cmd.SetPrices(prices=new, currency=settings.currency), actor=ACTOR)
 
 
 async def _data_store(ledger: Ledger, s3: S3Access) -> None:
@@ -77,8 +84,8 @@ async def _data_store(ledger: Ledger, s3: S3Access) -> None:
     known = project.data_stores.get(ALIAS) if project else None
     pair = known.key_pair if known is not None and known.endpoint == s3.endpoint else None
     if pair is not None:
-        keys = (await ledger.open_secret(pair[0]), await ledger.open_secret(pair[1]))
-        if keys == (s3.access_key, s3.secret_key):
+        keys = await ledger.keys.opened(pair)  # None for what was erased: it is set again
+        if (keys[pair[0]], keys[pair[1]]) == (s3.access_key, s3.secret_key):
             return
     key = await ledger.keys.of(PROJECT)
     await ledger.submit(

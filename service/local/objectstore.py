@@ -68,7 +68,7 @@ class ObjectStore:
         if self._process is not None:
             self.say(f"Taking over the object store of an earlier run (process {self._process.pid})")
         elif not await _becomes_free(self._kept.port):
-            before, self._kept.port = self._kept.port, _free_port()
+            before, self._kept.port = self._kept.port, free_port()
             self.say(
                 f"Port {before} of the object store is taken by another program: it is now"
                 f" {self.access.endpoint}; data stores registered with the old endpoint must be updated"
@@ -99,7 +99,7 @@ class ObjectStore:
     def _load(self) -> _Kept:
         if self.record.exists():
             return msgspec.json.decode(self.record.read_bytes(), type=_Kept)
-        self._kept = _Kept(_free_port(), secrets.token_hex(10), secrets.token_hex(20))
+        self._kept = _Kept(free_port(), secrets.token_hex(10), secrets.token_hex(20))
         self._save()
         return self._kept
 
@@ -174,7 +174,7 @@ async def _becomes_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A free port below those that the kernel hands to outgoing connections, or it would be lost to one."""
     candidates = list(range(20_000, 30_000))
     secrets.SystemRandom().shuffle(candidates)

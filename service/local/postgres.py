@@ -31,6 +31,13 @@ _VERSION = "18"
 _START_TIMEOUT_S = 60  # crash recovery included
 _DEEPEST_SOCKET = ".s.PGSQL.5432.lock"
 _USER = "jobyard"
+#: A file of the state directory that says where the data lies, if not in it.
+_POINTER = "postgres.path"
+
+
+def lie_in(state: Path, home: Path) -> None:
+    """Has the data of a state directory lie in `home`; to be said before the server's first start."""
+    (state / _POINTER).write_text(f"{home}\n")
 
 
 class EmbeddedPostgres:
@@ -80,21 +87,21 @@ class EmbeddedPostgres:
 
     def outside(self) -> list[Path]:
         """Folders of ours that are not in the state directory."""
-        pointer = self.state / "postgres.path"
+        pointer = self.state / _POINTER
         home = Path(pointer.read_text().strip()) if pointer.exists() else self.state / "postgres"
         sockets = places.for_sockets(home / "data", _DEEPEST_SOCKET)
         return [folder for folder in (sockets, home) if self.state not in folder.parents and folder.exists()]
 
     def _home(self, user: User | None) -> Path:
         """The folder of the data, and of copies of the binaries: in the state directory if that can be."""
-        pointer = self.state / "postgres.path"
+        pointer = self.state / _POINTER
         if pointer.exists():
             home = Path(pointer.read_text().strip())
         elif user is None or places.can_reach(user, self.state):
             home = self.state / "postgres"
         else:
             home = Path("/var/lib") / f"jobyard-{places.digest(self.state)}"
-            pointer.write_text(f"{home}\n")
+            lie_in(self.state, home)
             self.say(f"{self.state} is closed to the user {user.name}: the database lies in {home}")
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
         return home

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -20,17 +19,19 @@ import uvloop
 from msgspec.structs import replace
 
 from service import app
+from service.audit.bucket import open_place
 from service.cli import exits
 from service.config import Settings, read_settings
 from service.errors import JobyardError, Misconfigured
 from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
-from service.local import first_run
+from service.local import first_look, first_run, stopping
 from service.local.parts import Parts, local_parts
 from service.local.workers import workers
+from service.memory import collect_seldom
 from service.ssh.host_key import host_key
 from service.telemetry import set_up_logging
-from service.vault import MasterKey, master_key
+from service.vault import MasterKey, SigningKey, master_key, signing_key
 
 UP_JSON = "up.json"
 LOG_FILE = "jobyard.log"
@@ -51,6 +52,7 @@ def up(
         _make(settings.state_dir)
         with _log_stream(settings.state_dir) as stream:
             set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"), stream)
+            collect_seldom()
             uvloop.run(_up(settings))
     except JobyardError as error:
         _say(f"jobyard: {error.message}", file=sys.stderr)
@@ -76,13 +78,15 @@ def _log_stream(state: Path) -> TextIO:
 async def _up(settings: Settings) -> None:
     stop = asyncio.Event()
     async with running(settings) as ready:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stopping.listen(stop)
         _say(f"Jobyard is ready at {ready.url}   (API documentation: {ready.url}/docs)")
         _say(ready.ssh)
+        for line in await first_look.troubles(ready.url):
+            _say(line)
         _say(f"Token and addresses are in {settings.state_dir / UP_JSON}; Ctrl-C stops.")
         await stop.wait()
         _say("Stopping; the containers of running jobs go on, and the next `up` takes them over.")
+        _say("Open requests are still answered; Ctrl-C once more ends everything at once.")
 
 
 class Running:
@@ -127,6 +131,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         await _serve(stack, settings, ledger, parts, basics, duty)
         supervising = app.supervision(settings, ledger, parts.docker_host, duty)
         supervisor = await stack.enter_async_context(supervising)
+        await stack.enter_async_context(app.checkpoints(settings, ledger, basics.signing, duty))
         await _until_ready(supervisor.ready)
         first_run.write_private(
             path, first_run.up_json(url, token, parts.docker_host, parts.database_url, s3)
@@ -140,6 +145,7 @@ class _Basics:
 
     listening: socket.socket
     master: MasterKey
+    signing: SigningKey
     #: Of SSH, when it is on: its socket and its host key.
     ssh: tuple[socket.socket, asyncssh.SSHKey] | None = None
 
@@ -148,12 +154,14 @@ class _Basics:
         self._stack = stack
 
     def settle(self) -> None:
-        """Takes the ports, which nobody is answered on yet, and reads or makes the master and the host key.
+        """Takes the ports, which nobody is answered on yet, and reads or makes the keys.
 
         Raises Misconfigured or Unavailable, in one line.
         """
         here = self._settings
         self.master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), here.master_key_file)
+        self.signing = signing_key(here.checkpoint_key, here.checkpoint_key_file)
+        open_place(here.checkpoints, here.checkpoint_s3)
         self.listening = self._taken(here.host, here.port, "port", "give --port")
         if (at := here.ssh_listens) is not None:
             otherwise = "set JOBYARD_SSH_PORT to another, or to off"

@@ -17,6 +17,8 @@ from service import app
 from service.config import Settings, read_settings
 from service.errors import Unavailable
 from service.ledger.ledger import Ledger
+from service.local import stopping
+from service.memory import collect_seldom
 from service.ssh.host_key import host_key
 from service.telemetry import set_up_logging
 from service.vault import master_key
@@ -116,8 +118,7 @@ async def _serve(orders: Orders) -> None:
         ssh_address=orders.ssh_address,
     )
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stopping.listen(stop)
     master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), settings.master_key_file)
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(Ledger.open(orders.database_url, master))
@@ -141,6 +142,7 @@ def main() -> None:
     if os.getppid() != orders.parent:
         sys.exit("the service that started this process is gone")
     set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"))
+    collect_seldom()
     uvloop.run(_serve(orders))
 
 

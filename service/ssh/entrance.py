@@ -132,7 +132,7 @@ class Entrance(asyncssh.SSHServer):
             self._conn.abort()
             return False
         try:
-            guest = await admit(self.parts.ledger, username, key.public_data)
+            guest = await admit(self.parts.ledger, username, key.public_data, self.peer or None)
         except Refused as error:
             self._why = f"{error} ({key.get_fingerprint()})"
             return False

@@ -24,13 +24,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Guest:
-    """Somebody who holds a key of a job, for as long as this run of it may be reached."""
+    """Somebody who holds a key of a job, for as long as this run of it may be reached; from an address."""
 
     job: UUID
     run: int
     project: str
     container_id: str
     fingerprint: str
+    address: str | None = None
 
     @property
     def actor(self) -> str:
@@ -46,8 +47,8 @@ class Guest:
         )
 
 
-async def admit(ledger: Ledger, username: str, blob: bytes) -> Guest:
-    """Who it is that offers a key as a user. Raises `Refused`, and `Unavailable`."""
+async def admit(ledger: Ledger, username: str, blob: bytes, address: str | None = None) -> Guest:
+    """Who it is that offers a key as a user from an address. Raises `Refused`, and `Unavailable`."""
     if _JOB_ID.fullmatch(username) is None:
         raise Refused("the user name is no job's id")
     job = await ledger.find_job(UUID(username))
@@ -59,12 +60,12 @@ async def admit(ledger: Ledger, username: str, blob: bytes) -> Guest:
         raise Refused("the key is none of the job's")
     if job.state not in REACHABLE or job.container_id is None:
         raise Refused(f"the job is {job.state}")
-    return Guest(job.id, job.run, job.project, job.container_id, key.fingerprint)
+    return Guest(job.id, job.run, job.project, job.container_id, key.fingerprint, address)
 
 
 async def record(ledger: Ledger, guest: Guest, session: Session, words: list[str], *, tty: bool) -> None:
     """Put into the ledger what a guest is about to do. Raises what refused it."""
-    key = await ledger.keys.of(guest.project)
+    key = await ledger.keys.of_job(guest.project, guest.job)
     command = cmd.OpenExec(
         project=guest.project,
         job=guest.job,
@@ -73,6 +74,6 @@ async def record(ledger: Ledger, guest: Guest, session: Session, words: list[str
         tty=tty,
         session=session,
     )
-    receipt = await ledger.submit(command, actor=guest.actor)
+    receipt = await ledger.submit(command, actor=guest.actor, client_address=guest.address)
     if receipt.events[0].run != guest.run:
         raise WrongState(f"job {guest.job} was started again meanwhile; connect again")

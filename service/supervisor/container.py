@@ -1,15 +1,28 @@
-"""A run's container: its specification, finding it again, starting it, putting it away."""
+"""A run's container: its specification, finding it again, starting it, putting it away.
+
+The engine starts whatever it is asked to, also what has ended, and cannot be told "only if I still have the
+lease". So a start that is still on its way, from a supervisor that was stopped in front of it or over a link
+that was cut, could start a container once more that others have started, and that has ended. It cannot find
+it: a container that somebody else may still start, or that was asked to start without an answer, is never
+started (again) but put away and made anew, under another id. Whether it was begun in the last moment, and was
+over before it was put away, the engine's last events say; then nobody knows how it ended.
+"""
 
 from __future__ import annotations
+
+import asyncio
 
 from service.domain.events import Info
 from service.domain.job import Job
 from service.errors import (
     CommandUnusable,
+    EngineError,
+    Erased,
     GpuDriverMissing,
     ImageUnavailable,
     MountRefused,
     NameTaken,
+    NetworkBroken,
     NoSuchContainer,
     Unavailable,
 )
@@ -21,6 +34,7 @@ from service.supervisor.names import EPOCH, LEDGER, PROJECT, RunId, container_na
 
 _ENDED = ("exited", "dead")
 _NAMES_TRIED = 5
+_LOOKS_FOR_NAME = 5
 
 
 def has_ended(found: Container) -> bool:
@@ -33,20 +47,28 @@ def lost(run: RunId) -> FatalForRun:
     return FatalForRun(info, ours=True)
 
 
-async def find(yard: Yard, run: RunId) -> Container | None:
-    """The run's container, by label, whatever its name. Inspected, because a list may be old."""
+async def find(yard: Yard, run: RunId, container_id: str | None = None) -> Container | None:
+    """The run's container: by its id, where that is known and it is there; else by label, whatever its name.
+
+    Inspected, because a list may be old. One that was started is it, whatever others there are.
+    """
+    known = await yard.engine.find(container_id) if container_id else None
+    if known is not None and known.state != "removing":
+        return known
+    unstarted: Container | None = None
     for summary in await yard.engine.list(run_labels(yard.ledger_id, run)):
         found = await yard.engine.find(summary.id)
-        if found is not None and found.state != "removing":
+        if found is None or found.state == "removing":
+            continue
+        if found.started_at is not None:
             return found
-    return None
+        unstarted = unstarted or found
+    return unstarted
 
 
 async def must_find(yard: Yard, run: RunId, container_id: str | None = None) -> Container:
-    """The run's container, asked for by its id first when that is known."""
-    found = await yard.engine.find(container_id) if container_id else None
-    if found is None or found.state == "removing":
-        found = await find(yard, run)
+    """As `find`. Raises `FatalForRun` where there is none."""
+    found = await find(yard, run, container_id)
     if found is None:
         raise lost(run)
     return found
@@ -56,7 +78,11 @@ async def specification(yard: Yard, job: Job, name: str) -> ContainerSpec:
     """What the run's container is: the same for the same run, however often it is asked for."""
     resources = job.spec.resources
     run = RunId(job.id, job.run)
-    env = [(var.name, await yard.ledger.open_secret(var.value)) for var in job.spec.env]
+    try:
+        env = [(var.name, await yard.ledger.open_secret(var.value)) for var in job.spec.env]
+    except Erased as error:
+        message = "The values of the job's environment were erased: submit a new job."
+        raise FatalForRun(Info("secrets-erased", message)) from error
     return ContainerSpec(
         name=name,
         image=job.spec.image,
@@ -83,12 +109,15 @@ async def create_and_start(yard: Yard, job: Job) -> Container:
     """
     run = RunId(job.id, job.run)
     try:
-        found = await find(yard, run) or await _created(yard, job, run)
+        found = await find(yard, run)
+        if found is not None and found.state == "created" and _may_be_started_by_others(yard, found):
+            found = await _unless_started(yard, run, found)
+        if found is None:
+            found = await _created(yard, job, run)
         if found.state == "created":
             await yard.still_ours()
-            async with yard.effect("start-container", run, container=found.id[:12]):
-                await yard.engine.start(found.id)
-            found = await must_find(yard, run)
+            await _start(yard, job, run, found)
+            found = await must_find(yard, run, found.id)
     except CommandUnusable as error:
         raise FatalForRun(
             Info("command-unusable", f"The container cannot be started: {error.message}")
@@ -106,9 +135,70 @@ async def create_and_start(yard: Yard, job: Job) -> Container:
     return found
 
 
+def _may_be_started_by_others(yard: Yard, found: Container) -> bool:
+    """Whoever made it may start it still, unless that was this epoch, or the one before and its holder is
+    known to be gone; an older one may have been stopped all the while. Or we: a start whose answer never came
+    may still come to the engine."""
+    fenced = {str(yard.epoch)} if yard.lease.unfenced else {str(yard.epoch), str(yard.epoch - 1)}
+    return found.labels.get(EPOCH) not in fenced or found.id in yard.asked_to_start
+
+
+async def _unless_started(yard: Yard, run: RunId, found: Container) -> Container | None:
+    """Put it away, so that a start on its way finds nothing; or the container, if that start was quicker."""
+    await yard.still_ours()
+    last = await yard.engine.find(found.id)
+    if last is not None and last.started_at is not None:
+        return last  # that start came while we made sure that the engine is ours
+    yard.may_have_run.add(run)
+    try:
+        async with yard.effect("remove-container", run, container=found.id[:12], why="not ours to start"):
+            await yard.engine.remove(found.id)
+    except EngineError:
+        started = await yard.engine.find(found.id)
+        if started is None or started.started_at is None:
+            raise
+        return started
+    return None
+
+
+async def _start(yard: Yard, job: Job, run: RunId, found: Container) -> None:
+    """Start it. Where its network is broken, both are put away to be made anew, as nothing ran in either.
+
+    Raises `Unavailable` then, however often: it is not the job's fault, and passes.
+    """
+    yard.asked_to_start.add(found.id)
+    try:
+        async with yard.effect("start-container", run, container=found.id[:12]):
+            await yard.engine.start(found.id)
+    except EngineError as error:
+        yard.asked_to_start.discard(found.id)  # it was answered: nothing is on its way any more
+        if not isinstance(error, NetworkBroken):
+            raise
+        await yard.still_ours()
+        async with yard.effect("remove-container", run, container=found.id[:12], why=error.code):
+            await yard.engine.remove(found.id)
+        if error.network and not await _network_dropped(yard, job, run, error.network):
+            message = "The project's network is broken, and waits for the jobs that are in it to end."
+            await yard.note(job, error.code, message)
+        raise Unavailable(f"the project's network is made anew: {error.message}") from error
+
+
+async def _network_dropped(yard: Yard, job: Job, run: RunId, broken: str) -> bool:
+    name, labels = _network(yard, job)
+    async with yard.effect("drop-network", run, network=broken) as facts:
+        facts["dropped"] = await yard.engine.drop_network(name, labels, broken=broken)
+        return bool(facts["dropped"])
+
+
+def _network(yard: Yard, job: Job) -> tuple[str, dict[str, str]]:
+    """Name and labels of the network of the job's project."""
+    return network_name(yard.ledger_id, job.project), {LEDGER: str(yard.ledger_id), PROJECT: job.project}
+
+
 async def _created(yard: Yard, job: Job, run: RunId) -> Container:
-    labels = {LEDGER: str(yard.ledger_id), PROJECT: job.project}
-    await yard.engine.ensure_network(network_name(yard.ledger_id, job.project), labels)
+    if run in yard.may_have_run and await yard.engine.was_started(run_labels(yard.ledger_id, run)):
+        raise lost(run)  # it was begun and was over before it was put away
+    await yard.engine.ensure_network(*_network(yard, job))
     for attempt in range(1, _NAMES_TRIED + 1):
         spec = await specification(yard, job, container_name(run, attempt))
         await yard.still_ours()
@@ -116,8 +206,8 @@ async def _created(yard: Yard, job: Job, run: RunId) -> Container:
             async with yard.effect("create-container", run, container=spec.name, gpus=list(job.gpus)):
                 await yard.engine.create(spec)
         except NameTaken:
-            # Us, before a crash; or the engine remembers a name without a container.
-            taken = await yard.engine.find(spec.name)
+            # Us, before a crash or a lost answer; or the engine remembers a name without a container.
+            taken = await _holder_of(yard, spec.name)
             if taken is None:
                 continue
             if taken.spec_hash != spec_hash(spec):
@@ -125,6 +215,16 @@ async def _created(yard: Yard, job: Job, run: RunId) -> Container:
                 raise FatalForRun(Info("name-taken", message), ours=True) from None
         return await must_find(yard, run)
     raise FatalForRun(Info("name-taken", "The engine holds every name this run could have."), ours=True)
+
+
+async def _holder_of(yard: Yard, name: str) -> Container | None:
+    """The container of a name that is taken. One that is being made has its name before it is there."""
+    for _ in range(_LOOKS_FOR_NAME):
+        found = await yard.engine.find(name)
+        if found is not None:
+            return found
+        await asyncio.sleep(yard.settings.retry_s)
+    return None
 
 
 async def put_away(yard: Yard, run: RunId, found: Container) -> None:

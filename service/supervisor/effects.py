@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +16,10 @@ from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.job import Job
+from service.domain.room import DISK_FULL
 from service.errors import JobyardError, StaleEpoch
+from service.ledger.commit import Receipt
 from service.ledger.leases import Lease
-from service.ledger.writer import Receipt
 from service.supervisor.cache import Cache
 from service.supervisor.cache.space import Bounds, Space
 from service.supervisor.clock import LedgerClock
@@ -62,6 +64,12 @@ class Yard:
     untidy: asyncio.Event = field(default_factory=asyncio.Event)
     #: How many runs have their storage watched.
     storage: Watching = field(default_factory=Watching)
+    #: The containers that this epoch asked the engine to start: see `container`.
+    asked_to_start: set[str] = field(default_factory=set)
+    #: Runs not known to have begun, of which a container may have, and have been put away: see `container`.
+    may_have_run: set[RunId] = field(default_factory=set)
+    #: Where the engine keeps images and containers, for the look at its disk; None: it cannot be looked at.
+    engine_root: Path | None = None
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))
     cache: Cache = field(init=False)
 
@@ -132,6 +140,11 @@ class Yard:
         info = Info(code, message, dict(arguments))
         if job.info != info:
             await self.report(cmd.NoteRun, job, info=info)
+
+    async def note_full(self, job: Job) -> None:
+        """The run cannot go on for want of space; it does, when there is some."""
+        message = f"Node {self.settings.node} has no disk space left; the run goes on once it has some."
+        await self.note(job, DISK_FULL, message, node=self.settings.node)
 
     @asynccontextmanager
     async def effect(self, name: str, run: RunId, **facts: Any) -> AsyncIterator[dict[str, Any]]:

@@ -14,7 +14,8 @@ from service.domain.events import Info, Value
 from service.domain.images import ImageRef, parse_image
 from service.domain.job import Job
 from service.domain.registries import DOCKER_HUB, in_shared, is_of_project, registry_host, repository
-from service.errors import ImageReason, ImageUnavailable
+from service.domain.room import DISK_FULL
+from service.errors import Erased, ImageReason, ImageUnavailable, NodeFull
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import ImageInfo, RegistryAuth
 from service.supervisor.names import RunId
@@ -83,7 +84,12 @@ async def credentials(yard: Yard, job: Job) -> RegistryAuth | None:
     registry = project.registry_of(host) if project else None
     if registry is None:
         return None
-    return RegistryAuth(server, registry.username, await yard.ledger.open_secret(registry.password))
+    try:
+        password = await yard.ledger.open_secret(registry.password)
+    except Erased as error:
+        message = f"The password of registry {host} was erased: set it again (jobyard registry update)."
+        raise FatalForRun(Info(_CODES["denied"], message, {"image": str(image)})) from error
+    return RegistryAuth(server, registry.username, password)
 
 
 def _reference(job: Job) -> ImageRef:
@@ -123,12 +129,26 @@ async def _pulled(yard: Yard, job: Job, image: ImageRef) -> ImageInfo:
                 held = await yard.engine.pull(job.spec.image, auth=auth, stall_s=settings.pull_stall_s)
                 facts["digest"] = digest(held, job)
                 return held
+        except NodeFull as error:
+            if attempt == settings.pull_attempts:
+                raise _no_space(image) from error
+            await yard.note_full(job)
+            await asyncio.sleep(settings.retry_s * 2**attempt)
         except ImageUnavailable as error:
             if not error.passing or attempt == settings.pull_attempts:
                 raise _unavailable(job, image, auth, error, attempt) from error
+            host = registry_host(image)
+            message = f"Registry {host} does not answer, or asks to slow down; image {image} is tried again."
+            await yard.note(job, "registry-not-answering", message, image=str(image), registry=host)
             # Many jobs that wait for one registry must not come back at the same moment.
             await asyncio.sleep(settings.retry_s * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311
     raise AssertionError("unreachable: the last attempt answers or raises")
+
+
+def _no_space(image: ImageRef) -> FatalForRun:
+    """Not waited for for ever: the image may be larger than the disk, and would fill it each time."""
+    message = f"Image {image} does not fit on the node's disk, of which too little is free."
+    return FatalForRun(Info(DISK_FULL, message, {"image": str(image)}), ours=True)
 
 
 def _unavailable(

@@ -12,9 +12,9 @@ from service.domain.directory import Project
 from service.domain.events import Event
 from service.domain.job import Job
 from service.domain.spec import Sealed
+from service.ledger.commit import Receipt
 from service.ledger.leases import Lease
 from service.ledger.read import Head
-from service.ledger.writer import Receipt
 
 
 class SupervisorLedger(Protocol):

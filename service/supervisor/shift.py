@@ -16,7 +16,9 @@ from uuid import UUID
 import structlog
 
 from service.domain import commands as cmd
+from service.domain.events import Info
 from service.domain.job import Job
+from service.domain.scheduling import Node, plan
 from service.domain.states import PLACED, State
 from service.errors import (
     DataError,
@@ -28,16 +30,19 @@ from service.errors import (
     Unavailable,
     WrongState,
 )
-from service.supervisor import sync, volumes
+from service.supervisor import budgets, sync, volumes
+from service.supervisor.admission import Admission
 from service.supervisor.driver import RunDriver
 from service.supervisor.effects import Yard
 from service.supervisor.names import RunId, run_of
-from service.supervisor.plan import Node, plan
 from service.supervisor.sweep import sweep
+from service.tasks import whole
 
 _log = structlog.get_logger()
 
 SWEEP_S = 30.0
+#: So many jobs are told at once why they wait.
+NOTES_AT_ONCE = 100
 
 
 class Shift:
@@ -48,6 +53,7 @@ class Shift:
         self._node = node
         self._drivers: dict[RunId, asyncio.Task[bool]] = {}
         self._first_since: dict[UUID, datetime] = {}
+        self._admission = Admission(yard)
 
     async def run(self) -> None:
         """Raises `StaleEpoch`, or what nobody here can explain. Containers live on; all else is let go."""
@@ -58,7 +64,12 @@ class Shift:
                 group.create_task(self._listen())
                 group.create_task(self._loop())
                 group.create_task(self._keep_tidy())
-        except* StaleEpoch as stale:
+                group.create_task(self._watch_budgets())
+                group.create_task(self._watch_room())
+        except BaseExceptionGroup as several:  # what `except*` raises Python before 3.11.4 wraps once more
+            stale, rest = several.split(StaleEpoch)
+            if stale is None or rest is not None:
+                raise
             raise StaleEpoch("another supervisor has the engine") from stale
         finally:
             for task in self._drivers.values():
@@ -98,17 +109,29 @@ class Shift:
     async def _place(self, jobs: list[Job], placed: list[Job]) -> None:
         queued = [job for job in jobs if job.state is State.QUEUED]
         now = self._yard.clock.now()
-        made = plan(self._node, placed, queued, now, self._yard.settings.patience_s, self._first_since)
+        patience_s = self._yard.settings.patience_s
+        stopped = await self._admission.now()
+        made = plan(self._node, placed, queued, now, patience_s, self._first_since, stopped)
         self._first_since = {job: self._first_since.get(job, now) for job in made.first}
         for placement in made.placements:
+            if self._admission.stopped != stopped:
+                break  # it became full while others were placed, and the plan is made anew
             with suppress(WrongState, NotFound):  # it was interrupted or deleted meanwhile
                 await self._yard.report(
                     cmd.PlaceRun, placement.job, node=self._node.name, gpus=placement.gpus
                 )
-        for job in queued:
-            if (reason := made.reasons.get(job.id)) is not None and reason != job.info:
-                with suppress(WrongState, NotFound):
-                    await self._yard.report(cmd.NoteRun, job, info=reason)
+        notes = [
+            (job, reason)
+            for job in queued
+            if (reason := made.reasons.get(job.id)) is not None and reason != job.info
+        ]
+        for first in range(0, len(notes), NOTES_AT_ONCE):
+            # Each is for itself, and many share a commit.
+            await asyncio.gather(*(self._note(*note) for note in notes[first : first + NOTES_AT_ONCE]))
+
+    async def _note(self, job: Job, reason: Info) -> None:
+        with suppress(WrongState, NotFound):
+            await self._yard.report(cmd.NoteRun, job, info=reason)
 
     def _drive(self, run: RunId, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         if run not in self._drivers:
@@ -137,7 +160,7 @@ class Shift:
         and nothing is left behind."""
         pause_s = self._yard.settings.retry_s
         try:
-            pushed = await sync.push_all(self._yard, job, sync_id=job.push_ordered)
+            pushed = await whole(sync.push_all(self._yard, job, sync_id=job.push_ordered))
             if pushed.problem is None:
                 await volumes.remove(self._yard, RunId(job.id, job.run))
             return False
@@ -168,6 +191,25 @@ class Shift:
             except TimeoutError:
                 continue
 
+    async def _watch_budgets(self) -> None:
+        """What a run costs grows by the begun minute, whether or not anything happens to it."""
+        while True:
+            await asyncio.sleep(self._yard.settings.budget_look_s)
+            try:
+                await budgets.look(self._yard)
+            except Unavailable as error:
+                _log.warning("budgets not looked at", error=error.message)
+
+    async def _watch_room(self) -> None:
+        """The plan is made anew when the node has become full, or has room again."""
+        while True:
+            await asyncio.sleep(self._yard.settings.room_look_s)
+            try:
+                if await self._admission.look():
+                    self._yard.watch.stirred.set()
+            except Unavailable as error:
+                _log.warning("admission not told", error=error.message)
+
     async def _keep_lease(self) -> None:
         """Renew the lease well before it is over. Not reaching the ledger is no reason to stop: to lose
         the lease takes another supervisor."""
@@ -188,8 +230,8 @@ class Shift:
             try:
                 async for container_id in engine.events():
                     if not container_id:  # the subscription stands: whatever was missed is looked for
-                        for job in watch.jobs:
-                            watch.nudge(job)
+                        for driven in self._drivers:
+                            watch.nudge(driven.job)
                         continue
                     run = runs.get(container_id) or await self._run_of(container_id)
                     if run is not None:

@@ -9,27 +9,41 @@ import msgspec
 from service.domain.directory import DataStore
 from service.domain.gitstores import BasicLogin, GitLogin, SshLogin, read_git_endpoint, read_repository
 from service.domain.spec import Place, Sealed
-from service.errors import FetchRefused, Invalid, Misconfigured, StoreRefused
+from service.errors import (
+    Erased,
+    FetchDenied,
+    FetchRefused,
+    Invalid,
+    Misconfigured,
+    StoreDenied,
+    StoreRefused,
+)
 from service.supervisor.data.git_reach import Remote
 from service.supervisor.data.model import StoreAccess
 
 
 class Opens(Protocol):
     async def open_secret(self, sealed: Sealed) -> str:
-        """Raises `Unavailable` or `Misconfigured`."""
+        """Raises `Erased`, `Unavailable` or `Misconfigured`."""
 
 
 async def access_of(ledger: Opens, store: DataStore) -> StoreAccess:
-    """Where a store of type s3 is, and its keys. Raises `StoreRefused` for one of another type."""
+    """Where a store of type s3 is, and its keys. Raises `StoreRefused` for one of another type, `StoreDenied`
+    when they were erased."""
     pair = store.key_pair
     if pair is None:
         raise StoreRefused(f"data store {store.alias} is of type {store.kind} and holds no objects")
+    try:
+        access_key, secret_key = await ledger.open_secret(pair[0]), await ledger.open_secret(pair[1])
+    except Erased:
+        raise StoreDenied(_gone(store)) from None
     return StoreAccess(
-        endpoint=store.endpoint,
-        region=store.region or "",
-        access_key=await ledger.open_secret(pair[0]),
-        secret_key=await ledger.open_secret(pair[1]),
+        endpoint=store.endpoint, region=store.region or "", access_key=access_key, secret_key=secret_key
     )
+
+
+def _gone(store: DataStore) -> str:
+    return f"the keys of data store {store.alias} were erased; set them again"
 
 
 async def remote_of(ledger: Opens, store: DataStore, place: Place) -> Remote:
@@ -41,7 +55,11 @@ async def remote_of(ledger: Opens, store: DataStore, place: Place) -> Remote:
         repository, ref = read_repository("container", place.container)
     except Invalid as error:
         raise FetchRefused(error.message) from None
-    return Remote.of_store(endpoint, repository, ref, await _login(ledger, store))
+    try:
+        login = await _login(ledger, store)
+    except Erased:
+        raise FetchDenied(_gone(store)) from None
+    return Remote.of_store(endpoint, repository, ref, login)
 
 
 async def _login(ledger: Opens, store: DataStore) -> GitLogin | None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 
 from service.config import Settings
 from service.domain import commands as cmd
-from service.domain.states import PLACED
+from service.domain.scheduling import Node
+from service.domain.states import PLACED, State
 from service.errors import (
     JobyardError,
     NotFound,
@@ -22,14 +24,16 @@ from service.errors import (
 )
 from service.ledger.leases import Lease
 from service.supervisor.clock import LedgerClock
+from service.supervisor.data.shelf import Shelf
 from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import Engine, EngineInfo
 from service.supervisor.guard import HostLock, holder_name, take_lease
 from service.supervisor.logs.keeper import LogKeeper
-from service.supervisor.plan import Node
+from service.supervisor.names import RunId
 from service.supervisor.ports import SupervisorLedger
 from service.supervisor.shift import Shift
 from service.supervisor.watch import Watch
+from service.tasks import whole
 
 _log = structlog.get_logger()
 
@@ -38,12 +42,19 @@ class Supervisor:
     """Runs the jobs of a ledger on one engine, while this process lives and holds the lease."""
 
     def __init__(
-        self, ledger: SupervisorLedger, engine: Engine, keeper: LogKeeper, settings: Settings
+        self,
+        ledger: SupervisorLedger,
+        engine: Engine,
+        keeper: LogKeeper,
+        settings: Settings,
+        shelf: Shelf | None = None,
     ) -> None:
+        """`shelf`: of the data stores that are kept open; whoever gives it can make it forget their keys."""
         self._ledger = ledger
         self._engine = engine
         self._keeper = keeper
         self._settings = settings
+        self._shelf = Shelf() if shelf is None else shelf
         self._holder = holder_name()
         #: Set once the engine is ours and everything that was there has been taken over.
         self.ready = asyncio.Event()
@@ -52,7 +63,7 @@ class Supervisor:
         """Until cancelled: take the lease, look after the engine, and begin again when it is lost."""
         while True:
             try:
-                await self._one_epoch()
+                await whole(self._one_epoch())
             except StaleEpoch as error:
                 _log.warning("lease lost", error=error.message)
             except Unavailable as error:
@@ -95,6 +106,8 @@ class Supervisor:
             ledger_id=head.ledger_id,
             engine_id=info.id,
             lease=lease,
+            shelf=self._shelf,
+            engine_root=Path(info.root_dir) if info.root_dir else None,
         )
         await yard.clock.sync()
         node = node_of(info, self._settings)
@@ -107,10 +120,16 @@ class Supervisor:
                 cpus=node.cpus,
                 memory=node.memory_bytes,
                 gpus=len(node.gpus),
+                devices=node.gpus,
+                gpu_trouble=node.gpu_trouble,
+                patience_ms=round(self._settings.patience_s * 1000),
             ),
             actor=f"supervisor:{info.id[:12]}",
         )
         await watch.load()
+        yard.may_have_run |= {
+            RunId(job.id, job.run) for job in watch.jobs.values() if job.state is State.PENDING
+        }
         shift = Shift(yard, node)
         if lease.absent_since is not None:
             for job in list(watch.jobs.values()):

@@ -6,6 +6,7 @@ from collections.abc import Container
 
 import structlog
 
+from service.domain.states import State
 from service.errors import DataError, EngineError
 from service.supervisor import container, volumes
 from service.supervisor.effects import Yard
@@ -60,9 +61,16 @@ async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
             await volumes.remove(yard, run)
         except DataError as error:
             _log.warning("left-over volume stays", job=str(run.job), run=run.run, error=error.message)
+    volumes.remove_empty(yard)
 
 
 async def _may_be_pushed_again(yard: Yard, run: RunId) -> bool:
-    """Not once the job was deleted, or was started again with the order to discard what was kept."""
+    """Not once the job was deleted, or was started again with the order to discard what was kept.
+
+    Nor when the ledger knows of nothing kept: then a push has worked after the mark was set. What ended in
+    ERROR stays.
+    """
     job = await yard.ledger.find_job(run.job)
-    return job is not None and not job.deleted and job.run == run.run
+    if job is None or job.deleted or job.run != run.run:
+        return False
+    return job.volumes_kept or job.state is State.ERROR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -111,6 +112,16 @@ async def remove(yard: Yard, run: RunId) -> None:
         path.parent.rmdir()
     except OSError:
         _log.debug("other runs of the job keep volumes", job=str(run.job))
+
+
+def remove_empty(yard: Yard) -> None:
+    """Remove the folders of jobs in which no run has anything: one that was killed between the two steps of
+    `remove` leaves such. Whose first run is about to be prepared makes it again (`layout.prepare`).
+    """
+    for path in yard.settings.volumes_dir.glob("*"):
+        with suppress(ValueError, OSError):  # it is no job's, or not empty
+            UUID(path.name)
+            path.rmdir()
 
 
 async def remove_deleted(yard: Yard) -> None:

@@ -16,11 +16,12 @@ CREATE TEMPORARY TABLE folds (fold text, key text, position bigint, row jsonb, P
 DROP TABLE IF EXISTS pg_temp.folds
 
 -- name: differences
+-- Also those that are only written in another way: rows from before a field was left out where it has its default.
 SELECT coalesce(live.key, shadow.key) AS key, live.row AS live, shadow.row AS rebuilt
 FROM (SELECT key, row FROM jobyard.folds WHERE fold = $1) live
 FULL JOIN (SELECT key, row FROM pg_temp.folds WHERE fold = $1) shadow ON shadow.key = live.key
 WHERE live.row IS DISTINCT FROM shadow.row
-ORDER BY 1 LIMIT $2
+ORDER BY 1
 
 -- name: count_rows
 SELECT count(*) FROM pg_temp.folds WHERE fold = $1

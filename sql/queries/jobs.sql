@@ -5,14 +5,25 @@ SELECT row, clock_timestamp() AS now FROM fold_status WHERE key = $1
 -- name: newest
 -- $1 project, $2 states, $3 selector's terms, $4 name, $5 user, $6 updated after, $7 before: as `jobs_wanted`;
 -- $8 most rows, $9 rows to pass over, $10 the position after which a cursor goes on, or null.
-SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key
+SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key, clock_timestamp() AS now
 FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
 WHERE $10::bigint IS NULL OR (row ->> 'createdPosition')::bigint < $10
 ORDER BY (row ->> 'createdPosition')::bigint DESC
 LIMIT $8 OFFSET $9
 
+-- name: newest_of_all
+-- As `newest`, of all jobs of a project: it has one plan, which is kept. $2 is the position after which a page goes
+-- on; beyond all of them for the first one.
+SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key, clock_timestamp() AS now
+FROM fold_status
+WHERE row ->> 'project' = $1
+  AND NOT coalesce((row ->> 'deleted')::boolean, false)
+  AND (row ->> 'createdPosition')::bigint < $2
+ORDER BY (row ->> 'createdPosition')::bigint DESC
+LIMIT $3
+
 -- name: oldest
-SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key
+SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key, clock_timestamp() AS now
 FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
 WHERE $10::bigint IS NULL OR (row ->> 'createdPosition')::bigint > $10
 ORDER BY (row ->> 'createdPosition')::bigint ASC
@@ -20,7 +31,7 @@ LIMIT $8 OFFSET $9
 
 -- name: ascending
 -- As `newest`; $11 names the order as `job_key` knows it, $12 is the key after which a cursor goes on.
-SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key
+SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key, clock_timestamp() AS now
 FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
 WHERE $10::bigint IS NULL
    OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) > ($12::text COLLATE "C", $10)
@@ -28,7 +39,7 @@ ORDER BY job_key(row, $11) COLLATE "C" ASC, (row ->> 'createdPosition')::bigint 
 LIMIT $8 OFFSET $9
 
 -- name: descending
-SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key
+SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key, clock_timestamp() AS now
 FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
 WHERE $10::bigint IS NULL
    OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) < ($12::text COLLATE "C", $10)
@@ -65,6 +76,48 @@ ORDER BY row #>> '{marks,initializingAt}' NULLS LAST, row ->> 'job', (row ->> 'r
 -- name: selected_jobs
 -- Those of the jobs, deleted or not, whose labels meet the terms.
 SELECT key FROM fold_status WHERE key = ANY ($1::text[]) AND selected(row #> '{spec,labels}', $2::jsonb)
+
+-- name: spend
+-- What a project has spent, null when it has no row yet, and the time.
+SELECT (SELECT row FROM fold_spend WHERE key = $1) AS row, clock_timestamp() AS now
+
+-- name: earlier_runs
+-- $1 project, $2 image, $3 command as JSON, $4 flavor, $5 units, $6 selector's terms or null, $7 among how many
+-- of the newest jobs, $8 most rows.
+WITH newest AS MATERIALIZED (
+    SELECT key, (row ->> 'createdPosition')::bigint AS position, row -> 'spec' AS spec
+    FROM fold_status
+    WHERE row ->> 'project' = $1 AND NOT coalesce((row ->> 'deleted')::boolean, false)
+    ORDER BY (row ->> 'createdPosition')::bigint DESC
+    LIMIT $7
+)
+SELECT bill.row
+FROM newest
+JOIN fold_billing bill ON bill.row ->> 'project' = $1 AND bill.row ->> 'job' = newest.key
+WHERE newest.spec ->> 'image' = $2
+  AND newest.spec -> 'command' = $3::jsonb
+  AND newest.spec #>> '{resources,flavor}' = $4
+  AND (newest.spec #>> '{resources,units}')::int = $5
+  AND ($6::text IS NULL OR selected(newest.spec -> 'labels', $6::jsonb))
+ORDER BY newest.position DESC, (bill.row ->> 'run')::int DESC
+LIMIT $8
+
+-- name: charged_runs
+-- $1 project, $2 selector's terms or null: the bills of runs that were placed, in that order.
+SELECT bill.row, job.row #>> '{spec,name}' AS name, job.row #>> '{spec,image}' AS image,
+       job.row #>> '{spec,labels}' AS labels
+FROM fold_billing bill
+JOIN fold_status job ON job.key = bill.row ->> 'job'
+WHERE bill.row ->> 'project' = $1
+  AND bill.row #>> '{marks,initializingAt}' IS NOT NULL
+  AND ($2::text IS NULL OR selected(job.row #> '{spec,labels}', $2::jsonb))
+ORDER BY bill.row #>> '{marks,initializingAt}', bill.key
+
+-- name: credits_of_project
+SELECT row FROM fold_credits WHERE row ->> 'project' = $1 ORDER BY position
+
+-- name: name_of_project
+SELECT row ->> 'name' FROM fold_projects WHERE key = $1
 
 -- name: nodes
 SELECT row FROM fold_nodes ORDER BY key

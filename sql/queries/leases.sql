@@ -1,3 +1,8 @@
+-- name: bound
+-- Of this transaction: it is ended when it waits $1 ms for its client, or a process that was stopped here would
+-- keep all others from the lease.
+SELECT set_config('idle_in_transaction_session_timeout', $1, true)
+
 -- name: renew
 UPDATE leases
 SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => $4)
@@ -5,7 +10,8 @@ WHERE engine = $1 AND holder = $2 AND epoch = $3
 RETURNING epoch
 
 -- name: look
-SELECT engine, epoch, holder, renewed_at, expires_at, expires_at <= clock_timestamp() AS expired
+SELECT engine, epoch, holder, renewed_at, expires_at, expires_at <= clock_timestamp() AS expired,
+       expires_at <= renewed_at AS released
 FROM leases WHERE engine = $1 FOR UPDATE
 
 -- name: take
@@ -19,7 +25,8 @@ WHERE leases.expires_at <= clock_timestamp() OR $4::boolean
 RETURNING epoch
 
 -- name: release
-UPDATE leases SET expires_at = clock_timestamp(), renewed_at = clock_timestamp()
+-- Both are one moment: that tells a lease that was given back from one that ran out.
+UPDATE leases SET expires_at = statement_timestamp(), renewed_at = statement_timestamp()
 WHERE engine = $1 AND holder = $2 AND epoch = $3
 
 -- name: all

@@ -1,12 +1,34 @@
 -- name: head
 SELECT ledger_id, epoch, position, hash, recorded_at FROM ledger_head
 
--- name: lock_head
-SELECT ledger_id, epoch, position, rebuilds, hash, greatest(clock_timestamp(), recorded_at) AS now
-FROM ledger_head FOR UPDATE
+-- name: bound
+-- Of this connection, which will hold the head's lock: the server ends it when it is idle in a transaction for
+-- $1 ms, a statement that takes $2 ms, and what leads to nobody. So no client that is gone, or was stopped, or is
+-- behind a cut link keeps the lock, or stands in line for it.
+-- All that it looks for has an index; without these a plan that was made while tables were small, or had never been
+-- analysed, would go on to read them whole with each commit.
+SELECT set_config('enable_seqscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false),
+       set_config('idle_in_transaction_session_timeout', $1, false),
+       set_config('statement_timeout', $2, false),
+       set_config('tcp_keepalives_idle', '5', false),
+       set_config('tcp_keepalives_interval', '2', false),
+       set_config('tcp_keepalives_count', '3', false)
 
--- name: known_commands
-SELECT id, digest, first_position, last_position FROM commands WHERE id = ANY ($1::uuid[])
+-- name: ping
+SELECT 1
+
+-- name: lock_head
+-- The time is taken once the lock is ours: a plain SELECT would take it before it waits.
+WITH head AS MATERIALIZED (
+    SELECT ledger_id, epoch, position, rebuilds, hash, recorded_at FROM ledger_head FOR UPDATE
+)
+SELECT ledger_id, epoch, position, rebuilds, hash, greatest(clock_timestamp(), recorded_at) AS now FROM head
+
+-- name: take_head
+-- $1 and $2 the folds and keys of rows, $3 ids of commands.
+SELECT at, rebuilds, hash, now, rows, known FROM take_head($1::text[], $2::text[], $3::uuid[])
 
 -- name: epochs
 SELECT engine, epoch FROM leases WHERE engine = ANY ($1::text[])
@@ -22,39 +44,96 @@ WHERE (row ->> 'state' = ANY ($2::text[]) OR row ->> 'pushOrdered' IS NOT NULL)
   AND row ->> 'project' = ANY ($1::text[])
   AND place ->> 'alias' IS NOT NULL
 
+-- name: live_jobs_of
+-- The jobs that have not ended, or whose push was ordered again. $1 projects, $2 the states of those that have not.
+SELECT row ->> 'project' AS project, key FROM fold_status
+WHERE (row ->> 'state' = ANY ($2::text[]) OR row ->> 'pushOrdered' IS NOT NULL)
+  AND row ->> 'project' = ANY ($1::text[])
+
 -- name: append
+-- $1 events, $2 their commands, $3 rows that were not there, $4 rows that may be; where the head is then: $5, $6, $7.
+-- What is known to be new is inserted as such: to look for a conflict first costs as much again.
 WITH added AS (
     INSERT INTO events (position, project, job, run, type, data, occurred_at, recorded_at,
-                        actor, command_id, request_id, hash)
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::int[], $5::text[], $6::json[],
-                         $7::timestamptz[], $8::timestamptz[], $9::text[], $10::uuid[], $11::text[],
-                         $12::bytea[])
+                        actor, command_id, request_id, hash, client_address)
+    SELECT position, project, job, run, type, data, occurred_at, $7::timestamptz,
+           actor, command_id, request_id, hash, client_address
+    FROM unnest($1::new_event[])
 ), done AS (
     INSERT INTO commands (id, digest, first_position, last_position)
-    SELECT * FROM unnest($13::uuid[], $14::bytea[], $15::bigint[], $16::bigint[])
-), folded AS (
-    INSERT INTO folds (fold, key, position, row)
-    SELECT * FROM unnest($17::text[], $18::text[], $19::bigint[], $20::jsonb[])
+    SELECT id, digest, first_position, last_position FROM unnest($2::new_command[])
+), made AS (
+    INSERT INTO folds (fold, key, position, row) SELECT fold, key, position, row FROM unnest($3::new_row[])
+), changed AS (
+    INSERT INTO folds (fold, key, position, row) SELECT fold, key, position, row FROM unnest($4::new_row[])
     ON CONFLICT (fold, key) DO UPDATE SET position = excluded.position, row = excluded.row
 ), moved AS (
-    UPDATE ledger_head SET position = $21::bigint, hash = $22::bytea, recorded_at = $23::timestamptz
+    UPDATE ledger_head SET position = $5::bigint, hash = $6::bytea, recorded_at = $7::timestamptz
 )
-SELECT pg_notify('jobyard', ($21::bigint)::text)
+SELECT pg_notify('jobyard', ($5::bigint)::text)
 
 -- name: read_after
-SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id, hash
+SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
+       hash, client_address
 FROM events
 WHERE position > $1 AND position <= $2
 ORDER BY position LIMIT $3
 
 -- name: read_job
-SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id, hash
+SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
+       hash, client_address
 FROM events
 WHERE job = $4 AND position > $1 AND position <= $2
 ORDER BY position LIMIT $3
 
 -- name: read_project
-SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id, hash
+SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
+       hash, client_address
 FROM events
 WHERE project = $4 AND position > $1 AND position <= $2
 ORDER BY position LIMIT $3
+
+-- name: head_position
+SELECT position FROM ledger_head
+
+-- name: wanted_of_project
+-- $4 project, $5 types or null, $6 states that a job came into or null. No more than $7 bytes, as they are
+-- stored, and one event at least; `looked` tells how many there would have been.
+SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
+       hash, client_address, looked
+FROM (
+    SELECT found.*, count(*) OVER () AS looked,
+           sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS bytes_before
+    FROM (
+        SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id,
+               request_id, hash, client_address
+        FROM events
+        WHERE project = $4 AND position > $1 AND position <= $2
+          AND ($5::text[] IS NULL OR type = ANY ($5))
+          AND ($6::text[] IS NULL OR data ->> 'target' = ANY ($6))
+        ORDER BY position LIMIT $3
+    ) AS found
+) AS sized
+WHERE bytes_before < $7 ORDER BY position
+
+-- name: wanted_of_jobs
+-- As above, of jobs $8. Each job's part is read by its own index, and no more of it than can be wanted.
+SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
+       hash, client_address, looked
+FROM (
+    SELECT found.*, count(*) OVER () AS looked,
+           sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS bytes_before
+    FROM (
+        SELECT each.* FROM unnest($8::uuid[]) AS wanted (job) CROSS JOIN LATERAL (
+            SELECT position, project, events.job, run, type, data, occurred_at, recorded_at, actor,
+                   command_id, request_id, hash, client_address
+            FROM events
+            WHERE events.job = wanted.job AND position > $1 AND position <= $2 AND project = $4
+              AND ($5::text[] IS NULL OR type = ANY ($5))
+              AND ($6::text[] IS NULL OR data ->> 'target' = ANY ($6))
+            ORDER BY position LIMIT $3
+        ) AS each
+        ORDER BY position LIMIT $3
+    ) AS found
+) AS sized
+WHERE bytes_before < $7 ORDER BY position

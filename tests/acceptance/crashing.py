@@ -18,7 +18,7 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 
-from projections.billing import Run
+from service.domain.bills.run import Run
 from service.domain.events import Event
 from service.domain.evolve import evolve
 from service.domain.job import Job
@@ -94,6 +94,8 @@ class Ground:
     state: Path
     database_url: str
     docker_host: str
+    #: Where the program is that runs.
+    tree: Path = Path(__file__).parents[2]
 
     def environment(self, **changed: str) -> dict[str, str]:
         return environment(
@@ -114,6 +116,7 @@ class Ground:
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=self.tree,
                 env=self.environment(**changed),
                 start_new_session=True,
             )
@@ -230,24 +233,25 @@ class HeldEngine:
 
 
 class Witness:
-    """Listens to the engine's own events: which containers were ever created for which job."""
+    """Listens to the engine's own events: which containers were ever made for which job, and each start."""
 
     def __init__(self) -> None:
         self.created: dict[str, set[str]] = {}
+        self.started: dict[str, list[str]] = {}
         self._listening = asyncio.Event()
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[Witness]:
         task = asyncio.create_task(self._listen())
         try:
-            await asyncio.wait_for(self._listening.wait(), 10)
+            await asyncio.wait_for(self._listening.wait(), MOMENT_DEADLINE_S)
             yield self
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     async def _listen(self) -> None:
-        filters = json.dumps({"type": ["container"], "event": ["create"], "label": ["jobyard.job"]})
+        filters = json.dumps({"type": ["container"], "event": ["create", "start"], "label": ["jobyard.job"]})
         connector = aiohttp.UnixConnector(path=docker_socket())
         timeout = aiohttp.ClientTimeout(total=None)
         async with (
@@ -256,8 +260,12 @@ class Witness:
         ):
             self._listening.set()
             async for line in response.content:
-                actor = json.loads(line)["Actor"]
-                self.created.setdefault(actor["Attributes"]["jobyard.job"], set()).add(actor["ID"])
+                told = json.loads(line)
+                job, container = told["Actor"]["Attributes"]["jobyard.job"], told["Actor"]["ID"]
+                if told["Action"] == "create":
+                    self.created.setdefault(job, set()).add(container)
+                else:
+                    self.started.setdefault(job, []).append(container)
 
 
 async def containers(job: str) -> list[dict[str, Any]]:

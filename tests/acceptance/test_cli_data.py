@@ -180,7 +180,7 @@ async def test_an_image_of_this_python_runs_as_a_job_does(service: Service, tmp_
             return found is not None and found.exit_code is not None
 
         await until(has_ended, 60)
-        printed = b"".join([chunk.payload async for chunk in engine.logs(container)])
+        printed = b"".join([chunk.payload async for batch in engine.logs(container) for chunk in batch])
     finally:
         await engine.remove(container, force=True)
         await engine.close()

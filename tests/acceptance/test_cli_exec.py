@@ -30,7 +30,7 @@ async def job(service: Service) -> AsyncIterator[str]:
         shown = await service.cli("job", "get", job_id, "-o", "json")
         return bool(shown.json["status"]["state"] == "RUNNING")
 
-    await until(runs)
+    await until(runs, ANSWER_DEADLINE_S)  # each look is a process of its own
     yield job_id
     await service.cli("job", "delete", "--force", job_id)
 
@@ -116,7 +116,7 @@ async def test_a_running_job_is_edited_labelled_and_found(service: Service, job:
     short = await service.cli("job", "edit", job)
     assert (short.code, "timeout" in short.err) == (Exit.USAGE, True)
     moved = await service.cli("job", "push-data", job)
-    assert (moved.code, "none of it is pushed" in moved.err) == (Exit.USAGE, True)
+    assert (moved.code, "the job has no volumes" in moved.err) == (Exit.USAGE, True)
 
 
 async def test_tokens_and_capabilities(service: Service) -> None:

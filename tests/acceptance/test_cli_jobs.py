@@ -16,9 +16,8 @@ from service.cli.client import Client
 from service.cli.exits import Exit
 from service.cli.where import Where
 from tests.acceptance.lossy import lossy
-from tests.acceptance.running import Service, cli
+from tests.acceptance.running import ANSWER_DEADLINE_S, Service, cli
 from tests.images import BUSYBOX
-from tests.support.waiting import DEADLINE_S
 
 GOOD = ["QUEUED", "INITIALIZING", "PENDING", "RUNNING", "FINALIZING", "DONE"]
 
@@ -74,7 +73,7 @@ async def test_a_job_that_is_stopped_ends_the_wait_with_its_own_status(service: 
 
 async def test_ctrl_c_stops_looking_and_not_the_job(service: Service) -> None:
     words = ("job", "run", "-w", "-c", "1", BUSYBOX, "--", "sh", "-c", "echo here; sleep 600")
-    async with service.start(*words) as process, asyncio.timeout(DEADLINE_S):
+    async with service.start(*words) as process, asyncio.timeout(ANSWER_DEADLINE_S):
         assert process.stdout is not None
         assert await process.stdout.readline() == b"here\n"
         process.send_signal(signal.SIGINT)

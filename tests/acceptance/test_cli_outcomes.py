@@ -22,7 +22,7 @@ async def test_a_log_that_ends_with_its_token_is_no_success(service: Service) ->
     async def writes() -> bool:
         return (await service.cli("job", "logs", made.json["id"])).out == "here\n"
 
-    await until(writes)
+    await until(writes, ANSWER_DEADLINE_S)  # each look is a process of its own
     words = ("job", "logs", "-f", made.json["id"])
     async with started(*words, **settings, env=env) as process, asyncio.timeout(ANSWER_DEADLINE_S):
         assert process.stdout is not None
@@ -42,7 +42,7 @@ async def test_a_pull_that_is_refused_is_no_success(service: Service) -> None:
         shown = await service.cli("job", "get", job_id, "-o", "json")
         return bool(shown.json["status"]["state"] == "RUNNING")
 
-    await until(runs)
+    await until(runs, ANSWER_DEADLINE_S)
     said = await service.cli("job", "pull-data", job_id)
     assert (said.code, said.out.startswith(f"pull of {job_id} failed: ")) == (Exit.FAILED, True), said
     assert said.out.count("\n") == 1

@@ -17,13 +17,13 @@ import typer
 import yaml
 
 from service.cli.client import Client
-from service.cli.main import app
+from service.cli.main import app_for
 from tests.acceptance.running import Service
 from tests.acceptance.words import KEY, OPTIONS, STORY, STREAMS, Step
 from tests.images import BUSYBOX
 
 Asked = list[tuple[str, Any]]
-_TREE: Any = typer.main.get_command(app)
+_TREE: Any = typer.main.get_command(app_for())
 
 
 @pytest.fixture
@@ -47,18 +47,24 @@ def asked(service: Service, monkeypatch: pytest.MonkeyPatch) -> Asked:
 def left_with(*words: str) -> int:
     """The exit status of one command line."""
     with pytest.raises(SystemExit) as left:
-        app(list(words), prog_name="jobyard")
+        app_for(words[0])(list(words), prog_name="jobyard")
     return int(left.value.code or 0)
 
 
 @pytest.mark.parametrize("format", ["json", "yaml"])
 def test_every_word_is_kept_and_what_it_answers_can_be_read(
-    asked: Asked, capfd: pytest.CaptureFixture[str], tmp_path: Path, format: str
+    asked: Asked, service: Service, capfd: pytest.CaptureFixture[str], tmp_path: Path, format: str
 ) -> None:
     (tmp_path / "x.csv").write_text("1,2\n")
     known = {"file": str(tmp_path / "x.csv"), "folder": str(tmp_path), "project": f"p{uuid4().hex[:8]}"}
+    known["checkpoints"] = str(service.state / "checkpoints")
     for step in STORY:
         known |= _taken(step, known, asked, capfd, format)
+    written = [each for each in tmp_path.iterdir() if each.suffix in (".json", ".jsonl", ".parquet")]
+    assert {each.name for each in written} >= {"i.json", "bill.parquet", "proof.json", "trail.jsonl"}
+    assert {each.name: each.stat().st_mode & 0o777 for each in written} == {
+        each.name: 0o600 for each in written
+    }
 
 
 def _taken(

@@ -94,6 +94,24 @@ async def test_what_is_no_idempotency_key_is_not_sent(tmp_path: Path, key: str) 
     assert said.err.startswith("jobyard: --idempotency-key:")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            "job list --watch --as-of 5",
+            "--watch: '--as-of' is not allowed; what was does not change",
+        ),
+        ("quota --as-of yesterday", "--as-of: 'yesterday' is not allowed; write a position, a time such as"),
+        ("job diff x --from 1.5", "--from: '1.5' is not allowed; write a position"),
+        ("job diff x --from 1 --to 2026-11-28", "--to: '2026-11-28' is not allowed; say which zone it is in"),
+    ],
+)
+async def test_what_is_no_moment_is_not_sent(tmp_path: Path, words: str, says: str) -> None:
+    said = await nowhere(tmp_path, *words.split())
+    assert (said.code, said.out, said.err.count("\n")) == (Exit.USAGE, "", 1), said
+    assert said.err.startswith(f"jobyard: {says}")
+
+
 async def nowhere(state: Path, *words: str, **environ: str) -> Said:
     """A command that would say 6 if it asked anybody for anything."""
     settings = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE}

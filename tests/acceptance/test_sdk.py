@@ -222,7 +222,7 @@ async def _pushed(mine: Client, job: str, to: Source, store: Store) -> None:
         found = await mine("job.job_get", job)
         return any(each.id == sync.id and each.status.state == "DONE" for each in found.status.data_sync)
 
-    await until(done, 30)
+    await until(done)
     assert (await held(store, to))["out/checkpoint"] == b"1\n"
     found = await mine("job.job_get", job)
     (ended,) = [each for each in found.status.data_sync if each.id == sync.id]

@@ -18,7 +18,7 @@ from tests.acceptance import running
 from tests.acceptance.running import Service
 from tests.images import BUSYBOX
 from tests.ssh.client import Key
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 WAITS = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
@@ -56,7 +56,7 @@ async def ssh(key: Key, url: str, known_hosts: Path, *words: str) -> tuple[int, 
         stdin=DEVNULL,
         stdout=PIPE,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         out, _ = await process.communicate()
     return process.returncode or 0, out
 
@@ -77,6 +77,8 @@ async def test_a_jobs_own_address_leads_into_its_container(service: Service, tmp
         status = Job.from_dict(shown).status
         assert status and status.ssh_url == url
         assert shown["spec"]["sshPublicKeys"] == [key.public]
+        told = await service.cli("job", "get", shown["id"])
+        assert f"ssh        {url}\n" in told.out, told
         hosts = known(service, url, tmp_path / "known_hosts")
         code, out = await ssh(key, url, hosts, "id -u; exit 3")
         assert (code, out) == (3, b"42420\n")

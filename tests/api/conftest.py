@@ -13,6 +13,7 @@ from tests.data.server import the_store
 from tests.images import make_network, remove_network
 from tests.supervisor.lab import Lab
 from tests.support import databases
+from tests.support.waiting import until_no_months_end
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,9 @@ def database(session_database: str) -> str:
 
 @pytest.fixture
 async def yard(database: str, tmp_path: Path) -> AsyncIterator[Yard]:
-    """One API process, two projects, a token of each role in `default`, an administrator's in `other`."""
+    """One API process, two projects, a token of each role in `default`, an administrator's in `other`; and a
+    month that lasts until the test is over."""
+    await until_no_months_end()
     async with opened(database, tmp_path, {}) as made:
         await furnish(made.ledger)
         for role in (ADMIN, OPERATOR, READER):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.supervisor.engine.scripted import Script
 from tests.api.yard import READER, Answer, Supervision, Yard
 from tests.images import import_python
 from tests.supervisor.lab import Behaviour, Lab
+from tests.support.engine.scripted import Script
 from tests.support.waiting import until
 
 #: Programs for the container's own Python.

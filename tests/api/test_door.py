@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import structlog
 from aiohttp import web
 
+from service.api.call import SERVICE
 from service.api.errors import MOST_HEADER_BYTES, MOST_HEADERS, MOST_TARGET_BYTES
+from service.api.watch import SERVICE_ENDS
 from tests.api.yard import ADMIN, DEADLINE_S, Answer, Yard, opened
 from tests.support.waiting import until
 
@@ -128,7 +131,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_failure_of_our
 async def test_a_client_that_stops_in_the_middle_of_a_head_is_let_go(database: str, tmp_path: Path) -> None:
     """The time to keep an idle connection bounds the head too, on a new connection and on a used one."""
     good = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
-    async with opened(database, tmp_path, {}, keep_alive_s=0.05) as yard:
+    async with opened(database, tmp_path, {}, keep_alive_s=0.5) as yard:
         assert await yard.talk(b"GET /healthz HTTP/1.1\r\nHost", says_the_end=False) == []
         answer, *more = await yard.talk(good + b"GET /healthz HTT", says_the_end=False)
         assert (answer.status, more) == (200, [])
@@ -157,3 +160,59 @@ async def test_nothing_tells_what_the_service_is_made_with(database: str, tmp_pa
     for what, headers in seen.items():
         assert headers.getall("Server") == ["jobyard"], what
         assert "aiohttp" not in str(headers).lower(), what
+
+
+async def test_what_is_on_its_way_is_heard_out_while_the_service_closes(
+    database: str, tmp_path: Path
+) -> None:
+    """The rest of a body, and a websocket's agreement to be closed."""
+    closes = asyncio.Event()
+    codes: list[int | None] = []
+
+    async def echo(request: web.Request) -> web.Response:
+        return web.json_response({"said": await request.text()})
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        made = web.WebSocketResponse()
+        await made.prepare(request)
+        await closes.wait()
+        await made.close(code=1012)
+        codes.append(made.close_code)
+        return made
+
+    async def ends(_app: web.Application) -> None:
+        closes.set()
+
+    def furnished(app: web.Application) -> None:
+        app.router.add_post("/echo", echo)
+        app.router.add_get("/socket", socket)
+        app.on_shutdown.append(ends)
+
+    async with AsyncExitStack() as stack, aiohttp.ClientSession() as http:
+        yard = await stack.enter_async_context(opened(database, tmp_path, {}, furnished=furnished))
+        host, _, port = yard.url.removeprefix("http://").partition(":")
+        listening = await http.ws_connect(f"{yard.url}/socket")
+        hearing = asyncio.create_task(listening.receive())
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 8\r\n" + HOST + b"\r\n")
+        await reader.readuntil(b"100 Continue\r\n\r\n")
+        writer.write(b"half")
+        closing = asyncio.create_task(stack.aclose())
+        await closes.wait()
+        writer.write(b"half")
+        async with asyncio.timeout(DEADLINE_S):
+            assert b'{"said": "halfhalf"}' in await reader.read()
+            await hearing
+            await closing
+        writer.close()
+    assert (listening.close_code, codes) == (1012, [1000])  # as the client of aiohttp agrees
+
+
+async def test_whoever_comes_while_the_service_closes_is_told_so(yard: Yard) -> None:
+    watch = yard.app[SERVICE].watch
+    watch.stop()  # as after an outage
+    with watch.followed(None, 0, None) as later:
+        assert not later.cut.is_set()
+    watch.close()
+    with watch.followed(None, 0, None) as late:
+        assert (late.cut.is_set(), late.why) == (True, SERVICE_ENDS)

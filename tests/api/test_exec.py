@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
@@ -42,11 +43,17 @@ class Room:
         params = [("command", word) for word in words] + [(k, str(v).lower()) for k, v in more.items()]
         return await self.yard.call("GET", self.path, token=token, params=params)
 
-    async def open(self, *words: str, protocol: str = V5, token: str = OPERATOR, **more: Any) -> Socket:
+    async def open(
+        self, *words: str, protocol: str = V5, token: str = OPERATOR, autoclose: bool = True, **more: Any
+    ) -> Socket:
         params = [("command", word) for word in words] + [(k, str(v).lower()) for k, v in more.items()]
         headers = {"Authorization": f"Bearer {self.yard.tokens[token]}"}
         made = await self.yard.http.ws_connect(
-            f"{self.yard.url}{self.path}", params=params, headers=headers, protocols=(protocol,)
+            f"{self.yard.url}{self.path}",
+            params=params,
+            headers=headers,
+            protocols=(protocol,),
+            autoclose=autoclose,
         )
         return Socket(made)
 
@@ -103,7 +110,11 @@ def exit_code(status: Any) -> int:
 
 
 @pytest.fixture
-async def room(yard: Yard, supervision: Supervision, parts: None) -> AsyncIterator[Room]:
+async def room(
+    yard: Yard, supervision: Supervision, parts: None, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Room]:
+    # The engine may have much to do beside.
+    monkeypatch.setattr("service.supervisor.engine.exec.RECORDED_S", 60.0)
     import_busybox()
     network = f"jobyard-test-exec-{yard.url.rpartition(':')[2]}"
     make_network(network)
@@ -151,6 +162,8 @@ async def test_every_exec_is_in_the_ledger_before_it_runs_and_its_words_are_seal
     assert event.actor.startswith("token:")
     command = await room.yard.ledger.open_secret(event.body.command)
     assert json.loads(str(command)) == ["echo", "s3cret-word"]
+    own = await room.yard.ledger.keys.ids_of_job(UUID(room.job))
+    assert (event.body.command.key_id,) == own, "it goes with the job's key"
     async with room.yard.ledger.pool.acquire() as connection:
         query = "SELECT count(*) FROM events e WHERE e::text LIKE '%s3cret-word%'"
         assert await connection.fetchval(query) == 0

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from aiohttp import WSMsgType
 
-from service.api import jobs
+from service.api import exec_socket, jobs
 from service.api.call import SERVICE, Call
 from service.api.exec import EXIT_CODE
-from service.api.exec_socket import CLOSE, RESIZE, STDIN, STDOUT
+from service.api.exec_socket import CLOSE, ERROR, RESIZE, STDIN, STDOUT
 from service.domain.events import ExecOpened
 from tests.api.test_exec import Room, exit_code, room
 from tests.api.yard import ADMIN, OPERATOR
 from tests.supervisor.lab import shell
 from tests.support.waiting import until
+from tests.support.websocket import single_minded
 
 __all__ = ["room"]
 
@@ -45,6 +48,38 @@ async def test_a_command_that_leaves_its_input_unread_is_told_as_soon_as_any(roo
     heard, status = await socket.end()
     await feeding
     assert (heard[STDOUT], exit_code(status)) == (b"y\ny\n", 3)
+
+
+async def test_who_still_sends_is_heard_out_after_the_end(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is let go with input on its way is reset, and the exit code could be lost with it."""
+    monkeypatch.setattr(exec_socket, "AGREE_S", 60.0)
+    socket = await room.open(*shell("exit 3"), stdin=True, autoclose=False)
+    status = None
+    async with asyncio.timeout(20):
+        while (message := await socket.raw.receive()).type is WSMsgType.BINARY:
+            if message.data[0] == ERROR:
+                status = json.loads(message.data[1:])
+        assert (message.type, exit_code(status)) == (WSMsgType.CLOSE, 3)
+        for _ in range(400):  # more than any buffer between the two holds
+            await socket.say(STDIN, b"y\n" * 25_000)
+        await socket.raw.close()
+
+
+async def test_a_client_that_reads_only_when_it_has_written_is_told_as_well(room: Room) -> None:
+    words = urlencode([("command", word) for word in shell("head -c 4; exit 3")] + [("stdin", "true")])
+    headers = {
+        "Authorization": f"Bearer {room.yard.tokens[OPERATOR]}",
+        "Sec-WebSocket-Protocol": exec_socket.PROTOCOLS[0],
+    }
+    with single_minded(room.yard.url, f"{room.path}?{words}", headers) as client:
+        async with asyncio.timeout(30):
+            frames = await asyncio.to_thread(client.write_then_read, bytes([STDIN]) + b"y\n" * 25_000, 400)
+    assert frames[-1] == (WSMsgType.CLOSE, (1000).to_bytes(2, "big"))
+    told = [data for kind, data in frames if kind is WSMsgType.BINARY and data[0] == ERROR]
+    assert [exit_code(json.loads(each[1:])) for each in told] == [3]
+    assert b"".join(data[1:] for kind, data in frames if data[:1] == bytes([STDOUT])) == b"y\ny\n"
 
 
 @pytest.mark.parametrize("tty", [False, True])
@@ -95,8 +130,9 @@ async def test_a_command_that_is_removed_with_its_container(room: Room) -> None:
 
 
 async def test_input_that_waits_is_no_dead_client(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.exec_socket.HEARTBEAT_S", 0.4)
-    socket = await room.open("sh", "-c", "sleep 3; wc -c", stdin=True)
+    # A client that is there may be late by this much itself: both live in one loop.
+    monkeypatch.setattr("service.api.exec_socket.HEARTBEAT_S", 1.0)
+    socket = await room.open("sh", "-c", "sleep 5; wc -c", stdin=True)
     count = 8 * 1024**2
 
     async def feed() -> None:
@@ -113,7 +149,8 @@ async def test_input_that_waits_is_no_dead_client(room: Room, monkeypatch: pytes
 
 async def test_a_size_that_comes_first_is_the_terminals(room: Room) -> None:
     for width in range(101, 106):
-        socket = await room.open("sh", "-c", "sleep 0.5; stty size", tty=True)
+        comes = f'until [ "$(stty size 2>/dev/null)" = "33 {width}" ]; do sleep 0.1; done; stty size'
+        socket = await room.open("sh", "-c", comes, tty=True)
         await socket.say(RESIZE, b'{"Width": %d, "Height": 33}' % width)
         heard, _ = await socket.end()
         assert heard[STDOUT].split() == [b"33", b"%d" % width]

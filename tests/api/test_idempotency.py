@@ -81,6 +81,21 @@ async def test_a_repeat_of_a_token_has_no_value(yard: Yard) -> None:
     assert (await yard.call("GET", "/v1/me", token=first.json["status"]["value"])).status == 200
 
 
+async def test_a_repeat_about_a_token_that_was_revoked_since(yard: Yard) -> None:
+    """It was carried out, so it is not refused as unknown; whatever was not, is."""
+    made = (await yard.call("POST", "/v1/token", {"name": "ci", "role": ADMIN}, token=ADMIN)).json["id"]
+    renewal, revocation = {"Idempotency-Key": "renew"}, {"Idempotency-Key": "revoke"}
+    renew, revoke = ("POST", f"/v1/token/{made}/renew"), ("DELETE", f"/v1/token/{made}")
+    assert (await yard.call(*renew, headers=renewal, token=ADMIN)).status == 200
+    for _ in range(2):
+        assert (await yard.call(*revoke, headers=revocation, token=ADMIN)).status == 204
+        assert (await yard.call(*renew, headers=renewal, token=ADMIN)).status == 200
+    before = await yard.head()
+    assert (await yard.call(*revoke, token=ADMIN)).status == 404
+    assert (await yard.call(*renew, token=ADMIN)).status == 404
+    assert await yard.head() == before
+
+
 async def test_a_repeat_of_a_project_makes_nothing_more(yard: Yard) -> None:
     body = {"id": "vision", "cpu": 3}
     first = await yard.call("POST", "/v1/project", body, headers=KEY, token=ADMIN)

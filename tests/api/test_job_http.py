@@ -16,9 +16,10 @@ import pytest
 from aiohttp import WSMsgType
 
 from service.api.auth import sha256_of
+from service.api.job_http import sockets
 from service.domain import commands as cmd
 from tests.api.job_web import Web, served
-from tests.api.yard import ADMIN, OPERATOR, READER, Answer, Supervision, Yard
+from tests.api.yard import ADMIN, DEADLINE_S, OPERATOR, READER, Answer, Supervision, Yard
 from tests.supervisor.lab import Lab
 from tests.support.waiting import until
 
@@ -108,12 +109,12 @@ async def test_events_arrive_as_they_are_sent_and_end_with_the_token(web: Web) -
     token_id = await web.yard.token("ci", READER)
     headers = {"Authorization": f"Bearer {web.yard.tokens['ci']}"}
     async with web.yard.http.get(f"{web.yard.url}/job/{web.job}/events", headers=headers) as answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             assert await answer.content.readany() == b"data: one\n\n"
         revoked = await web.yard.call("DELETE", f"/v1/token/{token_id}", token=ADMIN)
         assert revoked.status == 204
         with pytest.raises(aiohttp.ClientPayloadError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(DEADLINE_S):
                 await answer.read()
 
 
@@ -135,13 +136,28 @@ async def test_sockets_carry_text_bytes_protocols_and_closing_codes(web: Web) ->
     assert await ours.close(code=4000)
 
 
+async def test_a_client_that_still_sends_is_heard_out_when_its_job_closes(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is let go with messages on their way is reset, and the job's last words with it."""
+    monkeypatch.setattr(sockets, "CLOSE_S", 60.0)
+    socket = await web.socket(autoclose=False)
+    await socket.send_str("close 4321")
+    async with asyncio.timeout(20):
+        assert (await socket.receive()).type is WSMsgType.CLOSE
+        assert socket.close_code == 4321
+        for _ in range(400):  # more than any buffer between the two holds
+            await socket.send_bytes(b"x" * 50_000)
+        await socket.close()
+
+
 async def test_an_open_socket_ends_with_its_token(web: Web) -> None:
     token_id = await web.yard.token("ci", READER)
     socket = await web.socket(token="ci")
     await socket.send_str("x")
     await socket.receive_str()
     assert (await web.yard.call("POST", f"/v1/token/{token_id}/renew", token=ADMIN)).status == 200
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         assert (await socket.receive()).type is WSMsgType.CLOSE
     assert socket.close_code == 1008
 

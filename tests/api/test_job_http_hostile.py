@@ -13,7 +13,7 @@ from aiohttp import WSMsgType
 from structlog.testing import capture_logs
 
 from tests.api.job_web import RAW, Web, served
-from tests.api.yard import ADMIN, READER, Supervision, Yard
+from tests.api.yard import ADMIN, DEADLINE_S, READER, Supervision, Yard
 from tests.supervisor.lab import Lab
 from tests.support.waiting import until
 
@@ -176,7 +176,7 @@ async def raw(web: Web, sent: bytes) -> bytes:
     received = b""
     try:
         writer.write(sent)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while not (received.count(b"HTTP/1.1 ") == 2 and received.endswith(b"}")):
                 part = await reader.read(65536)
                 if not part:

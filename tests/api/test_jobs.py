@@ -137,6 +137,9 @@ async def test_a_kept_push_is_ordered_again_once(yard: Yard, supervision: Superv
     again = await yard.call("POST", path, {"direction": "push"}, headers=key)
     assert again.json == first.json
     assert (await yard.call("POST", path, {"direction": "push"})).status == 400
+    assert (await yard.call("DELETE", f"/v1/job/{job['id']}", params={"force": "true"})).status == 204
+    assert (await yard.call("POST", path, {"direction": "push"}, headers=key)).json == first.json
+    assert (await yard.call("POST", path, {"direction": "push"})).status == 404
 
 
 async def test_the_command_line_of_a_job_makes_the_same_job(yard: Yard) -> None:

@@ -79,6 +79,8 @@ async def test_metrics_count_what_was_done(yard: Yard) -> None:
     assert 'method="OTHER"' in text
     assert "jobyard_api_appended_events_total 1.0" in text
     assert f"jobyard_ledger_head_position {float(await yard.head())}" in text
+    (tasks,) = [line for line in text.splitlines() if line.startswith("jobyard_tasks ")]
+    assert float(tasks.split()[1]) >= 1
 
 
 UNKNOWN_ROUTES = ("//", "/v1", "/v1/jobs", "/v1/job/a/b/c", "/v2/job", "/docs/", "/v1/notebook")

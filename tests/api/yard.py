@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,12 +20,13 @@ from multidict import CIMultiDict
 
 from service.api.app import KEEP_ALIVE_S, make_app, runner
 from service.api.auth import new_value, sha256_of
-from service.api.ports import ApiParts
-from service.app import Duty, LiveAddresses, OpenStores
+from service.api.ports import ApiParts, Hooks
+from service.app import BACKLOG, Duty, LiveAddresses, OpenStores
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.flavors import DEFAULT_CATALOGUE
+from service.domain.weburls import is_address
 from service.ledger.ledger import Ledger
 from service.supervisor.data.shelf import Shelf
 from service.supervisor.engine.docker import DockerEngine
@@ -33,6 +35,7 @@ from service.supervisor.logs.format import NO_TIME, Record, RunLog
 from service.supervisor.logs.reader import LogReader
 from service.supervisor.logs.writer import LogLimits, LogWriter
 from service.vault import MasterKey
+from service.webhooks.send import Sender
 
 MASTER = MasterKey(b"m" * 32)
 ADMIN, OPERATOR, READER = "administrator", "ai_training_operator", "ai_training_read"
@@ -48,7 +51,10 @@ async def emptied(database: str) -> None:
     try:
         async with connection.transaction():
             await connection.execute("SET LOCAL session_replication_role = replica")
-            for table in ("events", "commands", "folds", "leases", "project_keys", "ledger_head"):
+            for table in (
+                *("events", "commands", "folds", "leases", "job_keys", "project_keys", "ledger_head"),
+                *("checkpoints", "webhook_lines", "webhook_attempts", "webhook_cursors"),
+            ):
                 await connection.execute(f"DELETE FROM {table}")
             await connection.execute("INSERT INTO ledger_head DEFAULT VALUES")
     finally:
@@ -103,6 +109,8 @@ class Yard:
     tokens: dict[str, str]
     database: str
     duty: list[Duty] = field(default_factory=list)
+    #: How many connections are open to it.
+    connections: Callable[[], int] = lambda: 0
 
     async def call(
         self, method: str, path: str, body: Any = None, *, token: str | None = OPERATOR, **more: Any
@@ -117,13 +125,19 @@ class Yard:
             return Answer(response.status, response.headers.copy(), await response.read())
 
     async def talk(
-        self, *parts: bytes, until: bytes = b"", last: bytes = b"", says_the_end: bool = True
+        self,
+        *parts: bytes,
+        until: bytes = b"",
+        last: bytes = b"",
+        says_the_end: bool = True,
+        is_answered: bool = True,
     ) -> list[Answer]:
         """Send bytes on a connection of their own, and read until the service closes it.
 
         Before each further part, `until` is waited for; `last` is sent when the service has begun to
         answer. With `says_the_end`, a service that says nothing for a while is told that nothing more
-        comes. That it keeps the connection all the same is a failure.
+        comes. That it keeps the connection all the same is a failure. What `is_answered` is waited for until
+        it is, as a service that is told of the end answers no more.
         """
         host, _, port = self.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -136,9 +150,9 @@ class Yard:
                             received += await reader.readuntil(until)
                         writer.write(part)
                     if says_the_end:
-                        received += await _heard(reader)
+                        received += await _heard(reader, DEADLINE_S if is_answered else SILENCE_S)
                         writer.write(last)
-                        received += await _heard(reader)
+                        received += await _heard(reader, SILENCE_S)
                         if not reader.at_eof():
                             writer.write_eof()
                     received += await reader.read()
@@ -159,29 +173,44 @@ class Yard:
         self, name: str, role: str, *, project: str = "default", selector: str | None = None
     ) -> str:
         """A new token, made in the ledger; its id."""
-        value, token_id = new_value(), str(uuid4())
-        await self.ledger.submit(
-            cmd.CreateToken(
-                project=project,
-                token_id=token_id,
-                name=name,
-                role=role,
-                sha256=sha256_of(value),
-                label_selector=selector,
-            ),
-            actor="test",
-        )
+        value, token_id = await make_token(self.ledger, name, role, project=project, selector=selector)
         self.tokens[name] = value
         return token_id
 
 
-async def _heard(reader: asyncio.StreamReader) -> bytes:
+async def make_token(
+    ledger: Ledger, name: str, role: str, *, project: str = "default", selector: str | None = None
+) -> tuple[str, str]:
+    """A new token's value and its id."""
+    value, token_id = new_value(), str(uuid4())
+    await ledger.submit(
+        cmd.CreateToken(
+            project=project,
+            token_id=token_id,
+            name=name,
+            role=role,
+            sha256=sha256_of(value),
+            label_selector=selector,
+        ),
+        actor="test",
+    )
+    return value, token_id
+
+
+async def _heard(reader: asyncio.StreamReader, within_s: float) -> bytes:
     """What comes first, or nothing when the other side is silent."""
     try:
-        async with asyncio.timeout(SILENCE_S):
+        async with asyncio.timeout(within_s):
             return await reader.read(65536)
     except TimeoutError:
         return b""
+
+
+async def no_names(host: str, _port: int) -> list[str]:
+    """Only addresses are known: nothing is to be asked of hosts that tests make up."""
+    if is_address(host):
+        return [host]
+    raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
 
 async def furnish(ledger: Ledger) -> None:
@@ -231,6 +260,7 @@ async def opened(
                 execs,
                 LiveAddresses(engine),
                 lambda: duty[-1] if duty else None,
+                Hooks(Sender(settings.webhook_networks, settings.webhook_ca, resolve=no_names)),
             )
         )
         if furnished is not None:
@@ -238,12 +268,23 @@ async def opened(
         serving = runner(app, keep_alive_s=keep_alive_s)
         await serving.setup()
         stack.push_async_callback(serving.cleanup)
-        site = web.TCPSite(serving, "127.0.0.1", 0)
+        site = web.TCPSite(serving, "127.0.0.1", 0, backlog=BACKLOG)
         await site.start()
-        port = serving.addresses[0][1]
+        port, server = serving.addresses[0][1], serving.server
+        assert server is not None
         connector = aiohttp.TCPConnector(limit=0)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        yield Yard(ledger, settings, app, f"http://127.0.0.1:{port}", http, tokens, database, duty)
+        yield Yard(
+            ledger,
+            settings,
+            app,
+            f"http://127.0.0.1:{port}",
+            http,
+            tokens,
+            database,
+            duty,
+            lambda: len(server.connections),
+        )
 
 
 class Supervision:

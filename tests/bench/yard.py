@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
@@ -49,10 +49,18 @@ async def ledger(url: str) -> AsyncIterator[Ledger]:
         yield opened
 
 
+class Specifications(dict[UUID, JobSpec]):
+    """What jobs are submitted with, made before the clock runs."""
+
+    def prepare(self, jobs: Iterable[UUID]) -> None:
+        for job in jobs:
+            self[job] = specification(job)
+
+
 def specification(job: UUID) -> JobSpec:
     asked = JobSpecAsked(image="busybox", resources=ResourcesAsked(cpu=1), command=["true"])
-    return read_spec(asked, job_id=str(job), catalogue=DEFAULT_CATALOGUE, seal=_no_secrets)
+    return read_spec(asked, job_id=str(job), catalogue=DEFAULT_CATALOGUE, seal=no_secrets)
 
 
-def _no_secrets(_text: str) -> Sealed:
+def no_secrets(_text: str) -> Sealed:
     raise AssertionError("the benchmark's jobs hold no secrets")

@@ -34,11 +34,18 @@ class Reads(Store):
     async def get(
         self, container: str, expected: ObjectInfo, *, offset: int = 0, length: int | None = None
     ) -> Sequence[bytes]:
+        await self._reads(expected)
+        return await super().get(container, expected, offset=offset, length=length)
+
+    async def stretch(self, container: str, expected: ObjectInfo, **what: Any) -> None:
+        await self._reads(expected)
+        await super().stretch(container, expected, **what)
+
+    async def _reads(self, expected: ObjectInfo) -> None:
         if expected.key == self.hold:
             self.reached.set()
             await self.go.wait()
         self.read.append(expected.key)
-        return await super().get(container, expected, offset=offset, length=length)
 
 
 class Node:

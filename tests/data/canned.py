@@ -27,6 +27,10 @@ class Canned:
         self.headers: list[dict[str, str]] = []
         self.failures = 0
         self.refusal: tuple[int, str] | None = None
+        #: An answer to a range breaks off after so many bytes.
+        self.breaks_after: int | None = None
+        #: It then ends in order, as if that were all there is.
+        self.says_so = False
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
@@ -45,7 +49,21 @@ class Canned:
         piece = request.http_range
         told = f"bytes {piece.start}-{piece.stop - 1}/{len(self.body)}"
         headers = {"ETag": f'"{self.etag}"', "Content-Range": told}
+        if self.breaks_after is not None and piece.stop - piece.start > self.breaks_after:
+            return await self._broken_off(request, self.body[piece], headers)
         return web.Response(status=206, body=self.body[piece], headers=headers)
+
+    async def _broken_off(
+        self, request: web.Request, whole: bytes, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        if self.says_so:
+            return web.Response(status=206, body=whole[: self.breaks_after], headers=headers)
+        answer = web.StreamResponse(status=206, headers=headers | {"Content-Length": str(len(whole))})
+        await answer.prepare(request)
+        await answer.write(whole[: self.breaks_after])
+        assert request.transport is not None
+        request.transport.close()
+        return answer
 
     def _listing(self) -> str:
         items = "".join(

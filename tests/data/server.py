@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from service.local.objectstore import free_port
 from service.supervisor.data import StoreAccess
 
 
@@ -61,12 +62,6 @@ def rclone(folder: Path) -> Iterator[StoreAccess]:
             yield access
         finally:
             server.terminate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listening(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from service.errors import DataError, FetchRefused, StoreMissing, Unavailable, UnsafeKey
 from service.supervisor.data import DEFAULT_LIMITS, Limits, Permission, Progress, Source, Store, prepare
-from service.supervisor.data.archive import pull_archive, push_archive
+from service.supervisor.data.archive_pull import pull_archive
+from service.supervisor.data.archive_push import push_archive
 from service.supervisor.data.model import CHUNK_BYTES
 from service.supervisor.data.outgoing import Unstable
 from service.supervisor.data.pack import Digest, Packing

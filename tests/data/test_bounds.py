@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,10 @@ class Counting(Store):
     ) -> Sequence[bytes]:
         with self._one():
             return await super().get(container, expected, offset=offset, length=length)
+
+    async def stretch(self, container: str, expected: ObjectInfo, **what: Any) -> None:
+        with self._one():
+            await super().stretch(container, expected, **what)
 
     async def _put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
         with self._one():

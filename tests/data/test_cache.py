@@ -21,6 +21,7 @@ from service.supervisor.cache.cache import WAITS
 from service.supervisor.data import DEFAULT_LIMITS, Limits, Progress, Source, Store, StoreAccess, beneath
 from service.supervisor.data.incoming import Incoming
 from service.supervisor.data.model import CHUNK_BYTES
+from service.supervisor.data.transfer import PARTS_AT_ONCE
 from tests.data.caching import Node, Reads
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
@@ -442,12 +443,12 @@ async def test_large_objects_and_etags_that_are_no_hash(node: Node) -> None:
     canned = Canned(["large"], large, etag=f"{'0' * 32}-2")
     async with serving(canned) as access, Reads.open(access, QUICK) as store:
         old = await node.objects(store, Source("box"))
-        assert len(store.read) == 2
+        assert len(store.read) == PARTS_AT_ONCE
         assert (await node.objects(store, Source("box"))).generation == old.generation
-        assert len(store.read) == 2
+        assert len(store.read) == PARTS_AT_ONCE
         canned.etag = f"{'1' * 32}-2"
         new = await node.objects(store, Source("box"))
-    assert (len(store.read), new.generation.version.number) == (4, 2)
+    assert (len(store.read), new.generation.version.number) == (2 * PARTS_AT_ONCE, 2)
     assert files(old.generation.files) == files(new.generation.files) == {"large": large}
 
 

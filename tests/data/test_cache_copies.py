@@ -32,7 +32,7 @@ from service.supervisor.data import (
     beneath,
     prepare,
 )
-from service.supervisor.data.archive import push_archive
+from service.supervisor.data.archive_push import push_archive
 from service.supervisor.data.incoming import Incoming
 from service.supervisor.data.layout import manifest_path, partial_path
 from service.supervisor.data.model import CHUNK_BYTES

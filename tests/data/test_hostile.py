@@ -6,12 +6,15 @@ import os
 import socket
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.errors import DataError
 from service.supervisor.data import Limits, Source, Store
+from service.supervisor.data import walk as walking
 from tests.data.sync import files, fill, held, pulled, pushed, write
 from tests.data.watched import Watched
 
@@ -162,6 +165,43 @@ async def test_folders_and_links_count_as_objects(store: Store, source: Source, 
         (volume / f"l{number}").symlink_to("x")
     with pytest.raises(DataError, match="more than 5 files and folders"):
         await pushed(store, source, volume, limits=Limits(5, 100, 9))
+
+
+def test_beyond_what_it_may_hold_a_folder_is_not_read_on(
+    volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may hold a million files; and of those that count little is kept of each."""
+    write(volume, {f"f{number}": b"" for number in range(300)})
+    looks, scandir = [0], os.scandir
+
+    class Counted:
+        def __init__(self, fd: int) -> None:
+            self._entries = scandir(fd)
+
+        def __enter__(self) -> Counted:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._entries.close()
+
+        def __iter__(self) -> Iterator[os.DirEntry[str]]:
+            for each in self._entries:
+                looks[0] += 1
+                yield each
+
+    monkeypatch.setattr(os, "scandir", Counted)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(DataError, match="more than 5 files and folders"):
+        walking.walk(volume, Limits(5, 100, 9))
+    assert looks[0] == 6
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    monkeypatch.undo()
+    tracemalloc.start()
+    tree = walking.walk(volume, Limits(300, 100, 9))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(tree.files) == 300
+    assert kept / 300 < 450
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

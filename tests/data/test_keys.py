@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.domain.shown import shown
 from service.errors import DataError, UnsafeKey
 from service.supervisor.data import Limits, ObjectInfo
-from service.supervisor.data.keys import Mapping, plan, shown, unsafe
+from service.supervisor.data.keys import Mapping, plan, unsafe
 
 ROOMY = Limits(max_objects=1000, max_bytes=10**9, max_depth=64)
 SEGMENTS = st.one_of(

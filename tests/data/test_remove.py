@@ -81,3 +81,23 @@ def test_a_kernel_without_openat2_is_said_clearly(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(beneath, "_SYS_OPENAT2", 100_000)  # no kernel has this call: ENOSYS
     with beneath.opened_root(tmp_path) as root, pytest.raises(Misconfigured, match=r"Linux 5\.6"):
         beneath.openat2(root, "x", os.O_RDONLY)
+
+
+async def test_a_folder_that_is_swept_while_a_volume_is_prepared_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tmp_path / "job"
+    mkdir = os.mkdir
+    swept: list[Path] = []
+
+    def sweeping(path: Path, *how: int) -> None:
+        if path == job / "1" and job.exists() and len(swept) < 2:  # `mkdir` itself tries twice
+            job.rmdir()
+            swept.append(path)
+        mkdir(path, *how)
+
+    job.mkdir()
+    monkeypatch.setattr(os, "mkdir", sweeping)
+    await prepare(job / "1" / "0")
+    assert len(swept) == 2
+    assert (job / "1" / "0").is_dir()

@@ -10,7 +10,6 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_network
 from pathlib import Path
-from threading import Event
 
 import pytest
 
@@ -22,6 +21,7 @@ from service.supervisor.data.model import Limits
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.repository import fetch_repository
 from service.supervisor.data.web import Web
+from tests.data.test_git import waits_no_longer
 from tests.data.test_unpack import held
 from tests.support.https import NAME, Site, a_site
 from tests.support.spying import spied
@@ -193,20 +193,9 @@ async def test_keys_are_in_no_argument_variable_or_file(
     site: Site, sshd: Sshd, volume: Path, tmp_path: Path, way: str
 ) -> None:
     """Looked at while git, its helpers and ssh run: they hang at a server that holds its answer back."""
-    reached, go = Event(), Event()
+    reached, go = site.hold_logins("/private/x/info/refs")
     if way == "https":
         remote, secret = https(site, LOGIN, "x"), LOGIN.password.encode()
-
-        def hangs(to: BaseHTTPRequestHandler) -> None:
-            if "Authorization" in to.headers:
-                reached.set()
-                go.wait(60)
-            to.send_response(401)
-            to.send_header("WWW-Authenticate", 'Basic realm="x"')
-            to.send_header("Content-Length", "0")
-            to.end_headers()
-
-        site.answers["/private/x/info/refs"] = hangs
         shows = reached.is_set
         names = {"git", "git-remote-http"}
     else:
@@ -228,20 +217,23 @@ async def test_keys_are_in_no_argument_variable_or_file(
         go.set()
         sshd.let_go()
         await asyncio.gather(task, return_exceptions=True)
-    assert not spied(layout.partial_path(volume))
+    await until(lambda: not spied(layout.partial_path(volume)), what="git and its children are gone")
 
 
 @pytest.mark.parametrize("silent", [True, False])
 async def test_ssh_ends_with_the_call(site: Site, sshd: Sshd, volume: Path, silent: bool) -> None:
     """When nothing comes for long, and when the call is cancelled."""
     sshd.hold()
-    task = asyncio.create_task(pulled(reach(site, 1.0 if silent else 60.0), ssh(sshd), volume))
+    web = reach(site, 60.0)
+    task = asyncio.create_task(pulled(web, ssh(sshd), volume))
     await until(sshd.is_held, what="the login was taken")
-    if not silent:
+    if silent:
+        waits_no_longer(web)
+    else:
         task.cancel()
     with pytest.raises(Unavailable if silent else asyncio.CancelledError):
         await task
-    assert not spied(layout.partial_path(volume))
+    await until(lambda: not spied(layout.partial_path(volume)), what="git and its children are gone")
     assert not layout.partial_path(volume).exists()
     sshd.let_go()
 

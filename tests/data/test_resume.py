@@ -29,6 +29,11 @@ class Dying(Store):
     async def get(self, *args, **kwargs):
         die()
         return await super().get(*args, **kwargs)
+    async def stretch(self, *args, take, **kwargs):
+        async def dying(*piece):
+            die()
+            await take(*piece)
+        await super().stretch(*args, take=dying, **kwargs)
     async def _put(self, container, key, body, query):
         die()
         begun.append(key)

@@ -13,6 +13,7 @@ from service.errors import StoreRefused
 from service.supervisor.data.model import StoreAccess
 from service.supervisor.data.shelf import Shelf
 from service.supervisor.data.store import Store
+from tests.support.waiting import until
 
 ACCESS = StoreAccess("http://127.0.0.1:1", "us-east-1", "key", "secret")
 
@@ -97,4 +98,38 @@ async def test_a_store_that_cannot_be_opened_is_not_kept() -> None:
             await used(shelf, replace(ACCESS, endpoint="ftp://x"))
     assert len(shelf) == 0
     assert not is_closed(await used(shelf, ACCESS))
+    await shelf.close()
+
+
+async def test_what_is_forgotten_is_closed_and_by_the_last_user_when_it_is_used() -> None:
+    shelf = Shelf()
+    idle = await used(shelf, OTHERS[0])
+    async with shelf.open(ACCESS) as in_use:
+        async with shelf.open(ACCESS):
+            shelf.forget()
+            assert len(shelf) == 0
+            await until(lambda: is_closed(idle))
+        assert not is_closed(in_use), "somebody still uses it"
+        async with shelf.open(ACCESS) as later:
+            assert later is not in_use
+    await until(lambda: is_closed(in_use))
+    assert not is_closed(later)
+    await shelf.close()
+
+
+async def test_keys_that_were_read_before_all_were_forgotten_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shelf, at_once = Shelf(), Store.open
+
+    @asynccontextmanager
+    async def meanwhile_forgotten(access: StoreAccess) -> AsyncIterator[Store]:
+        shelf.forget()
+        async with at_once(access) as store:
+            yield store
+
+    monkeypatch.setattr(Store, "open", meanwhile_forgotten)
+    store = await used(shelf, ACCESS)
+    assert len(shelf) == 0
+    await until(lambda: is_closed(store))
     await shelf.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -16,7 +17,6 @@ from service.supervisor.data import Source, Store, StoreAccess, Timing
 from service.supervisor.data.bodies import Pulse, hashed
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
-from tests.data.server import free_port
 from tests.data.sync import fill, held, pulled, pushed, write
 
 HASTY = Timing(call_s=0.15, progress_s=0.15, attempts=2, backoff_s=0.01)
@@ -70,11 +70,13 @@ async def test_wrong_keys_are_refused_and_never_shown(access: StoreAccess, wrong
 
 
 async def test_a_store_that_is_down_is_unavailable() -> None:
-    nobody = StoreAccess(f"http://127.0.0.1:{free_port()}", "us-east-1", "k" * 16, "s" * 16)
-    async with Store.open(nobody, QUICK) as store:
-        for call in await _calls(store):
-            with pytest.raises(Unavailable):
-                await call()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # so that nobody else listens there
+        nobody = StoreAccess(f"http://127.0.0.1:{taken.getsockname()[1]}", "us-east-1", "k" * 16, "s" * 16)
+        async with Store.open(nobody, QUICK) as store:
+            for call in await _calls(store):
+                with pytest.raises(Unavailable):
+                    await call()
 
 
 async def test_a_store_that_never_answers_is_unavailable(volume: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
+from service.ledger import database
 from service.ledger.chain import link, sealing_of
 
 
@@ -17,6 +20,29 @@ async def by_force(connection: asyncpg.Connection, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.execute("SET session_replication_role = origin")
+
+
+async def keep(url: str) -> None:
+    """Keep a copy of the events and of their head, for `put_back_afterwards`."""
+    connection = await database.connect(url, admin=True)
+    await connection.execute("CREATE TABLE kept_events AS TABLE events")
+    await connection.execute("CREATE TABLE kept_head AS TABLE ledger_head")
+    await connection.close()
+
+
+@asynccontextmanager
+async def put_back_afterwards(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that may do anything to the events; what it did is undone."""
+    connection = await database.connect(url, admin=True)
+    yield connection
+    await by_force(
+        connection,
+        "DELETE FROM events",
+        "INSERT INTO events TABLE kept_events",
+        "DELETE FROM ledger_head",
+        "INSERT INTO ledger_head TABLE kept_head",
+    )
+    await connection.close()
 
 
 async def recompute(connection: asyncpg.Connection, since: int, *, head: bool) -> None:

@@ -25,6 +25,9 @@ CHANGES = [
     "UPDATE commands SET digest = NULL",
     "DELETE FROM commands",
     "TRUNCATE commands",
+    "UPDATE checkpoints SET note = ''",
+    "DELETE FROM checkpoints",
+    "TRUNCATE checkpoints",
     "TRUNCATE events, commands CASCADE",
     "INSERT INTO commands SELECT id, digest, 1, 1 FROM commands"
     " ON CONFLICT (id) DO UPDATE SET first_position = 0",
@@ -86,6 +89,7 @@ async def test_triggers_refuse_even_the_owner(admin: asyncpg.Connection, change:
         "TRUNCATE ledger_head",
         "DELETE FROM leases",
         "UPDATE project_keys SET box = ''",
+        "UPDATE job_keys SET box = ''",
         "INSERT INTO schema_migrations VALUES (99, 'x', 'x')",
         "DELETE FROM schema_migrations",
         "UPDATE fold_quota SET row = '{}'",
@@ -128,13 +132,18 @@ async def test_what_the_service_may(service: asyncpg.Connection) -> None:
     )
     reads = dict.fromkeys(FOLDS, "SELECT")
     assert {record["table_name"]: record["may"] for record in records} == {
+        "checkpoints": "INSERT SELECT",
         "commands": "INSERT SELECT",
         "events": "INSERT SELECT",
         "folds": "DELETE INSERT SELECT UPDATE",
         "leases": "INSERT SELECT UPDATE",
+        "job_keys": "DELETE INSERT SELECT",
         "ledger_head": "SELECT UPDATE",
         "project_keys": "DELETE INSERT SELECT",
         "schema_migrations": "SELECT",
+        **dict.fromkeys(
+            ("webhook_attempts", "webhook_cursors", "webhook_lines"), "DELETE INSERT SELECT UPDATE"
+        ),
         **{f"fold_{name}": may for name, may in reads.items()},
     }
 

@@ -1,4 +1,4 @@
-"""The projects' keys: made once, sealed, beside the ledger; when one is destroyed, its secrets are gone."""
+"""The keys: made once, sealed, beside the ledger; when one is destroyed, its secrets are gone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from service.domain import commands as cmd
 from service.domain.spec import EnvVar
-from service.errors import Misconfigured, Unavailable
+from service.errors import Erased, Misconfigured
 from service.ledger import database, verify
 from service.ledger.keys import Keys
 from service.ledger.ledger import Ledger
 from service.vault import MasterKey
-from sql import queries
 from tests.conftest import MASTER
 from tests.support.jobs import PROJECT
 from tests.support.yard import Yard
@@ -53,11 +53,14 @@ async def test_another_master_key_opens_nothing(ledger: Ledger) -> None:
 async def test_a_destroyed_key_erases_the_secret_and_no_proof(yard: Yard, database_url: str) -> None:
     sealed = (await yard.ledger.keys.of(PROJECT)).seal("secret")
     job = await yard.submit(env=(EnvVar("A", sealed),))
-    await yard.ledger.pool.execute(queries("keys").destroy_keys, PROJECT)
-    with pytest.raises(Unavailable, match="was destroyed"):
-        await Keys(yard.ledger.pool, MASTER).open(sealed)
+    await yard.run(job)
+    await yard.do(cmd.EraseProject(project=PROJECT, key_ids=(sealed.key_id,)))
+    await yard.ledger.keys.destroy_told()
+    for keys in (yard.ledger.keys, Keys(yard.ledger.pool, MASTER)):
+        with pytest.raises(Erased, match="was destroyed"):
+            await keys.open(sealed)
     connection = await database.connect(database_url, admin=True)
-    assert (await verify.verify(connection)).events == 3
+    assert (await verify.verify(connection)).events == 9
     stored = await connection.fetch("SELECT data::text FROM events UNION ALL SELECT row::text FROM folds")
     await connection.close()
     assert not any("secret" in record[0] for record in stored if "secretKey" not in record[0])

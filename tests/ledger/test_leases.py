@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import asyncpg
 import pytest
@@ -71,8 +71,9 @@ async def test_a_released_lease_is_free_at_once(connection: asyncpg.Connection) 
 
 
 async def test_it_runs_out_by_itself(connection: asyncpg.Connection) -> None:
-    await taken(connection, "host/a", 0.2)
+    lease = await taken(connection, "host/a")
     assert await take(connection, "other/b") is None
+    assert await leases.renew(connection, lease, 0.2)
     await until(lambda: _free(connection))
     assert await take(connection, "other/b") is not None
 
@@ -120,3 +121,28 @@ async def test_a_repeat_of_what_was_done_before_is_answered_under_any_epoch(
     first = await yard.ledger._writer.submit(placed)
     assert await leases.take(connection, ENGINE, "host/other", 600, locked=True)
     assert (await yard.ledger._writer.submit(placed)).events == first.events
+
+
+async def test_who_takes_a_lease_is_told_whether_the_one_before_may_still_go_on(
+    connection: asyncpg.Connection,
+) -> None:
+    def over_soon(name: str) -> Awaitable[Lease]:
+        return taken(connection, name, 0.001)
+
+    async def after_it(name: str) -> Lease:
+        found: list[Lease] = []
+
+        async def had() -> bool:
+            lease = await take(connection, name)
+            found.extend([lease] if lease else [])
+            return bool(found)
+
+        await until(had)
+        return found[0]
+
+    assert not (await over_soon("host/a")).unfenced, "there was nobody"
+    assert (await after_it("host/b")).unfenced, "its lease ran out, and no more is known"
+    locked = await taken(connection, "host/c", locked=True)
+    assert not locked.unfenced, "its host's lock was free"
+    await leases.release(connection, locked)
+    assert not (await over_soon("other/d")).unfenced, "it was given back"

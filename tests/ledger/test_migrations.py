@@ -31,8 +31,8 @@ async def test_once_and_then_never_again(empty: str) -> None:
     assert await migrate.migrate(empty) == []
 
 
-async def test_versions_have_no_gaps_and_a_name() -> None:
-    assert list(range(1, len(VERSIONS) + 1)) == VERSIONS
+async def test_versions_are_in_order_and_have_a_name() -> None:
+    assert sorted(set(VERSIONS)) == VERSIONS
     assert all(migration.name and migration.text for migration in migrations())
 
 
@@ -112,6 +112,26 @@ async def test_a_role_that_may_not_grant_the_services_role_is_told_what_to_ask_f
     try:
         with pytest.raises(Misconfigured, match="GRANT jobyard_service TO"):
             await migrate.migrate(url)
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.execute(f"DROP ROLE {name}")
+        await admin.close()
+
+
+async def test_a_role_without_a_right_to_the_database_is_told_which_one(database_url: str) -> None:
+    """The database is somebody else's: to be able to create roles is of no use then."""
+    name = f"guest_{uuid4().hex[:8]}"
+    admin = await asyncpg.connect(database_url)
+    await admin.execute(f"CREATE ROLE {name} LOGIN")
+    parts = urlsplit(database_url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    try:
+        with pytest.raises(Misconfigured, match="GRANT CREATE ON DATABASE") as told:
+            await migrate.migrate(urlunsplit(parts._replace(netloc=f"{name}@", path=f"/{name}")))
+        assert (f"permission denied for database {name}. " in str(told.value), ".." in str(told.value)) == (
+            True,
+            False,
+        )
     finally:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.execute(f"DROP ROLE {name}")

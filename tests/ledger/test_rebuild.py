@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -11,6 +13,7 @@ import pytest
 
 from projections.catalogue import FOLDS
 from service.domain import commands as cmd
+from service.domain.events import Info
 from service.domain.states import State
 from service.errors import Invalid, QuotaExceeded
 from service.ledger import database, rebuild
@@ -31,7 +34,14 @@ async def admin(yard: Yard, database_url: str) -> AsyncIterator[asyncpg.Connecti
     await yard.do(
         cmd.CreateToken(project=PROJECT, token_id="t", name="t", role="administrator", sha256="0a" * 32)
     )
+    await yard.do(cmd.GrantCredit(project=PROJECT, amount=Decimal(2), currency="EUR", reason="kindness"))
     await yard.do(cmd.StartSupervisor(engine=jobs.ENGINE, epoch=yard.epoch, node=jobs.NODE))
+    hook: dict[str, Any] = {"project": PROJECT, "webhook_id": "h"}
+    await yard.do(cmd.SetWebhook(**hook, place="https://a.test", url=jobs.SEALED, secret=jobs.SEALED))
+    await yard.do(cmd.RotateWebhook(**hook, secret=jobs.SEALED, keep_s=60))
+    await yard.do(cmd.PauseWebhook(**hook, info=Info("by-order", "Because.")))
+    with pytest.raises(QuotaExceeded):
+        await yard.submit(units=1000)
     connection = await database.connect(database_url, admin=True)
     yield connection
     await connection.close()
@@ -49,7 +59,16 @@ async def test_the_live_rows_are_what_the_events_make(admin: asyncpg.Connection,
     found = await rebuild.verify(admin, [], unsaid)
     assert {each.fold: each.rows for each in found} == {
         **{"status": 3, "quota": 1, "billing": 3},
-        **{"projects": 1, "tokens": 1, "prices": 1, "nodes": 1},
+        **{
+            "projects": 1,
+            "tokens": 1,
+            "prices": 1,
+            "nodes": 1,
+            "credits": 1,
+            "refusals": 1,
+            "spend": 1,
+            "webhooks": 1,
+        },
     }
     assert set(FOLDS) == {each.fold for each in found}
     assert wrong(found) == {}
@@ -123,7 +142,7 @@ async def test_a_writer_does_not_bring_back_what_was_repaired(admin: asyncpg.Con
     """The writer had read the tampered row and remembers it."""
     await yard.do(cmd.SetQuota(project=PROJECT, cpu=1, gpu=0))  # one CPU is in use by the running job
     await admin.execute("UPDATE folds SET row = row || '{\"cpuUsed\": -50}' WHERE fold = 'quota'")
-    yard.ledger._writer._forget()  # as after a lost connection, or when another process wrote
+    yard.ledger._writer._remembered.forget()  # as after a lost connection, or when another process wrote
     with pytest.raises(Invalid):
         await yard.do(cmd.SetQuota(project=PROJECT, cpu=-1, gpu=0))  # refused, but its row is remembered
     assert wrong(await rebuild.rebuild(admin, [], unsaid)) == {"quota": [PROJECT]}
@@ -147,6 +166,24 @@ async def test_after_an_error_the_connection_can_rebuild_again(
         with pytest.raises(ValueError, match="a bug in a fold"):
             await rebuild.rebuild(admin, [], unsaid)
     assert wrong(await rebuild.rebuild(admin, [], unsaid)) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ('{"exitCode": null, "gpus": [], "deleted": false}', False),
+        ('{"exitCode": 3}', True),
+        ('{"x": null}', True),
+    ],
+)
+async def test_rows_from_before_defaults_were_left_out_are_no_difference(
+    admin: asyncpg.Connection, yard: Yard, change: str, differs: bool
+) -> None:
+    key = await admin.fetchval("SELECT min(key) FROM folds WHERE fold = 'status' AND NOT row ? 'exitCode'")
+    await admin.execute(
+        "UPDATE folds SET row = $2::jsonb || row WHERE fold = 'status' AND key = $1", key, change
+    )
+    assert wrong(await rebuild.verify(admin, ["status"], unsaid)) == ({"status": [key]} if differs else {})
 
 
 async def test_rows_of_a_version_without_volumes_are_mended_by_its_migration(

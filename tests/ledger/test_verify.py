@@ -15,7 +15,7 @@ from service.ledger import database, read
 from service.ledger.ledger import Ledger
 from service.ledger.verify import Verified, verify
 from service.vault import MasterKey
-from tests.ledger.tampering import by_force, recompute
+from tests.ledger.tampering import by_force, keep, put_back_afterwards, recompute
 from tests.support import databases
 from tests.support.yard import Yard
 
@@ -37,25 +37,14 @@ async def _nine(url: str) -> None:
         await yard.open()
         await yard.run(await yard.submit())
         await yard.submit()
-    connection = await database.connect(url, admin=True)
-    await connection.execute("CREATE TABLE kept_events AS TABLE events")
-    await connection.execute("CREATE TABLE kept_head AS TABLE ledger_head")
-    await connection.close()
+    await keep(url)
 
 
 @pytest.fixture
 async def admin(nine: str) -> AsyncIterator[asyncpg.Connection]:
     """The nine events, whole; whatever a test does to them is undone."""
-    connection = await database.connect(nine, admin=True)
-    yield connection
-    await by_force(
-        connection,
-        "DELETE FROM events",
-        "INSERT INTO events TABLE kept_events",
-        "DELETE FROM ledger_head",
-        "INSERT INTO ledger_head TABLE kept_head",
-    )
-    await connection.close()
+    async with put_back_afterwards(nine) as connection:
+        yield connection
 
 
 async def head_of(connection: asyncpg.Connection) -> Any:
@@ -99,6 +88,7 @@ async def test_an_empty_ledger_holds(database_url: str) -> None:
         "actor = 'someone else'",
         "command_id = gen_random_uuid()",
         "request_id = 'r-1'",
+        "client_address = '192.0.2.1'",
         "hash = sha256('x')",
     ],
 )
@@ -113,7 +103,7 @@ async def test_every_column_is_covered(admin: asyncpg.Connection) -> None:
     assert record is not None
     assert set(record.keys()) == {
         *("position", "project", "job", "run", "type", "data", "occurred_at"),
-        *("recorded_at", "actor", "command_id", "request_id", "hash"),
+        *("recorded_at", "actor", "command_id", "request_id", "hash", "client_address"),
     }
 
 

@@ -18,14 +18,15 @@ from service.domain.events import Event
 from service.domain.states import State
 from service.errors import Conflict, QuotaExceeded, Rejected, Unavailable
 from service.ledger import database, verify
+from service.ledger.commit import Receipt
 from service.ledger.follow import follow
 from service.ledger.ledger import Ledger
-from service.ledger.writer import Receipt, Writer
 from service.vault import MasterKey
 from tests.support import jobs
 from tests.support.jobs import PROJECT
 from tests.support.processes import write_together
 from tests.support.waiting import until
+from tests.support.working import writing
 from tests.support.yard import Yard
 
 MASTER = MasterKey(b"m" * 32)
@@ -83,7 +84,10 @@ async def test_many_commands_share_a_commit_and_a_refusal_is_its_callers_alone(y
     refused = [answer for answer in answers if isinstance(answer, QuotaExceeded)]
     assert (len(accepted), len(refused)) == (5, 15)
     assert isinstance(answers[0], UUID) and isinstance(answers[-1], QuotaExceeded)
-    assert (await yard.ledger.head()).position == before + 5
+    last = (await yard.ledger.events(before + 5))[0]
+    assert (await yard.ledger.head()).position == before + 6, "the refusals are one event, as they are alike"
+    assert isinstance(last.body, ev.SubmissionRefused)
+    assert last.body.info.arguments == {"kind": "cpu", "asked": 1, "used": 5, "limit": 5}
     assert await transactions(yard.ledger, before) <= 2
 
 
@@ -175,6 +179,7 @@ async def test_a_refused_command_may_be_tried_again_under_its_id(yard: Yard) -> 
     with pytest.raises(QuotaExceeded):
         await yard.do(jobs.submit(), command_id=name)
     await yard.do(quota(1))
+    assert (await yard.ledger.events(0))[-2].command_id == name, "the refusal is known"
     assert not (await yard.do(jobs.submit(), command_id=name)).repeated
 
 
@@ -251,16 +256,10 @@ async def test_quota_is_not_overshot_by_processes(yard: Yard, database_url: str)
 
 
 async def test_a_closed_ledger_says_so(database_url: str) -> None:
-    async def connect() -> asyncpg.Connection:
-        return await database.connect(database_url)
-
-    writer = Writer(connect)
-    task = asyncio.create_task(writer.run())
     made = cmd.CreateProject(project=PROJECT, name="Vision", cpu=1, gpu=1)
     submission = cmd.Submission(id=uuid4(), command=made, actor="test")
-    assert (await writer.submit(submission)).position == 1
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with writing(database_url) as writer:
+        assert (await writer.submit(submission)).position == 1
     with pytest.raises(Unavailable, match="closing"):
         await writer.submit(submission)
 
@@ -268,7 +267,7 @@ async def test_a_closed_ledger_says_so(database_url: str) -> None:
 async def test_a_caller_that_went_away_stops_nobody(yard: Yard) -> None:
     gone = [asyncio.create_task(yard.do(quota(n))) for n in range(5)]
     stays = asyncio.create_task(yard.do(quota(9)))
-    await until(lambda: not yard.ledger._writer._queue.empty() or stays.done())
+    await until(lambda: bool(yard.ledger._writer._queue) or stays.done())
     for task in gone:
         task.cancel()
     assert (await stays).events[0].body == ev.QuotaSet(cpu=9, gpu=0)

@@ -42,7 +42,7 @@ async def another_run(state: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     )
     assert child.stdout is not None
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):  # engines of one machine start one after the other
             while line := await child.stdout.readline():
                 if line.strip() == b"ready":
                     break

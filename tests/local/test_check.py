@@ -13,6 +13,7 @@ from service.errors import Misconfigured
 from service.local import check
 from service.local.objectstore import S3Access
 from service.local.parts import Parts
+from tests.support.waiting import until
 
 _CHILD = """
 import sys, time
@@ -28,9 +29,7 @@ except KeyboardInterrupt:
 async def test_a_check_that_is_stopped_may_end_in_order(tmp_path: Path) -> None:
     told = tmp_path / "told"
     running = asyncio.create_task(check._run([sys.executable, "-c", _CHILD, str(told)], tmp_path, {}))
-    async with asyncio.timeout(10):
-        while not told.exists() or told.read_text() != "up":
-            await asyncio.to_thread(lambda: None)
+    await until(lambda: told.exists() and told.read_text() == "up", what="the child is up")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -40,6 +39,15 @@ async def test_a_check_that_is_stopped_may_end_in_order(tmp_path: Path) -> None:
 async def test_a_check_answers_its_exit_code_and_sees_its_variables(tmp_path: Path) -> None:
     script = "import os; raise SystemExit(int(os.environ['CODE']))"
     assert await check._run([sys.executable, "-c", script], tmp_path, {"CODE": "5"}) == 5
+
+
+async def test_what_the_tests_import_is_compiled_once_and_kept_for_the_processes_they_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "imported.py").touch()
+    assert await check._run([sys.executable, "-c", "import imported"], tmp_path, {}) == 0
+    assert len(list(tmp_path.glob("__pycache__/imported.*.pyc"))) == 1
 
 
 def test_the_tests_are_told_where_the_parts_are() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from service.errors import Unavailable
-from service.local import docker, locks, processes, throwaway
+from service.local import bridge, docker, locks, processes, throwaway
 from service.local.docker import DockerEngine
+from service.supervisor.names import PROJECT
 
 SAID = 'time="2026-01-01T00:00:00Z" level=info msg="Starting up"\nfailed to start daemon: {}\n'
 CONTENDED = [
@@ -36,6 +40,64 @@ async def test_engines_that_start_at_once_all_answer(state: Path) -> None:
         await asyncio.gather(*(engine.stop() for engine in engines))
         for folder in folders:
             throwaway.remove(folder)
+
+
+async def test_only_ones_own_links_go_and_who_must_move_says_so(state: Path) -> None:
+    """A yard whose /16 is in another's record, then taken by another, with a project in dockerd's store."""
+    said: list[str] = []
+    engine = DockerEngine(state / "one", configured=None, say=said.append, own=True)
+    record = state / "one" / "docker" / "network.json"
+    other = state / "other" / "docker" / "network.json"
+    squatter = f"x-{uuid4().hex[:8]}"
+    try:
+        await engine.start()
+        link, keeps = await _network(engine.host, "project"), await _network(engine.host, "of-operator", {})
+        subnet = IPv4Network(json.loads(record.read_bytes())["subnet"])
+        assert link in bridge.links_of(state / "one" / "docker" / "data")
+        other.parent.mkdir(parents=True)
+        for name in ("jy-deadbeef", DockerEngine(state / "other", configured=None, say=print)._bridge_name):
+            other.write_text(json.dumps({"bridge": name, "subnet": str(subnet)}))
+            throwaway.remove(state / "other")
+            assert _stands(link) and _stands(engine._bridge_name)
+            other.parent.mkdir(parents=True)
+        await engine.stop()
+        assert not _stands(link) and not _stands(keeps)
+        await _run("ip", "link", "add", squatter, "type", "bridge")
+        await _run("ip", "addr", "add", f"{subnet.network_address + 1}/24", "dev", squatter)
+        await _run("ip", "link", "set", squatter, "up")
+        await engine.start()
+        assert any(f"Another program has {subnet} by now" in each for each in said)
+        assert "The network project had addresses that are no longer ours: removed, to be made anew" in said
+        assert not _stands(link) and _stands(keeps) and _stands(squatter)
+        moved = IPv4Network(json.loads(record.read_bytes())["subnet"])
+        assert bridge._addresses(engine._bridge_name) == [f"{moved.network_address + 1}/24"]
+    finally:
+        await engine.stop()
+        if _stands(squatter):
+            await _run("ip", "link", "delete", squatter)
+    assert not _stands(keeps) and not _stands(engine._bridge_name)
+
+
+def _stands(link: str) -> bool:
+    return Path(f"/sys/class/net/{link}").exists()
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0, command
+
+
+async def _network(host: str, name: str, labels: dict[str, str] | None = None) -> str:
+    """Makes a network, a project's unless other labels are given; answers its link."""
+    body = {"Name": name, "Labels": {PROJECT: name} if labels is None else labels}
+    async with (
+        docker.session(host, timeout_s=60) as http,
+        http.post("/networks/create", json=body) as response,
+    ):
+        assert response.status == 201, await response.text()
+        link = f"br-{(await response.json())['Id'][:12]}"
+    assert _stands(link)
+    return link
 
 
 @pytest.fixture

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.config import Settings, read_settings
 from service.domain import commands as cmd
+from service.domain.flavors import Catalogue
 from service.errors import Unavailable
+from service.ledger.commit import Receipt
 from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
-from service.ledger.writer import Receipt
 from service.local import first_run
 from service.local.objectstore import S3Access
 from tests.conftest import MASTER
@@ -100,3 +103,46 @@ async def test_a_token_that_was_revoked_or_is_no_token_of_ours_is_not_used_again
     await ledger.submit(cmd.RevokeToken(project=first_run.PROJECT, token_id=known.id), actor="system:test")
     second = await first_run.prepare(ledger, settings_in(tmp_path), None)
     assert second != first and (tmp_path / "admin.token").read_text() == second
+
+
+async def test_a_start_leaves_alone_what_was_ordered_and_sets_what_is_new(
+    parts: None, tmp_path: Path
+) -> None:
+    settings = settings_in(tmp_path)
+    cpu, gpu = (flavor.id for flavor in settings.catalogue.flavors)
+
+    async def lists() -> list[tuple[str, dict[str, Decimal]]]:
+        await first_run.prepare(ledger, settings, store(9000))
+        return [(entry.source, entry.prices) for entry in (await ledger.prices()).entries]
+
+    async with databases.a_database() as url:
+        await migrate(url)
+        async with Ledger.open(url, MASTER, readers=2) as ledger:
+            first = await lists()
+            assert first == [("catalogue", {cpu: Decimal("0.03"), gpu: Decimal("1.93")})]
+            ordered = cmd.SetPrices(prices={cpu: Decimal(9)}, currency="EUR", source="order")
+            await ledger.submit(ordered, actor="test")
+            before = [*first, ("order", {cpu: Decimal(9)})]
+            assert await lists() == before
+            dearer = msgspec.structs.replace(settings.catalogue.flavors[1], hourly_price=Decimal(2))
+            catalogue = Catalogue((settings.catalogue.flavors[0], dearer))
+            settings = msgspec.structs.replace(settings, catalogue=catalogue)
+            assert await lists() == [*before, ("catalogue", {gpu: Decimal(2)})]
+            book, now = await ledger.prices(), await ledger.now()
+            assert book.price(cpu, now) == (Decimal(9), "EUR")
+
+
+async def test_a_store_whose_keys_were_erased_is_set_again(parts: None, tmp_path: Path) -> None:
+    """What the service was given it still has: only what users gave is gone."""
+    async with databases.a_database() as url:
+        await migrate(url)
+        async with Ledger.open(url, MASTER, readers=2) as ledger:
+            await first_run.prepare(ledger, settings_in(tmp_path), store(9000))
+            gone = await ledger.keys.ids_of_project(first_run.PROJECT)
+            await ledger.submit(cmd.EraseProject(project=first_run.PROJECT, key_ids=gone), actor="test")
+            await ledger.keys.destroy_told()
+            await first_run.prepare(ledger, settings_in(tmp_path), store(9000))
+            project = await ledger.project(first_run.PROJECT)
+            pair = project.data_stores[first_run.ALIAS].key_pair if project else None
+            assert pair is not None
+            assert await ledger.open_secret(pair[1]) == "secret9000"

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,8 +19,9 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from service.errors import Misconfigured, Unavailable
-from service.local import docker, places, processes, throwaway
+from service.local import docker, parts, places, processes, throwaway
 from service.local.parts import Parts, local_parts
+from service.local.postgres import EmbeddedPostgres, lie_in
 from tests.local import helpers
 from tests.support.waiting import until
 
@@ -247,16 +249,51 @@ async def test_a_throw_away_run_leaves_nothing_and_cleans_up_after_one_that_was_
         killed.kill()
         await killed.wait()
     said: list[str] = []
-    async with throwaway.throwaway_parts(say=said.append, own_engine=True) as parts:
+    async with throwaway.throwaway_parts(say=said.append, own_engine=True, in_memory=True) as parts:
         assert any(str(folder) in line for line in said)
         assert not folder.exists() and not any(each and each.is_alive() for each in left)
         await helpers.import_busybox(parts.docker_host)
         await helpers.start_container(parts.docker_host, "job", "sleep", "1000")
         pid = int(str((await helpers.inspect(parts.docker_host, "job"))["Pid"]))
         state = Path(parts.docker_host.removeprefix("unix://")).parents[1]
+        outside = EmbeddedPostgres(state, say=print).outside()
     assert processes.start_time(pid) is None, "its containers are gone"
-    assert not state.exists()
+    assert not state.exists() and not any(folder.exists() for folder in outside)
     assert not Path(f"/sys/class/net/jy-{places.digest(state)}").exists()
+
+
+async def test_a_database_in_memory_is_one_and_nothing_of_it_is_left(state: Path) -> None:
+    """Also of one that lay there when its checks were killed: the state directory says where."""
+    memory = state.with_name(f"{state.name}-memory")
+    lie_in(state, memory)
+    server = EmbeddedPostgres(state, say=print)
+    await server.start()
+    try:
+        connection = await asyncpg.connect(server.url("jobyard"))
+        assert Path(await connection.fetchval("SHOW data_directory")).is_relative_to(memory)
+        await connection.close()
+    finally:
+        await server.stop()
+    assert memory.exists()
+    throwaway.remove(state)
+    assert not memory.exists()
+
+
+def test_a_database_lies_in_memory_only_where_there_is_plenty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def where() -> list[str]:
+        throwaway.keep_in_memory(tmp_path)
+        return [path.read_text() for path in tmp_path.iterdir()]
+
+    monkeypatch.setattr(throwaway, "_PLENTY_BYTES", sys.maxsize)
+    assert where() == []
+    monkeypatch.setattr(throwaway, "_PLENTY_BYTES", 0)
+    memory = throwaway._MEMORY
+    monkeypatch.setattr(throwaway, "_MEMORY", tmp_path)
+    assert where() == [], "it is a disk"
+    monkeypatch.setattr(throwaway, "_MEMORY", memory)
+    assert where() == [f"{memory / tmp_path.name}\n"]
 
 
 async def test_a_configured_engine_or_database_is_used_and_must_answer(state: Path) -> None:
@@ -298,3 +335,11 @@ async def _rules() -> str:
         child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         listed.append((await child.communicate())[0].decode())
     return "".join(listed)
+
+
+def test_a_state_directory_that_cannot_be_written_is_told_in_one_line(state: Path) -> None:
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "lock").symlink_to("/dev/full")
+    with pytest.raises(Misconfigured, match="nothing can be written in") as refused, parts._only_one(state):
+        raise AssertionError("it was taken")
+    assert str(state) in refused.value.message

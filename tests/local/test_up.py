@@ -1,9 +1,11 @@
-"""What `up` refuses before it starts anything."""
+"""What `up` refuses before it starts anything, and what it says of parts that are down."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import os
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from service.cli.exits import Exit
 from tests.acceptance import running
+from tests.support.waiting import until
 
 
 async def refused(state: Path, *words: str, **environ: str) -> str:
@@ -68,6 +71,42 @@ async def test_a_master_key_that_is_none(state: Path, key: str) -> None:
     assert "master" in said.lower() and "32 bytes" in said and key not in said
 
 
+@pytest.mark.parametrize("key", ["not base64", base64.b64encode(b"short").decode()])
+async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
+    said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_KEY=key)
+    assert "checkpoint" in said.lower() and "32 bytes" in said and key not in said
+
+
+async def test_a_place_for_checkpoints_that_is_none(state: Path) -> None:
+    said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_TO="s3://bucket", JOBYARD_S3="")
+    assert said.startswith("jobyard: s3://bucket needs the keys of its store: set JOBYARD_CHECKPOINT_S3")
+
+
 async def test_an_address_that_is_not_here(state: Path) -> None:
     said = await refused(state, "--port", "0", "--host", "192.0.2.1")
     assert said.startswith("jobyard: port 0 of 192.0.2.1 cannot be used")
+
+
+def test_a_store_that_refuses_its_keys_is_told_of_at_once(state: Path, database_url: str) -> None:
+    said = said_at_first(state, database_url, secretKey="not-the-secret-that-it-has")
+    assert "But the object store is not ready: it refuses the service. " in said
+
+
+def test_nothing_is_said_of_parts_that_are_well(state: Path, database_url: str) -> None:
+    assert "not ready" not in said_at_first(state, database_url)
+
+
+def said_at_first(state: Path, database_url: str, **changed: str) -> str:
+    """What `up` says until it has told how to stop it."""
+    store = json.loads(os.environ["JOBYARD_TEST_S3"]) | changed
+    given = {
+        "DATABASE_URL": database_url,
+        "DOCKER_HOST": os.environ["JOBYARD_TEST_DOCKER_HOST"],
+        "JOBYARD_S3": json.dumps(store),
+        "JOBYARD_SSH_PORT": "off",
+        "JOBYARD_LOG_LEVEL": "critical",
+    }
+    log = state / "up.log"
+    with running.service(state, **given):
+        asyncio.run(until(lambda: "Ctrl-C stops" in log.read_text()))
+        return log.read_text()

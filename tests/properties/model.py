@@ -33,6 +33,7 @@ class ModelJob:
     overtime: bool = False
     delete: bool = False
     deleted: bool = False
+    erased: bool = False
     kept: bool = False
     pushing: str | None = None
     end: str = ""
@@ -66,7 +67,9 @@ class Model:
         job = self.jobs.get(command.job)
         if isinstance(command, cmd.RunCommand) and command.epoch != self.epoch:
             return REFUSED
-        if job is None or job.deleted or command.project != job.project:
+        if job is None or command.project != job.project:
+            return REFUSED
+        if job.deleted and not isinstance(command, cmd.EraseJob):
             return REFUSED
         if isinstance(command, cmd.RunCommand) and command.run != job.run:
             return REFUSED
@@ -120,7 +123,9 @@ class Model:
 
     def _DeleteJob(self, job: ModelJob, command: cmd.DeleteJob, now: datetime) -> bool:
         if job.state in OVER:
-            job.deleted = True
+            if job.pushing is not None and not command.force:
+                return False
+            job.deleted, job.pushing = True, None
             return True
         if not command.force:
             return False
@@ -130,7 +135,7 @@ class Model:
         return True
 
     def _StartJob(self, job: ModelJob, command: cmd.StartJob, _now: datetime) -> bool:
-        if job.pushing is not None or (job.kept and not command.discard_volumes):
+        if job.erased or job.pushing is not None or (job.kept and not command.discard_volumes):
             return False
         if job.state not in ("DONE", "FAILED", "INTERRUPTED"):
             return False
@@ -162,6 +167,11 @@ class Model:
 
     def _OpenExec(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
         return job.state == "RUNNING"
+
+    def _EraseJob(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+        """A job that runs needs its secrets."""
+        job.erased = job.erased or job.state in OVER
+        return job.erased
 
     def _SetLabel(self, _job: ModelJob, _command: Any, _now: datetime) -> bool:
         return True

@@ -13,14 +13,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from projections import billing
 from service.domain import commands as cmd
 from service.domain import events as ev
+from service.domain.bills.run import under
+from service.domain.bills.statement import AsOf, Month, statement
 from service.domain.pricing import POLICIES, absent, seconds, window
-from service.errors import Rejected
-from tests.properties.bills import amount_of, minutes_of
+from service.domain.refusals import MOST_A_MINUTE
+from service.errors import QuotaExceeded, Rejected
+from tests.properties.bills import amount_of, minutes_of, spent_in
 from tests.properties.model import OVER, REFUSED, USES_QUOTA, Model
 from tests.support import jobs
+from tests.support.jobs import MINUTE
 from tests.support.pure import PureLedger
 from tests.unit.test_state_machine import ARROWS
 
@@ -39,7 +42,7 @@ SPECS = st.fixed_dictionaries(
 )
 
 A_JOB = st.sampled_from(JOBS)
-WISHES = ("submit", "kill", "start", "delete", "push again", "edit", "label", "exec")
+WISHES = ("submit", "kill", "start", "delete", "push again", "edit", "label", "exec", "erase")
 REPORTS = (
     *("place", "prepared", "started", "timeout", "too large", "exited", "abort"),
     *("fail", "finalize", "note", "adopt", "sync"),
@@ -96,6 +99,7 @@ class AnyOrder(RuleBasedStateMachine):
     def gather(self, size: int) -> None:
         """From here on, so many commands share a commit."""
         self.flush()
+        self.check_spend()
         self.batch_size = size
 
     @rule(project=st.sampled_from(PROJECTS), cpu=st.integers(0, 6) | st.none(), gpu=st.integers(0, 3))
@@ -116,6 +120,7 @@ class AnyOrder(RuleBasedStateMachine):
             "push again": jobs.push_again(**of),
             "label": jobs.label("team", "vision" if force else None, **of),
             "exec": jobs.open_exec(**of),
+            "erase": cmd.EraseJob(**of),
             "edit": jobs.edit(
                 timeout=spec["timeout"] if stranger % 2 else None,
                 timeout_auto_restart=spec["timeout_auto_restart"] if force else None,
@@ -237,11 +242,21 @@ class AnyOrder(RuleBasedStateMachine):
             if isinstance(answer, Rejected):
                 assert wanted == REFUSED, f"{name} was refused: {answer.message}"
                 seen["refused"] += 1
+                self.refusal_may_be_recorded(answer)
                 continue
             assert wanted != REFUSED, f"{name} was carried out and should have been refused"
             seen[f"{name} {wanted}"] += 1
             self.check_events(answer, wanted)
         self.check_models()
+
+    def refusal_may_be_recorded(self, answer: Rejected) -> None:
+        """One for the quota is an event, of a command that was not carried out."""
+        following = self.ledger.events[self.checked : self.checked + 1]
+        if isinstance(answer, QuotaExceeded) and any(
+            isinstance(event.body, ev.SubmissionRefused) for event in following
+        ):
+            self.checked += 1
+            seen["refusal recorded"] += 1
 
     def check_events(self, events: list[ev.Event], wanted: str) -> None:
         for event in events:
@@ -270,6 +285,7 @@ class AnyOrder(RuleBasedStateMachine):
         for name, job in self.model.jobs.items():
             found = self.ledger.rows.get("status", str(name))
             assert (found.state, found.run, found.deleted) == (job.state, job.run, job.deleted)
+            assert (found.erased_at is not None) == job.erased
             assert (found.volumes_kept, found.push_ordered) == (job.kept, job.pushing)
             assert found.last_transition_at == job.since
         for project in PROJECTS:
@@ -310,9 +326,40 @@ class AnyOrder(RuleBasedStateMachine):
                     seen["run queued again"] += 1
                 assert len(live[event.job]) <= 1
 
+    def check_spend(self) -> None:
+        """What each project has spent this month, against the second opinion on each of its runs."""
+        now = self.ledger.now
+        for project in PROJECTS:
+            row = self.ledger.rows.get("spend", project) if self.knows_spend(project) else None
+            spent = row.spent(Month.of(now), "EUR", now) if row else 0
+            ours = [event for event in self.ledger.events if event.project == project]
+            assert spent == spent_in(f"{now:%Y-%m}", ours, now)
+            runs = [run for (fold, _), run in self.ledger.rows.items() if fold == "billing" and run]
+            of_project = [run for run in runs if run.project == project]
+            bill = statement(project, Month.of(now), of_project, [], AsOf(len(ours), now))
+            assert spent == sum(each.total for each in bill.totals) + sum(each.amount for each in bill.open)
+            seen["spent"] += spent > 0
+
+    def knows_spend(self, project: str) -> bool:
+        return ("spend", project) in self.ledger.rows
+
+    def refusals_do_not_fill_the_ledger(self) -> None:
+        """The same one once a minute, and few different ones."""
+        recorded = [event for event in self.ledger.events if isinstance(event.body, ev.SubmissionRefused)]
+        for at, event in enumerate(recorded):
+            before = [
+                each
+                for each in recorded[:at]
+                if each.project == event.project and event.recorded_at - each.recorded_at < MINUTE
+            ]
+            assert len(before) < MOST_A_MINUTE
+            assert event.body.digest not in [each.body.digest for each in before]
+
     def teardown(self) -> None:
         """Every bill, under every policy, against the second opinion."""
         self.flush()
+        self.check_spend()
+        self.refusals_do_not_fill_the_ledger()
         runs: dict[tuple[UUID, int], list[ev.Event]] = defaultdict(list)
         for event in self.ledger.events:
             if event.job is not None and event.run is not None:
@@ -322,14 +369,14 @@ class AnyOrder(RuleBasedStateMachine):
             proofs = [e.position for e in events if isinstance(e.body, ev.Move | ev.RunAdopted)]
             assert list(bill.positions) == proofs
             for policy in POLICIES:
-                under = billing.under(bill, policy)
-                assert under.minutes == minutes_of(events, policy)
-                assert under.amount == amount_of(events, policy)
+                found = under(bill, policy)
+                assert found.minutes == minutes_of(events, policy)
+                assert found.net == amount_of(events, policy)
                 billed = window(bill.marks, policy)
                 if billed is not None:
                     rest = billed.end - billed.start - absent(bill.marks, bill.absences, policy)
-                    assert under.minutes == math.ceil(seconds(rest) / 60), "the line can be checked by hand"
-                seen["billed"] += under.minutes > 0
+                    assert found.minutes == math.ceil(seconds(rest) / 60), "the line can be checked by hand"
+                seen["billed"] += found.minutes > 0
 
 
 AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
@@ -343,17 +390,26 @@ def test_long_walks_go_everywhere() -> None:
     """
     seen.clear()
     for seed in range(10):
-        _walk(Random(seed))
+        walked(Random(seed))
     reached = {what.partition(" ")[0] for what in seen}
     kinds = (*cmd.JobCommand.__subclasses__(), *cmd.RunCommand.__subclasses__())
     assert {kind.__name__ for kind in kinds} <= reached
-    for what in ("refused", "billed", "run queued again", "FinalizeRun QUEUED", "KillJob INTERRUPTING"):
+    for what in (
+        "refused",
+        "refusal recorded",
+        "billed",
+        "spent",
+        "run queued again",
+        "FinalizeRun QUEUED",
+        "KillJob INTERRUPTING",
+    ):
         assert seen[what] > 0, what
     for where in ("INTERRUPTING", "TIMEOUT"):
         assert seen[f"ReportStorageExceeded {where}"] > 0, where
 
 
-def _walk(chance: Random) -> None:
+def walked(chance: Random) -> AnyOrder:
+    """The machine after a long walk, checked."""
     machine = AnyOrder()
     machine.begin(chance.randint(1, 4), chance.randint(1, 3), [a_spec(chance) for _ in JOBS])
     names = list(JOBS)
@@ -363,6 +419,7 @@ def _walk(chance: Random) -> None:
     machine.nothing_is_over_quota_that_was_let_in()
     machine.at_most_one_run_of_a_job_lives()
     machine.teardown()
+    return machine
 
 
 def a_spec(chance: Random) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import pytest
 import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from service.domain import canonical
 from service.domain import commands as cmd
@@ -36,9 +38,16 @@ def test_every_body_is_canonical_and_reads_back(name: str, data: st.DataObject) 
 
 
 @settings(max_examples=150)
-@given(body=ANY_BODY, project=TEXT | st.none(), actor=TEXT, run=st.integers(1, 2**31) | st.none(), at=TIMES)
+@given(
+    body=ANY_BODY,
+    project=TEXT | st.none(),
+    actor=TEXT,
+    run=st.integers(1, 2**31) | st.none(),
+    at=TIMES,
+    address=TEXT | st.just(msgspec.UNSET),
+)
 def test_what_the_hash_covers_is_canonical(
-    body: Body, project: str | None, actor: str, run: int | None, at: Any
+    body: Body, project: str | None, actor: str, run: int | None, at: Any, address: Any
 ) -> None:
     sealing = Sealing(
         position=2**40,
@@ -52,10 +61,35 @@ def test_what_the_hash_covers_is_canonical(
         actor=actor,
         command_id=UUID(int=2),
         request_id=actor,
+        client_address=address,
     )
     encoded = msgspec.json.encode(sealing, order="sorted")
     assert rfc8785.dumps(json.loads(encoded)) == encoded
     assert link(GENESIS, sealing) != link(bytes(31) + b"\1", sealing)
+
+
+def test_an_event_from_before_addresses_were_kept_has_the_hash_it_had() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    sealing = Sealing(
+        position=1,
+        project=None,
+        job=None,
+        run=None,
+        type="TokenRevoked",
+        data=msgspec.Raw(b'{"tokenId":"t"}'),
+        occurred_at=at,
+        recorded_at=at,
+        actor="token:a",
+        command_id=UUID(int=1),
+        request_id=None,
+    )
+    then = (
+        '{"actor":"token:a","commandId":"00000000-0000-0000-0000-000000000001","data":{"tokenId":"t"},'
+        '"job":null,"occurredAt":"2026-01-01T00:00:00Z","position":1,"project":null,'
+        '"recordedAt":"2026-01-01T00:00:00Z","requestId":null,"run":null,"type":"TokenRevoked"}'
+    )
+    assert link(GENESIS, sealing) == hashlib.sha256(GENESIS + then.encode()).digest()
+    assert link(GENESIS, replace(sealing, client_address="192.0.2.1")) != link(GENESIS, sealing)
 
 
 ANYTHING = st.recursive(

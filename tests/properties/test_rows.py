@@ -37,7 +37,10 @@ def folded(events: list[Event], cuts: set[int], *, kept: int) -> Stored:
             rows.put(*key, stored[key][1] if key in stored else None)
         rows.fold(event)
         if event.position in cuts or event is events[-1]:
-            stored |= {(row.fold, row.key): (row.position, row.row) for row in rows.take_changed()}
+            made, changed = rows.take_apart()
+            assert not any((row.fold, row.key) in stored for row in made), "is inserted, and is there"
+            assert all((row.fold, row.key) in stored for row in changed), "is looked for, and is not there"
+            stored |= {(row.fold, row.key): (row.position, row.row) for row in (*made, *changed)}
             rows.trim(kept)
     return stored
 
@@ -53,4 +56,4 @@ def test_any_split_into_batches_gives_the_same_rows(seed: int, cuts: set[int], k
 
 def test_the_histories_touch_what_they_should() -> None:
     touched = {fold for fold, _ in folded(a_history(0), set(), kept=0)}
-    assert touched == {"status", "quota", "billing", "projects", "prices"} <= set(FOLDS)
+    assert touched == {"status", "quota", "billing", "projects", "prices", "spend"} <= set(FOLDS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncssh
 
-DEADLINE_S = 30.0
+from tests.support.waiting import DEADLINE_S
 
 
 @dataclass(frozen=True)

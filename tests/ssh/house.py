@@ -81,5 +81,8 @@ class House:
         for event in await self.yard.ledger.events(0, limit=1000):
             if isinstance(event.body, ExecOpened):
                 words = json.loads(str(await self.yard.ledger.open_secret(event.body.command)))
+                own = await self.yard.ledger.keys.ids_of_job(event.job) if event.job else ()
+                assert (event.body.command.key_id,) == own, "it goes with the job's key"
+                assert event.client_address == "127.0.0.1"
                 found.append((event.body.session, words, event.actor))
         return found

@@ -12,7 +12,8 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.ssh.client import DEADLINE_S, Client
+from tests.ssh.client import Client
+from tests.support.waiting import DEADLINE_S
 
 
 class Terminal:

@@ -141,10 +141,9 @@ async def test_links_lead_to_what_the_container_has_and_nowhere_else(house: Hous
 
 async def test_the_process_within_has_nothing_that_the_job_has_not(house: House) -> None:
     """Looked at from the host, where it can be seen."""
-    before = inner_processes()
     async with session(house) as files:
         await files.stat("/")
-        (pid,) = inner_processes() - before
+        (pid,) = inner_processes(house.container)
         status = dict(
             line.split(":\t", 1)
             for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -162,19 +161,13 @@ async def test_the_process_within_has_nothing_that_the_job_has_not(house: House)
         assert not await house.runs("enter.py")
 
 
-def inner_processes() -> set[int]:
-    """Processes of ours that are within a container."""
+def inner_processes(container: str) -> set[int]:
+    """Processes of ours that are within a container. Other tests have their own, in others."""
     found = set()
-    for each in Path("/proc").iterdir():
-        if not each.name.isdigit():
-            continue
-        try:
-            words = (each / "cmdline").read_bytes()
-            inner = "\nUid:\t42420" in (each / "status").read_text()
-        except OSError:
-            continue
-        if b"inside/enter.py" in words and inner:
-            found.add(int(each.name))
+    for pid in programs(container):
+        with suppress(OSError):
+            if "\nUid:\t42420" in Path(f"/proc/{pid}/status").read_text():
+                found.add(pid)
     return found
 
 
@@ -199,7 +192,7 @@ def joined(pid: int, container: str) -> bool:
 def limits(pid: int) -> list[str]:
     """The cgroups that limit what it may have."""
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    limiting = {"memory", "pids", "cpu", "devices"}
+    limiting = {"memory", "pids", "cpu", "devices", "freezer"}
     v1 = [line for line in lines if limiting & set(line.split(":")[1].split(","))]
     return v1 or lines
 
@@ -232,29 +225,27 @@ async def bounded(files: asyncssh.SFTPClient) -> None:
 
 
 async def test_a_session_ends_with_its_client_and_with_its_container(house: House) -> None:
-    before = inner_processes()
     process = await house.client.start("sftp", house.client.at)
-    await until(lambda: inner_processes() - before)
+    await until(lambda: inner_processes(house.container))
     process.kill()
     await process.wait()
-    await until(lambda: not inner_processes() - before)
+    await until(lambda: not inner_processes(house.container))
     async with house.connected() as connection, connection.start_sftp_client() as files:
         await files.stat("/")
-        await until(lambda: inner_processes() - before)
+        await until(lambda: inner_processes(house.container))
         await house.lab.engine.remove(house.container, force=True)  # which would fail while somebody is in
-        await until(lambda: not inner_processes() - before)
+        await until(lambda: not inner_processes(house.container))
         with pytest.raises((asyncssh.SFTPError, asyncssh.Error)):
             await files.stat("/")
 
 
 async def test_a_killed_outer_process_takes_the_inner_one_along(house: House) -> None:
-    before = inner_processes()
     async with session(house) as files:
         await files.stat("/")
-        (inner,) = inner_processes() - before
+        (inner,) = inner_processes(house.container)
         outer = int(Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(outer, 9)
-        await until(lambda: not inner_processes() - before)
+        await until(lambda: not inner_processes(house.container))
 
 
 async def test_an_inner_process_that_was_held_up_does_not_outlive_its_outer_one(house: House) -> None:

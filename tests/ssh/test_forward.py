@@ -14,6 +14,7 @@ import asyncssh
 import pytest
 
 from service.errors import NotRunning
+from service.local.objectstore import free_port
 from service.ssh.entrance import MOST_FORWARDS
 from service.supervisor.inside import containers
 from service.supervisor.inside.containers import Inside
@@ -24,11 +25,6 @@ from tests.support.waiting import until
 
 __all__ = ["not_root"]
 BIG = 2_000_000
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @asynccontextmanager

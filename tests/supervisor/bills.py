@@ -7,13 +7,14 @@ from datetime import timedelta
 import msgspec
 
 from projections import billing
+from service.domain.bills.run import Run
 from service.domain.events import Event, RunAdopted
 
 
-def bill(events: list[Event], *, away: timedelta | None = None) -> billing.Run:
+def bill(events: list[Event], *, away: timedelta | None = None) -> Run:
     """The bill of run 1 from its recorded events: with nobody away (None), or with everybody away for so
     much longer, which moves all that happened after somebody came back."""
-    run: billing.Run | None = None
+    run: Run | None = None
     back = next(event.occurred_at for event in events if isinstance(event.body, RunAdopted))
     for event in events:
         adopted = isinstance(event.body, RunAdopted)

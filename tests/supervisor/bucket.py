@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from uuid import uuid4
 
-from service.supervisor.data import Source, Store
+from service.supervisor.data import Source, Store, StoreAccess
 from tests.data.sync import fill, held
 
 
@@ -20,3 +23,12 @@ class Bucket:
 
     async def holds(self) -> dict[str, bytes]:
         return await held(self.store, Source(self.name))
+
+
+@asynccontextmanager
+async def a_bucket(access: StoreAccess) -> AsyncIterator[Bucket]:
+    """A new one, and empty."""
+    name = f"test-{uuid4().hex[:16]}"
+    async with Store.open(access) as store:
+        await store.ensure_container(name)
+        yield Bucket(name, store)

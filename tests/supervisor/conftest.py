@@ -6,20 +6,19 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from service.supervisor.data import Store, StoreAccess
+from service.supervisor.data import StoreAccess
 from service.supervisor.engine.docker import DockerEngine
-from service.supervisor.engine.fake import FakeEngine
 from service.supervisor.engine.protocol import Engine
 from tests.data.server import the_store
 from tests.images import BUSYBOX, import_busybox, make_network, remove_network
-from tests.supervisor.bucket import Bucket
+from tests.supervisor.bucket import Bucket, a_bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import Lab
 from tests.supervisor.world import World, fake_engine, world
+from tests.support.engine.fake import FakeEngine
 from tests.support.registry import PrivateRegistry, the_registry
 
 
@@ -96,10 +95,8 @@ async def door(access: StoreAccess) -> AsyncIterator[Door]:
 
 @pytest.fixture
 async def bucket(access: StoreAccess) -> AsyncIterator[Bucket]:
-    name = f"test-{uuid4().hex[:16]}"
-    async with Store.open(access) as store:
-        await store.ensure_container(name)
-        yield Bucket(name, store)
+    async with a_bucket(access) as made:
+        yield made
 
 
 @pytest.fixture

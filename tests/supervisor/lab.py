@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from service.supervisor.engine.fake import FakeEngine
 from service.supervisor.engine.protocol import Container, ContainerSpec, Engine, LogChunk
-from service.supervisor.engine.scripted import Script
 from tests.images import BUSYBOX
+from tests.support.engine.fake import FakeEngine
+from tests.support.engine.scripted import Script
 
 LABEL = "jobyard-test"
 
@@ -33,6 +33,10 @@ FAILS_3 = Behaviour(shell("exit 3"), Script(ticks=0, exit_code=3))
 RUNS_ON = Behaviour(
     shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"),
     Script(sigterm_code=7, output=((1, b"ready\n"),)),
+)
+ENDS_WELL_ON_TERM = Behaviour(
+    shell("trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"),
+    Script(sigterm_code=0, output=((1, b"ready\n"),)),
 )
 IGNORES_SIGTERM = Behaviour(
     shell("trap '' TERM; echo ready; while :; do sleep 0.05; done"),
@@ -106,14 +110,14 @@ class Lab:
         """Wait for the moment the container has printed this."""
         async with asyncio.timeout(30), aclosing(self.engine.logs(container_id, follow=True)) as chunks:
             seen = b""
-            async for chunk in chunks:
-                seen += chunk.payload
+            async for batch in chunks:
+                seen += b"".join(chunk.payload for chunk in batch)
                 if text in seen:
                     return
         raise AssertionError(f"{text!r} was never printed")
 
     async def output(self, container_id: str, **how: Any) -> list[LogChunk]:
-        return [chunk async for chunk in self.engine.logs(container_id, **how)]
+        return [chunk async for batch in self.engine.logs(container_id, **how) for chunk in batch]
 
     async def text(self, container_id: str, **how: Any) -> str:
         return b"".join(chunk.payload for chunk in await self.output(container_id, **how)).decode()

@@ -20,8 +20,8 @@ from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.supervisor import Supervisor
 from service.telemetry import set_up_logging
-from tests.supervisor.world import DEADLINE_S, MASTER, World, settings_of
-from tests.support.waiting import until
+from tests.supervisor.world import MASTER, World, settings_of
+from tests.support.waiting import DEADLINE_S, until
 
 
 async def main(url: str, state_dir: str, lease_ttl_s: float) -> None:

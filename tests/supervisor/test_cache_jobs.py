@@ -21,7 +21,6 @@ from service.supervisor.cache.copying import copy
 from service.supervisor.cache.entry import Key, Version
 from service.supervisor.cache.space import Space
 from service.supervisor.engine.protocol import ContainerSpec
-from service.supervisor.engine.scripted import Script
 from service.supervisor.names import JOB, RunId, container_name
 from service.supervisor.sync import move
 from service.supervisor.sync.move import NO_ROOM
@@ -34,6 +33,7 @@ from tests.supervisor.looking import SMALL
 from tests.supervisor.test_supervisor_orders import exits, order, over, sync_of
 from tests.supervisor.test_user_volumes import members, tar
 from tests.supervisor.world import MIB, PROJECT, World, volume
+from tests.support.engine.scripted import Script
 from tests.support.https import Site, a_site
 from tests.support.waiting import until
 
@@ -306,7 +306,9 @@ async def test_what_is_shared_is_not_pulled_on_order_and_says_why(
         assert files(world.volume(job, 1)) == FILES | {"a": b"ONE"}
         told = await world.ledger.job(job)
         assert sync_of(told, "first") == refused
-        shown = views.job(told, now=done.updated_at, public_url="", job_domain="", key=None).status.volumes
+        shown = views.job(
+            told, now=done.updated_at, public_url="", job_domain="", secrets=None
+        ).status.volumes
         pulls = [told.data_syncs[0].created_at, done.created_at]
         assert [each.last_pulled_created_at for each in shown] == pulls
 

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 from service.errors import CommandUnusable, EngineError, GpuDriverMissing, MountRefused, Unavailable
+from service.supervisor.engine import docker as docker_engine
 from service.supervisor.engine.create import create_body
 from service.supervisor.engine.docker import DockerEngine
+from service.supervisor.engine.firewall import CHAIN, METADATA_V4, block_metadata
 from service.supervisor.engine.memory import with_oom_events
-from service.supervisor.engine.network import CHAIN, METADATA_V4, block_metadata
 from service.supervisor.engine.protocol import LABEL_SPEC, Mount
 from service.supervisor.engine.refusals import without_paths
-from service.supervisor.engine.scripted import Script
 from service.supervisor.engine.wire import Wire
 from tests.images import import_greeter, make_network, networks_named, remove_network
 from tests.supervisor.lab import DONE, RUNS_ON, Behaviour, Lab, shell
 from tests.supervisor.relay import Relay
+from tests.support.engine.scripted import Script
 
 FACTS = """
 id -u; id -g
@@ -75,6 +76,23 @@ async def test_a_kill_for_memory_that_the_engine_did_not_flag_is_found_in_its_ev
 async def test_a_kill_from_outside_is_not_taken_for_one_for_memory(lab: Lab) -> None:
     ended = await lab.run("kill -9 $$")
     assert (ended.exit_code, ended.oom_killed) == (137, False)
+
+
+async def test_a_signal_that_ends_no_process_is_no_order_to_stop(lab: Lab, tmp_path: Path) -> None:
+    wire = Wire()
+    tmp_path.chmod(0o755)
+    does = shell("trap '' HUP; echo ready; until [ -e /go/on ]; do sleep 0.05; done")
+    container_id = await lab.started(
+        Behaviour(does, Script()), mounts=(Mount(str(tmp_path), "/go", read_only=True),)
+    )
+    await lab.printed(container_id, b"ready")
+    try:
+        sent = await wire.call("POST", f"/containers/{container_id}/kill?signal=HUP", timeout_s=30)
+    finally:
+        await wire.close()
+    assert sent.status == 204
+    (tmp_path / "on").touch()
+    assert not await lab.engine.was_told_to_stop(await lab.end(container_id))
 
 
 async def test_mounts(lab: Lab, tmp_path: Path) -> None:
@@ -190,7 +208,7 @@ async def test_a_hundred_followers_do_not_hold_up_an_inspect(lab: Lab) -> None:
     followers = [lab.engine.logs(container_id, follow=True) for _ in range(110)]
     async with asyncio.timeout(60):
         first = await asyncio.gather(*(anext(follower) for follower in followers))
-        assert {chunk.payload for chunk in first} == {b"ready\n"}
+        assert {chunk.payload for batch in first for chunk in batch} == {b"ready\n"}
         async with asyncio.timeout(10):
             found = await lab.engine.find(container_id)
         assert found is not None
@@ -205,21 +223,47 @@ async def test_an_engine_that_goes_away_is_unavailable(lab: Lab, tmp_path: Path)
         engine = DockerEngine(relay.host)
         events, logs = engine.events(), engine.logs(container_id, follow=True)
         assert await anext(events) == ""
-        assert (await anext(logs)).payload == b"ready\n"
+        assert (await anext(logs))[0].payload == b"ready\n"
         await relay.cut()
-        for waiting in (anext(events), anext(logs), engine.info(), engine.find(container_id)):
+        with pytest.raises(Unavailable):
+            while True:
+                await anext(events)  # other tests' may have been told of before
+        for waiting in (anext(logs), engine.info(), engine.find(container_id)):
             with pytest.raises(Unavailable):
                 await waiting
         await engine.close()
 
 
-async def test_an_engine_that_says_nothing_is_unavailable(docker: DockerEngine, tmp_path: Path) -> None:
+async def test_an_engine_that_says_nothing_is_unavailable(
+    docker: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Relay(tmp_path / "relay") as relay, asyncio.timeout(30):
-        engine = DockerEngine(relay.host, call_timeout_s=0.3)
+        engine = DockerEngine(relay.host)
         await engine.info()
         relay.mute()
+        monkeypatch.setattr(engine, "_timeout_s", 0.3)
         with pytest.raises(Unavailable, match="did not answer"):
             await engine.info()
+        await engine.close()
+
+
+async def test_what_only_looks_is_soon_given_up(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again; what has an effect is given more time."""
+    ended = await lab.ended(DONE)
+    async with Relay(tmp_path / "relay") as relay:
+        engine = DockerEngine(relay.host)
+        await engine.info()
+        relay.mute()
+        monkeypatch.setattr(docker_engine, "LOOK_TIMEOUT_S", 0.3)
+        for asked in (
+            engine.find(ended.id),
+            engine.was_started({"a": "b"}),
+            engine.was_told_to_stop(ended),
+        ):
+            with pytest.raises(Unavailable, match=r"did not answer GET /.* in 0\.3 s"):
+                await asked
         await engine.close()
 
 
@@ -251,7 +295,9 @@ async def test_jobs_of_a_project_reach_each_other(lab: Lab) -> None:
     await lab.printed(server, b"ready")
     found = await lab.engine.find(server)
     assert found is not None
-    client = await lab.run(f"i=0; until nc {found.ip} 8080 </dev/null || [ $i -gt 50 ]; do i=$((i+1)); done")
+    client = await lab.run(
+        f"i=0; until nc {found.ip} 8080 </dev/null || [ $i -gt 200 ]; do i=$((i+1)); sleep 0.1; done"
+    )
     assert await lab.text(client.id) == "hello\n"
 
 

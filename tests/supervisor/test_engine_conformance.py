@@ -14,6 +14,7 @@ from service.errors import (
     GpuDriverMissing,
     ImageUnavailable,
     NameTaken,
+    NetworkBroken,
     NoSuchContainer,
     Unavailable,
 )
@@ -31,6 +32,7 @@ from tests.supervisor.lab import (
     Behaviour,
     Lab,
 )
+from tests.support.engine.fake import FakeEngine
 
 UNKNOWN = "f" * 64
 MIB = 1024**2
@@ -141,6 +143,28 @@ async def test_stop_kills_what_will_not_end(either: Lab) -> None:
     assert (found.state, found.exit_code, found.oom_killed) == ("exited", 137, False)
 
 
+async def test_what_was_started_is_known_although_it_is_gone(either: Lab) -> None:
+    key = {LABEL: either.key}
+    made = await either.engine.create(either.spec(DONE))
+    assert not await either.engine.was_started(key)
+    await either.engine.remove(made)
+    assert not await either.engine.was_started(key)
+    begun = await either.ended(DONE)
+    await either.engine.remove(begun.id)
+    assert await either.engine.was_started(key)
+    assert not await either.engine.was_started(key | {"another": "label"})
+
+
+async def test_who_was_told_to_stop_is_known_and_who_ended_alone_was_not(either: Lab) -> None:
+    alone = await either.ended(FAILS_3)
+    container_id = await either.started(RUNS_ON)
+    await either.printed(container_id, b"ready")
+    await either.engine.stop(container_id, 20)
+    stopped = await either.engine.find(container_id)
+    assert stopped is not None
+    assert [await either.engine.was_told_to_stop(each) for each in (alone, stopped)] == [False, True]
+
+
 async def test_remove_is_idempotent_and_never_by_surprise(either: Lab) -> None:
     container_id = await either.started(RUNS_ON)
     with pytest.raises(EngineError):
@@ -229,6 +253,43 @@ async def test_a_network_is_made_once(either: Lab) -> None:
         await either.clean()
         if either.is_real:
             remove_network(first)
+
+
+async def test_a_network_whose_link_is_gone_is_made_anew(either: Lab) -> None:
+    """But not under a container that is in it, and not in place of one that is whole."""
+    name, labels = f"t-{either.key}", {LABEL: either.key}
+    old = await either.engine.ensure_network(name, labels)
+    try:
+        live = await either.started(RUNS_ON, network=name)
+        refused = await either.engine.create(either.spec(DONE, network=name))
+        await _take_link(either, old)
+        with pytest.raises(NetworkBroken) as raised:
+            await either.engine.start(refused)
+        assert raised.value.network == old[:12]
+        found = await either.engine.find(refused)
+        assert found is not None and found.state == "created"
+        assert not await either.engine.drop_network(name, labels, broken=old[:12])
+        await either.engine.remove(live, force=True)
+        assert await either.engine.drop_network(name, {LABEL: "of somebody else"}, broken=old[:12])
+        assert await either.engine.ensure_network(name, labels) == old
+        assert await either.engine.drop_network(name, labels, broken=old[:12])
+        new = await either.engine.ensure_network(name, labels)
+        assert new != old
+        assert await either.engine.drop_network(name, labels, broken=old[:12])
+        assert await either.engine.ensure_network(name, labels) == new
+        await either.ended(DONE, network=name)
+    finally:
+        await either.clean()
+        if either.is_real:
+            remove_network(name)
+
+
+async def _take_link(either: Lab, network: str) -> None:
+    if isinstance(either.engine, FakeEngine):
+        either.engine.break_network(network)
+        return
+    process = await asyncio.create_subprocess_exec("ip", "link", "delete", f"br-{network[:12]}")
+    assert await process.wait() == 0
 
 
 async def test_gpus_need_a_driver(either: Lab) -> None:

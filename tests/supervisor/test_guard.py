@@ -110,9 +110,68 @@ async def test_one_that_was_stopped_starts_nothing_when_it_goes_on(on_fake: Worl
             assert (await on_fake.end(later)).state is State.DONE
             assert not first.ready.is_set()
             assert await epochs(on_fake) == [1, 2]
-            # One that stood closer than its last question can still make one more; it never starts it.
-            assert len(on_fake.created(job)) == (2 if before == "create" else 1)
+            # One that stood closer than its last question can still make one more; it never starts it. What
+            # it could still start was made anew by the other, under another id.
+            assert len(on_fake.created(job)) == (1 if before == "ensure_network" else 2)
             assert on_fake.fake.started == [container_name(RunId(each, 1)) for each in (job, later)]
+
+
+async def test_one_that_was_stopped_before_a_start_starts_nothing_that_has_ended(on_fake: World) -> None:
+    """An engine starts what has ended once more, when it is asked to. Here the whole run is over but for its
+    container, when a start goes on that stood between its last question and the engine."""
+    stopped = Stopped()
+    async with on_fake.supervised(lease_ttl_s=0.5, stopped=stopped):
+        stopped.stop_before = "start"
+        job = await on_fake.submit(DONE)
+        await stopped.reached.wait()
+        async with on_fake.supervised(lease_ttl_s=600):
+            removing = on_fake.fake.gates.hold("remove")
+            # What was made and never started may be put away at once; the one that ended is held here.
+            await removing.reached.wait()
+            if not on_fake.fake.started:
+                removing.open.set()
+                del on_fake.fake.gates.closed["remove", "before"]
+                removing = on_fake.fake.gates.hold("remove")
+                await removing.reached.wait()
+            with capture_logs() as lines:
+                stopped.go_on()
+                await logged(lines, "lease lost")
+            removing.open.set()
+            assert (await on_fake.end(job)).state is State.DONE
+    assert on_fake.fake.started == [container_name(RunId(job, 1))]
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["the second goes on", "the second ends"])
+async def test_a_run_that_a_stopped_one_began_in_the_last_moment_is_not_begun_again(
+    on_fake: World, ends: bool
+) -> None:
+    """The second has looked at the container, and is about to put it away, when the start comes that was on
+    its way; and the process is over before it is put away. How it ended is gone with it: ERROR, and credited.
+    Whoever follows the second just then knows as much: here it is the first again."""
+    stopped = Stopped()
+    async with on_fake.supervised(lease_ttl_s=0.5, stopped=stopped):
+        stopped.stop_before = "start"
+        job = await on_fake.submit(DONE)
+        await stopped.reached.wait()
+        after = on_fake.fake.gates.hold("remove", "after") if ends else None
+        removing = on_fake.fake.gates.hold("remove")
+        async with on_fake.supervised(lease_ttl_s=600):
+            await removing.reached.wait()
+            assert on_fake.fake.started == []
+            with capture_logs() as lines:
+                stopped.go_on()
+                await logged(lines, "lease lost")
+            removing.open.set()
+            if after is None:
+                ended = await on_fake.end(job)
+            else:
+                await after.reached.wait()
+        if after is not None:
+            after.open.set()
+            ended = await on_fake.end(job)
+    assert on_fake.fake.started == [container_name(RunId(job, 1))]
+    assert (ended.state, ended.info.code) == (State.ERROR, "container-lost")
+    assert (await on_fake.bill(job)).net == 0
 
 
 async def test_what_a_stopped_one_reports_is_refused(on_fake: World) -> None:

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import Misconfigured, NoSuchContainer, Unavailable
-from service.supervisor.engine.fake import FakeEngine
-from service.supervisor.engine.protocol import ContainerSpec, LogChunk
-from service.supervisor.logs.format import Record, RunLog, decode, stamp
-from service.supervisor.logs.keeper import AWAY, EARLY, GONE, LOST, Join, LogKeeper
+from service.errors import LogBroken, Misconfigured, NoSuchContainer, Unavailable
+from service.supervisor.engine.output import FrameReader
+from service.supervisor.engine.protocol import ContainerSpec, LogChunk, LogChunks
+from service.supervisor.logs.format import Record, RunLog, decode, encoded, pieces, stamp
+from service.supervisor.logs.join import Join
+from service.supervisor.logs.keeper import BROKEN, GONE, LogKeeper
+from service.supervisor.logs.kept import AWAY, EARLY, LOST
 from service.supervisor.logs.reader import Cursor, LogReader
 from service.supervisor.logs.writer import LogLimits, LogWriter
+from tests.support.engine.fake import FakeEngine
 from tests.support.waiting import gathered
 
 IMAGE = "jobyard-test/busybox:1"
@@ -51,20 +57,62 @@ def test_foreign_bytes_are_no_record_or_a_faithful_one(data: bytes) -> None:
     assert record is None or record.encode() == data + b"\n"
 
 
-@given(st.lists(records, max_size=30), st.integers(0, 30), st.integers(0, 30))
-def test_joining_any_snapshot_adds_exactly_what_is_missing(log: list[Record], kept: int, begins: int) -> None:
+chunks = st.builds(
+    LogChunk,
+    stream=st.sampled_from([1, 2]),
+    timestamp=st.integers(0, 5).map(lambda n: stamp(NOON + timedelta(microseconds=n))),
+    payload=st.binary(max_size=40) | st.sampled_from([b"", b"\n", b"a\nb\n", b"a\nb", b"\n\n"]),
+)
+
+
+@given(st.lists(chunks, max_size=20), st.lists(st.integers(1, 60), max_size=40), st.booleans())
+def test_frames_cut_anywhere_are_the_chunks_they_were(
+    printed: list[LogChunk], cuts: list[int], short: bool
+) -> None:
+    wire = b"".join(_frame(chunk, short) for chunk in printed)
+    reader, read, at = FrameReader(), list[LogChunk](), 0
+    for size in (*cuts, len(wire) + 1):
+        read += [chunk for batch in reader.feed(wire[at : at + size]) for chunk in batch]
+        at += size
+    assert read == printed
+    assert not reader.torn
+
+
+@given(st.lists(chunks, max_size=20))
+def test_chunks_encoded_at_once_are_their_records(printed: list[LogChunk]) -> None:
+    assert encoded(printed) == [record.encode() for chunk in printed for record in pieces(chunk)]
+    text = b"".join(line[34:-1] + (b"\n" if line[32:33] == b"." else b"") for line in encoded(printed))
+    assert text == b"".join(chunk.payload for chunk in printed)
+
+
+def test_what_comes_before_a_tear_in_the_same_bytes_is_read() -> None:
+    said = b"Error grabbing logs: unexpected EOF"
+    line = LogChunk(1, stamp(NOON), b"kept\n")
+    batches = FrameReader().feed(_frame(line) + b"\3\0\0\0" + len(said).to_bytes(4, "big") + said)
+    assert next(batches) == [line]
+    with pytest.raises(LogBroken):
+        next(batches)
+
+
+@given(st.lists(records, max_size=30), st.integers(0, 30), st.integers(0, 30), st.integers(1, 9))
+def test_joining_any_snapshot_adds_exactly_what_is_missing(
+    log: list[Record], kept: int, begins: int, batch: int
+) -> None:
     # Timestamps in any order: a clock can be set back.
     kept = min(kept, len(log))
     first_twin = log.index(log[kept - 1]) if kept else 0
-    join = Join(log[:kept])
-    new = [record for record in log[min(begins, first_twin) :] if join.is_new(record)]
+    join = Join(record.encode() for record in log[:kept])
+    snapshot = [record.encode() for record in log[min(begins, first_twin) :]]
+    new = [
+        line for start in range(0, len(snapshot), batch) for line in join.new(snapshot[start : start + batch])
+    ]
     assert join.joined
-    assert new == log[kept:]
+    assert new == [record.encode() for record in log[kept:]]
 
 
 def test_a_snapshot_that_does_not_hold_our_last_record_tells_nothing() -> None:
-    join = Join([_line(n) for n in range(5)])
-    assert [n for n in (6, 7, 8) if join.is_new(_line(n))] == []
+    join = Join([_line(n).encode() for n in range(5)])
+    assert join.new([_line(n).encode() for n in (6, 7, 8)]) == []
     assert not join.joined
 
 
@@ -140,7 +188,8 @@ async def test_beginning_and_end_survive_the_cap_and_the_gap_is_told(tmp_path: P
 
 
 async def test_output_the_engine_lost_is_marked_once(tmp_path: Path) -> None:
-    world = await World.make(tmp_path)
+    moments = _seconds()
+    world = await World.make(tmp_path, clock=lambda: next(moments))
     for n in range(10):
         await world.print(b"%d\n" % n)
     await world.catch_up()
@@ -149,9 +198,10 @@ async def test_output_the_engine_lost_is_marked_once(tmp_path: Path) -> None:
     world.engine_forgets(20)
     await world.finish()
     lines = (await world.read()).splitlines()
+    dated = [line.split()[0] for line in (await world.read(timestamps=True)).splitlines()]
     assert lines == [
         *(b"%d" % n for n in range(10)),
-        b"[jobyard] " + LOST,
+        b"[jobyard] " + LOST + b" between %b and %b" % (dated[9], dated[11]),
         *(b"%d" % n for n in range(20, 30)),
     ]
 
@@ -166,6 +216,70 @@ async def test_a_clock_set_back_repeats_and_loses_nothing(tmp_path: Path) -> Non
         moment[0] -= timedelta(hours=1)
     await world.finish()
     assert await world.read() == world.printed
+
+
+async def test_what_shows_a_hole_is_read_once(tmp_path: Path) -> None:
+    """A second reading would take as long again, and the engine drops more meanwhile."""
+    moments = _seconds()
+    world = await World.make(tmp_path, clock=lambda: next(moments))
+    for n in range(3):
+        await world.print(b"%d\n" % n)
+    await world.catch_up()
+    for n in range(36_000):
+        await world.print(b"%d\n" % n)
+    world.engine_forgets(2_000)
+    read = Readings(world)
+    await world.catch_up()
+    assert read.firsts[-1] == [b"1997\n"]
+    assert len(read.firsts) == len(set(map(tuple, read.firsts)))
+    assert (await world.read()).count(LOST) == 1
+
+
+async def test_a_hole_is_told_once_though_the_engine_goes_away_within(tmp_path: Path) -> None:
+    moments = _seconds()
+    world = await World.make(tmp_path, clock=lambda: next(moments))
+    for n in range(3):
+        await world.print(b"%d\n" % n)
+    await world.catch_up()
+    for n in range(3, 20):
+        await world.print(b"%d\n" % n)
+    world.engine_forgets(5)
+    world.engine.tear_log(world.container, after=4)
+    with pytest.raises(LogBroken):
+        await world.catch_up()
+    world.engine.tear_log(world.container, after=None)
+    await world.restart()
+    await world.finish()
+    lines = (await world.read()).splitlines()
+    assert [line for line in lines if not line.startswith(b"[jobyard]")] == [
+        b"%d" % n for n in (0, 1, 2, *range(5, 20))
+    ]
+    assert (await world.read()).count(LOST) == 1
+
+
+async def test_a_clock_set_back_before_a_restart_is_no_hole(tmp_path: Path) -> None:
+    """What the new keeper recalls is all earlier than what the engine's log begins with."""
+    moment = [NOON]
+    world = await World.make(tmp_path, clock=lambda: moment[0])
+    for n in range(9_000):
+        if n == 10:
+            moment[0] -= timedelta(hours=1)
+        await world.print(b"%d\n" % n)
+    await world.catch_up()
+    await world.restart()
+    for n in range(33_000):
+        await world.print(b"%d\n" % n)
+    await world.finish()
+    assert await world.read() == world.printed
+
+
+async def test_the_end_of_a_log_is_said_once(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    await world.print(b"a\n")
+    with structlog.testing.capture_logs() as said:
+        await world.finish()
+        await world.finish()
+    assert [line["event"] for line in said] == ["log complete"]
 
 
 async def test_a_log_that_was_full_at_the_first_look_is_doubted(tmp_path: Path) -> None:
@@ -186,6 +300,30 @@ async def test_a_container_removed_too_early_is_noted(tmp_path: Path) -> None:
     await world.finish()
     assert await world.read() == b"only this\n[jobyard] " + GONE + b"\n"
     assert await world.reader.complete(world.job, 1)
+
+
+async def test_a_log_that_the_engine_cannot_read_on_ends_with_a_note(tmp_path: Path) -> None:
+    """A disk that was full tears it. What comes before the tear is kept, and whoever waits is let go."""
+    world = await World.make(tmp_path)
+    for n in range(10):
+        await world.print(b"%d\n" % n)
+    await world.catch_up()
+    for n in range(10, 20):
+        await world.print(b"%d\n" % n)
+    world.engine.tear_log(world.container, after=15)
+    with pytest.raises(LogBroken):
+        await world.catch_up()
+    await world.finish()
+    assert (await world.read()).splitlines() == [*(b"%d" % n for n in range(15)), b"[jobyard] " + BROKEN]
+    assert await world.reader.complete(world.job, 1)
+
+
+def test_what_the_engine_says_of_its_log_is_no_output() -> None:
+    """Word for word what 20.10 says of the `local` driver's, after the disk was full."""
+    said = b"Error grabbing logs: error finding file position to start log tailing: unexpected numb"
+    frame = b"\3\0\0\0" + len(said).to_bytes(4, "big") + said
+    with pytest.raises(LogBroken, match="start log tailing"):
+        list(FrameReader().feed(frame))
 
 
 async def test_finish_is_idempotent_and_final(tmp_path: Path) -> None:
@@ -352,6 +490,21 @@ def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
         LogWriter(log, SMALL)
 
 
+class Readings:
+    """Sees with which chunk each reading of the engine's log begins."""
+
+    def __init__(self, world: World) -> None:
+        self.firsts: list[list[bytes]] = []
+        self._logs = world.engine.logs
+        world.engine.logs = self._seen  # type: ignore[method-assign]
+
+    async def _seen(self, container_id: str, **how: Any) -> AsyncGenerator[LogChunks, None]:
+        async with aclosing(self._logs(container_id, **how)) as batches:
+            async for chunks in batches:
+                self.firsts.append([chunks[0].payload])
+                yield chunks
+
+
 class World:
     """A fake engine with one container, a keeper of its log, and a reader."""
 
@@ -420,6 +573,13 @@ def _piece(payload: bytes) -> LogChunk:
     return LogChunk(1, stamp(NOON - timedelta(hours=1)), payload)
 
 
+def _frame(chunk: LogChunk, short: bool = False) -> bytes:
+    """As Docker frames it; `short` leaves out the zeros at a timestamp's end, as Go does elsewhere."""
+    moment = chunk.timestamp.removesuffix("Z").rstrip("0") + "Z" if short else chunk.timestamp
+    body = moment.encode() + b" " + chunk.payload
+    return bytes([chunk.stream]) + b"\0\0\0" + len(body).to_bytes(4, "big") + body
+
+
 def _line(n: int) -> Record:
     return Record(stamp(NOON + timedelta(seconds=n)), "1", b"%d" % n)
 
@@ -431,3 +591,21 @@ def _seconds() -> Iterator[datetime]:
 
 async def _never(_: float) -> None:
     return None
+
+
+def test_who_finds_that_another_wrote_does_not_write(tmp_path: Path) -> None:
+    """A supervisor that was stopped with a snapshot in its hands goes on when another has kept it already."""
+    log = RunLog(tmp_path, uuid4(), 1)
+    line = Record(stamp(NOON), "1", b"began", complete_line=True)
+    stopped = LogWriter(log, SMALL)
+    other = LogWriter(log, SMALL)
+    stopped.append(line)
+    other.append(line)
+    other.flush()
+    with pytest.raises(OSError, match="written by another"):
+        stopped.flush()
+    stopped.close()
+    other.close()
+    again = LogWriter(log, SMALL)
+    assert [record for record in again.recalled if record.kind == "1"] == [line]
+    again.close()

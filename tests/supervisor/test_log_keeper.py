@@ -7,10 +7,11 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from service.supervisor.engine.protocol import Mount
-from service.supervisor.engine.scripted import Script
-from service.supervisor.logs.keeper import EARLY, LOST, LogKeeper
+from service.supervisor.logs.keeper import LogKeeper
+from service.supervisor.logs.kept import EARLY, LOST
 from service.supervisor.logs.reader import LogReader
 from tests.supervisor.lab import Behaviour, Lab, shell
+from tests.support.engine.scripted import Script
 from tests.support.waiting import gathered
 
 STEPS = 20
@@ -91,11 +92,54 @@ async def test_output_faster_than_us_leaves_a_marked_gap(lab: Lab, tmp_path: Pat
         talker.allow(1)
         await talker.keep_until(step(1).splitlines(keepends=True)[-1])
         talker.allow(*range(2, STEPS + 1))
-        before, note, after = (await talker.finish()).partition(b"[jobyard] " + LOST + b"\n")
+        before, note, after = (await talker.finish()).partition(b"[jobyard] " + LOST)
+    after = after.partition(b"\n")[2]
     assert note
     assert before == step(1)
     assert len(after) > 1024**2
     assert b"".join(map(step, range(2, STEPS + 1))).endswith(after)
+
+
+async def test_what_is_printed_at_full_speed_is_kept_but_for_holes_that_are_each_told(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """Whatever this machine manages meanwhile: each line in its place, and a note where some are missing."""
+    lines, job, keeper = 60_000, uuid4(), LogKeeper(lab.engine, tmp_path, busy_s=0.05)
+    prints = f"awk 'BEGIN {{ for (i = 0; i < {lines}; i++) print i, \"{FILL[:500]}\" }}'"
+    async with asyncio.timeout(60):
+        container = await lab.started(
+            Behaviour(shell(prints), Script()), log_max_size_bytes=1024**2, log_max_file=3
+        )
+        keeper.watch(job, 1, container)
+        await lab.end(container)
+        await keeper.finish(job, 1, container)
+    assert faults(await gathered(LogReader(tmp_path).read(job, 1)), lines) == []
+
+
+def faults(text: bytes, lines: int) -> list[str]:
+    """What is wrong with a log of lines that count, from which some may be missing."""
+    found, expected, told = [], 0, False
+    for line in text.splitlines():
+        if line.startswith(b"[jobyard]"):
+            told = EARLY not in line or told
+            continue
+        number = int(line.split()[0])
+        if number < expected:
+            found.append(f"{number} is there again after {expected - 1}")
+        elif (number > expected) != told and expected:
+            found.append(f"{number} after {expected - 1}, and told: {told}")
+        expected, told = number + 1, False
+    if expected != lines:
+        found.append(f"it ends after {expected - 1}")
+    return found
+
+
+def test_the_faults_of_a_log_are_found() -> None:
+    note = b"[jobyard] " + LOST + b"\n"
+    assert faults(b"0 x\n1 x\n" + note + b"4 x\n", 5) == []
+    for broken in (b"0 x\n1 x\n4 x\n", b"0 x\n1 x\n2 x\n3 x\n", b"0 x\n0 x\n1 x\n2 x\n3 x\n4 x\n"):
+        assert len(faults(broken, 5)) == 1
+    assert len(faults(b"0 x\n1 x\n" + note + b"2 x\n3 x\n4 x\n", 5)) == 1
 
 
 async def test_a_first_look_that_comes_too_late_is_told(lab: Lab, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.errors import EngineError, ImageUnavailable
+from service.errors import ImageUnavailable, NodeFull
 from service.supervisor.engine import image_ref
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.protocol import PullProgress, RegistryAuth
@@ -149,4 +149,25 @@ def test_what_is_no_reference(text: str) -> None:
 
 def test_a_full_disk_is_not_the_jobs_fault() -> None:
     error = explained(image_ref.parse("x"), "write /var/lib: no space left on device")
-    assert type(error) is EngineError
+    assert type(error) is NodeFull
+
+
+@pytest.mark.parametrize(
+    ("said", "passing"),
+    [
+        (
+            'Head "http://r.example:44293/v2/denied/x/manifests/v1": unauthorized: authentication required',
+            False,
+        ),
+        ('Head "http://r.example:44293/v2/denied/x/manifests/v1": toomanyrequests: slow down', True),
+        ("received unexpected HTTP status: 429 Too Many Requests", True),
+        ("manifest for r.example:44293/denied/x:v1 not found: manifest unknown", False),
+        ('Get "https://denied.example:44290/v2/": EOF', True),
+    ],
+)
+def test_words_and_numbers_in_an_address_are_no_reason(said: str, passing: bool) -> None:
+    error = explained(image_ref.parse("r.example:44293/denied/x:v1"), said)
+    assert isinstance(error, ImageUnavailable)
+    assert error.passing is passing
+    assert ("slow down" in error.message) is ("Too Many" in said or "toomany" in said)
+    assert "denies access" not in error.message or "unauthorized" in said

@@ -31,6 +31,7 @@ from tests.supervisor.looking import (
     looked,
     looking_fake,
     writes,
+    written,
 )
 from tests.supervisor.stoppable import Stopped
 from tests.supervisor.world import MIB, PROJECT, World, volume, world
@@ -79,9 +80,12 @@ async def within(moment: asyncio.Event) -> None:
 
 
 async def test_a_job_that_writes_too_much_is_ended_and_told_why(small: World) -> None:
+    engine: Any = small.engine
+    engine.may_look.clear()
     async with small.supervised():
         other = await small.submit(RUNS_ON)
         job = await small.submit(TOO_MUCH, volumes=OUT)
+        await written(small, job)
         ended = await small.end(job)
         assert (ended.state, ended.info.code) == (State.FAILED, "ephemeral-storage")
         assert [visit.state for visit in ended.history][-4:] == STOPPED
@@ -306,10 +310,13 @@ async def test_what_it_made_until_then_is_pushed(
     template_database: str, tmp_path: Path, access: StoreAccess, bucket: Bucket, busybox: str, where: str
 ) -> None:
     text = f"echo weights > /out/model; {fills(where, 12)}"
-    stored = with_store(template_database, tmp_path / "s", access, LookingDocker())
+    engine = LookingDocker()
+    engine.may_look.clear()
+    stored = with_store(template_database, tmp_path / "s", access, engine)
     async with stored as made, made.supervised():
         volumes = [volume("/out", "RW", bucket.name), volume("/own", "RW")]
         job = await made.submit(writes(text), volumes=volumes)
+        await written(made, job)
         ended = await made.end(job)
     assert (ended.state, ended.info.code) == (State.FAILED, "ephemeral-storage")
     assert not ended.volumes_kept

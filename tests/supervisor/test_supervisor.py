@@ -16,12 +16,12 @@ from structlog.testing import capture_logs
 
 from service.domain import commands as cmd
 from service.domain.states import State
-from service.errors import CommandUnusable, EngineError, MountRefused
+from service.errors import CommandUnusable, EngineError, MountRefused, Unavailable
 from service.supervisor.driver import FAILURES
-from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import (
     DONE,
+    ENDS_WELL_ON_TERM,
     FAILS_3,
     IGNORES_SIGTERM,
     NOT_THERE,
@@ -31,6 +31,7 @@ from tests.supervisor.lab import (
     shell,
 )
 from tests.supervisor.world import PROJECT, World, env, volume
+from tests.support.engine.scripted import Script
 
 EATS_MEMORY = Behaviour(("tail", "-c", "500m", "/dev/zero"), Script(ticks=0, exit_code=137, oom_killed=True))
 ALL_WELL = ["QUEUED", "INITIALIZING", "PENDING", "RUNNING", "FINALIZING", "DONE"]
@@ -128,10 +129,14 @@ async def test_what_the_engine_says_is_told_without_paths_of_the_host(on_fake: W
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "code"), [(RUNS_ON, 7), (IGNORES_SIGTERM, 137)], ids=["honoured", "ignored"]
+    ("behaviour", "grace_s", "code"),
+    [(RUNS_ON, 20, 7), (IGNORES_SIGTERM, 1, 137)],
+    ids=["honoured", "ignored"],
 )
-async def test_an_interrupt_while_it_runs(anywhere: World, behaviour: Behaviour, code: int) -> None:
-    async with anywhere.supervised():
+async def test_an_interrupt_while_it_runs(
+    anywhere: World, behaviour: Behaviour, grace_s: int, code: int
+) -> None:
+    async with anywhere.supervised(stop_grace_s=grace_s):
         job = await anywhere.submit(behaviour)
         await anywhere.reach(job, State.RUNNING)
         await anywhere.printed(job)
@@ -165,7 +170,7 @@ async def test_a_timeout(anywhere: World) -> None:
 
 async def test_a_timeout_with_a_restart(anywhere: World) -> None:
     async with anywhere.supervised():
-        job = await anywhere.submit(RUNS_ON, restarts_after_s=1)
+        job = await anywhere.submit(RUNS_ON, restarts_after_s=4)  # beside it the order comes in time
         anywhere.script(job, 2, RUNS_ON)
         again = await anywhere.reach(job, State.RUNNING, run=2)
         assert (again.run, again.timed_out, again.exit_code) == (2, False, None)
@@ -205,7 +210,52 @@ async def test_a_container_that_is_removed_behind_our_back(anywhere: World) -> N
     assert (ended.state, ended.info.code, ended.exit_code) == (State.ERROR, "container-lost", None)
     bill = await anywhere.bill(job)
     assert bill.credited
-    assert bill.amount == 0
+    assert bill.net == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "info", "reason"),
+    [
+        (137, "exit-code", "while the engine did not answer"),
+        (255, "unknown-outcome", "nobody knows how it did"),
+    ],
+)
+async def test_a_process_that_dies_with_its_engine(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch, code: int, info: str, reason: str
+) -> None:
+    """The engine was gone for a while, and what it ran was killed, or ended nobody knows how: FAILED with the
+    code that the engine says, and credited."""
+    asked = asyncio.Event()
+
+    async def gone(_container: str) -> None:
+        asked.set()
+        raise Unavailable("the connection to the Docker Engine failed")
+
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        container = await on_fake.container(job)
+        with monkeypatch.context() as away:
+            away.setattr(on_fake.fake, "find", gone)
+            await asked.wait()
+            await on_fake.fake._end(on_fake.fake._must_find(container.id), code, False)
+        ended = await on_fake.end(job)
+    assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, code, info)
+    bill = await on_fake.bill(job)
+    assert bill.fault is not None and bill.fault.reason.endswith(reason)
+    assert (bill.net, bill.minutes) == (Decimal(0), 1)
+
+
+async def test_a_container_that_somebody_stopped_is_not_done(anywhere: World) -> None:
+    """By no order to us: its process ended well, half way, and its user does not pay."""
+    async with anywhere.supervised():
+        job = await anywhere.submit(ENDS_WELL_ON_TERM)
+        await anywhere.reach(job, State.RUNNING)
+        await anywhere.printed(job)
+        await anywhere.engine.stop((await anywhere.container(job)).id, 20)
+        ended = await anywhere.end(job)
+    assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, 0, "stopped-outside")
+    assert (await anywhere.bill(job)).net == 0
 
 
 async def test_a_container_that_vanishes_while_it_is_stopped(on_fake: World) -> None:

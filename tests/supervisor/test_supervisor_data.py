@@ -12,12 +12,12 @@ from service.domain import commands as cmd
 from service.domain.job import Job
 from service.domain.states import State
 from service.supervisor.data import beneath
-from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.world import PROJECT, World, volume
+from tests.support.engine.scripted import Script
 from tests.support.waiting import DEADLINE_S, until
 
 
@@ -146,6 +146,23 @@ async def test_a_push_that_fails_keeps_the_volume_until_it_is_pushed_again(
         assert (pushed.data_syncs[-1].manual, pushed.data_syncs[-1].state) == (True, "DONE")
         assert await bucket.holds() == {"model": b"weights"}
         await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+async def test_a_mark_from_a_push_that_failed_before_one_that_worked_keeps_nothing(
+    stored_on_fake: World, bucket: Bucket
+) -> None:
+    """Whoever set it was killed before the ledger heard of it; the next one pushed, and was killed too."""
+    world = stored_on_fake
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await _ran(world, job)
+        assert not (await world.end(job)).volumes_kept
+        await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+    left = world.volume(job)
+    left.mkdir(parents=True)
+    (left.parent / "kept").touch()
+    async with world.supervised():
+        await until(lambda: not left.parent.exists(), what="the volume is removed again")
 
 
 async def test_what_a_run_wrote_is_safe_on_the_disk_before_its_exit_is_recorded(

@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from service.domain import commands as cmd
 from service.domain.asked import DataStoreAsked, UrlAsked, VolumeAsked
 from service.domain.states import State
-from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.world import PROJECT, World
+from tests.support.engine.scripted import Script
 from tests.support.https import Site, a_site
 from tests.support.waiting import until
 

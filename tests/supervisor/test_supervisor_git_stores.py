@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import msgspec
@@ -19,11 +17,11 @@ from service.domain.directory import DataStore
 from service.domain.gitstores import GitKeys
 from service.domain.job import Job
 from service.domain.states import State
-from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.world import PROJECT, World
+from tests.support.engine.scripted import Script
 from tests.support.https import Site, a_site
 from tests.support.spying import spied
 from tests.support.sshd import Sshd, an_sshd, key_pair
@@ -126,18 +124,7 @@ async def test_while_it_runs_nobody_sees_the_keys(
     stored_on_fake: World, site: Site, sshd: Sshd, tmp_path: Path, way: str
 ) -> None:
     world = reaching(stored_on_fake, site)
-    reached, go = Event(), Event()
-
-    def hangs(to: BaseHTTPRequestHandler) -> None:
-        if "Authorization" in to.headers:
-            reached.set()
-            go.wait(60)
-        to.send_response(401)
-        to.send_header("WWW-Authenticate", 'Basic realm="x"')
-        to.send_header("Content-Length", "0")
-        to.end_headers()
-
-    site.answers["/private/slow/info/refs"] = hangs
+    reached, go = site.hold_logins("/private/slow/info/refs")
     sshd.hold()
     await add_https(world, site)
     await add_ssh(world, sshd)
@@ -286,8 +273,8 @@ async def test_a_server_that_comes_back_is_asked_again(stored_on_fake: World, si
     sshd.stop()
     async with world.supervised():
         job = await world.submit(RUNS_ON, volumes=[of("deep")])
-        await world.reach(job, State.INITIALIZING)
-        await until(lambda: spied(world.settings.volumes_dir), what="git is at it")
+        waits = await world.told(job, "data-not-answering")
+        assert waits.state is State.INITIALIZING
         await sshd.start()
         await world.reach(job, State.RUNNING)
         await world.kill(job)

@@ -103,7 +103,7 @@ async def test_the_end_of_the_process_does_not_wait_for_an_order(
         job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
         await world.reach(job, State.RUNNING)
         (world.volume(job) / "model").write_bytes(b"w")
-        door.shut()
+        door.hold()  # a push would fail by itself at a door that is shut
         await order(world, job, "first", "push")
         await order(world, job, "second", "push", 0)
         await world.when(job, lambda known, _: sync_of(known, "first") is not None, "the push began")
@@ -126,7 +126,7 @@ async def test_an_order_outlives_its_supervisor(stored_on_fake: World, bucket: B
         job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
         await world.reach(job, State.RUNNING)
         (world.volume(job) / "model").write_bytes(b"w")
-        door.shut()
+        door.hold()  # a push would fail by itself at a door that is shut
         await order(world, job, "first", "push")
         await world.when(job, lambda known, _: sync_of(known, "first") is not None, "the push began")
     door.open()

@@ -8,11 +8,13 @@ from service.domain.states import State
 from service.errors import EngineError
 from service.supervisor.data import prepare
 from service.supervisor.engine.protocol import ContainerSpec
-from service.supervisor.engine.scripted import Script
 from service.supervisor.names import RunId, container_name, run_labels
 from tests.images import BUSYBOX
+from tests.supervisor.bucket import Bucket
+from tests.supervisor.door import Door
 from tests.supervisor.lab import DONE, IGNORES_SIGTERM, RUNS_ON, Behaviour
-from tests.supervisor.world import World
+from tests.supervisor.world import PROJECT, World, volume
+from tests.support.engine.scripted import Script
 from tests.support.waiting import until
 
 
@@ -134,18 +136,34 @@ async def test_volumes(on_fake: World) -> None:
         assert (world.settings.volumes_dir / "not-of-ours").exists()
 
 
-async def test_kept_volumes_go_with_their_job(on_fake: World) -> None:
+async def test_kept_volumes_go_with_their_job(stored_on_fake: World, bucket: Bucket, door: Door) -> None:
+    world = stored_on_fake
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        (world.volume(job) / "model").write_bytes(b"weights")
+        door.shut()
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        assert (await world.end(job)).volumes_kept
+    left = world.settings.user_volumes_dir / PROJECT / str(uuid4())
+    left.mkdir(parents=True)
+    async with world.supervised():
+        await until(lambda: not left.exists(), what="a volume of nobody is removed, after those of runs")
+        assert world.volume(job).exists()
+    await world.delete(job)
+    async with world.supervised():
+        await until(lambda: not world.volume(job).exists(), what="the volume is removed")
+
+
+async def test_a_mark_that_the_ledger_knows_nothing_of_keeps_nothing(on_fake: World) -> None:
+    """As a crash leaves it: a push failed and the volumes were marked, the next attempt's push worked and was
+    recorded, and they were not removed any more."""
     world = on_fake
     async with world.supervised():
         job = await world.submit(DONE)
-        await world.end(job)
+        assert not (await world.end(job)).volumes_kept
     await prepare(world.volume(job))
     (world.volume(job).parent / "kept").touch()
-    left = await leave(world, (await world.ledger.head()).ledger_id, RunId(uuid4(), 1), DONE)
-    async with world.supervised():
-        await gone(world, left)  # so it has swept
-        assert world.volume(job).exists()
-    await world.delete(job)
     async with world.supervised():
         await until(lambda: not world.volume(job).exists(), what="the volume is removed")
 
@@ -155,10 +173,25 @@ async def test_kept_volumes_go_when_their_job_is_started_again_without_them(on_f
     async with world.supervised():
         job = await world.submit(DONE)
         await world.end(job)
-        kept = world.volume(job)
-        await prepare(kept)
-        (kept.parent / "kept").touch()
-        await world.start(job)
-        await world.when(job, lambda known, _: known.run == 2, "its second run")
+    kept = world.volume(job)
+    await prepare(kept)
+    (kept.parent / "kept").touch()
+    await world.start(job)
     async with world.supervised():
         await until(lambda: not kept.exists(), what="the volume is removed")
+
+
+async def test_the_folder_of_a_job_that_nothing_is_left_in(on_fake: World) -> None:
+    """As a crash leaves it, between the last run's folder and its job's."""
+    volumes = on_fake.settings.volumes_dir
+    empty, file = volumes / str(uuid4()), volumes / "file"
+    empty.mkdir(parents=True)
+    file.touch()
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON, volumes=[volume("/v", "RW")])
+        await on_fake.reach(job, State.RUNNING)
+        await until(lambda: not empty.exists(), what="the folder is removed")
+        assert on_fake.volume(job).is_dir()
+        await on_fake.kill(job)
+        await on_fake.end(job)
+    assert file.exists()

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import asyncpg
 from msgspec.structs import replace
 
-from projections.billing import Run
+from projections import status
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.asked import (
@@ -27,6 +27,7 @@ from service.domain.asked import (
     StandaloneAsked,
     VolumeAsked,
 )
+from service.domain.bills.run import Run
 from service.domain.events import Event
 from service.domain.evolve import evolve
 from service.domain.flavors import Catalogue, Flavor
@@ -37,10 +38,10 @@ from service.ledger.ledger import Ledger
 from service.local import first_run
 from service.local.objectstore import S3Access
 from service.supervisor.data import StoreAccess
-from service.supervisor.engine.fake import FakeEngine
 from service.supervisor.engine.protocol import Container, ContainerSpec, Engine, ImageInfo
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.logs.reader import LogReader
+from service.supervisor.logs.writer import LogLimits
 from service.supervisor.names import JOB, LEDGER, RunId, container_name, network_name
 from service.supervisor.supervisor import Supervisor
 from service.vault import MasterKey
@@ -48,10 +49,11 @@ from tests.images import BUSYBOX, remove_network
 from tests.supervisor.lab import Behaviour
 from tests.supervisor.stoppable import Stoppable, Stopped
 from tests.support import databases
+from tests.support.engine.fake import FakeEngine
+from tests.support.waiting import DEADLINE_S
 
 PROJECT = "default"
 MASTER = MasterKey(b"k" * 32)
-DEADLINE_S = 30.0
 MIB = 1024**2
 #: Units small enough that a job can run out of memory without the machine noticing.
 CATALOGUE = Catalogue(
@@ -141,10 +143,13 @@ class GatedEngine(FakeEngine):
 
     async def start(self, container_id: str) -> None:
         await self.gates.passing("start", "before")
-        found = await self.find(container_id)
-        await super().start(container_id)
-        if found is not None and found.state != "running":
-            self.started.append(found.name)
+        before = self._containers.get(container_id)
+        began = before.started_at if before is not None else None
+        try:
+            await super().start(container_id)
+        finally:  # also when it was started but the answer was lost
+            if before is not None and before.started_at != began:
+                self.started.append(before.spec.name)
         await self.gates.passing("start", "after")
 
     async def stop(self, container_id: str, grace_s: int) -> None:
@@ -174,6 +179,7 @@ class World:
     settings: Settings
     engine: Engine
     seen: dict[UUID, list[Event]] = field(default_factory=lambda: defaultdict(list))
+    deadline_s: float = DEADLINE_S
 
     @property
     def fake(self) -> GatedEngine:
@@ -186,14 +192,19 @@ class World:
 
     @asynccontextmanager
     async def supervised(
-        self, *, ready: bool = True, stopped: Stopped | None = None, **changes: Any
+        self,
+        *,
+        ready: bool = True,
+        stopped: Stopped | None = None,
+        logs: LogLimits | None = None,
+        **changes: Any,
     ) -> AsyncIterator[Supervisor]:
         """A supervisor while the context lasts; `ready` waits until it has the engine. `stopped` can stop
-        it as SIGSTOP stops a process."""
+        it as SIGSTOP stops a process. `logs`: how much of each it keeps."""
         settings = replace(self.settings, **changes)
         ledger: Any = Stoppable(self.ledger, stopped) if stopped else self.ledger
         engine: Any = Stoppable(self.engine, stopped) if stopped else self.engine
-        keeper = LogKeeper(engine, settings.logs_dir, busy_s=0.02, idle_s=0.1)
+        keeper = LogKeeper(engine, settings.logs_dir, limits=logs, busy_s=0.02, idle_s=0.1)
         supervisor = Supervisor(ledger, engine, keeper, settings)
         task = asyncio.create_task(supervisor.run())
         try:
@@ -225,7 +236,7 @@ class World:
         if behaviour is not None:
             asked.setdefault("command", list(behaviour.command))
             self.script(job, 1, behaviour)
-        key = await self.ledger.keys.of(project)
+        key = await self.ledger.keys.of_job(project, job)
         spec = read_spec(
             JobSpecAsked(**asked), job_id=str(job), catalogue=self.settings.catalogue, seal=key.seal
         )
@@ -257,7 +268,7 @@ class World:
         """The job right after its first event of which the condition is true, now or in the past."""
         known: Job | None = None
         try:
-            async with asyncio.timeout(DEADLINE_S), aclosing(self._follow(job)) as events:
+            async with asyncio.timeout(self.deadline_s), aclosing(self._follow(job)) as events:
                 async for event in events:
                     known = evolve(known, event)
                     if condition(known, event):
@@ -270,7 +281,8 @@ class World:
     async def _follow(self, job: UUID) -> Any:
         async for events in self.ledger.follow(0, job=job):
             for event in events:
-                yield event
+                if status.key(event) is not None:  # a command that was run in it is no part of its state
+                    yield event
 
     async def reach(self, job: UUID, *states: State, run: int = 1) -> Job:
         """The job at the moment it reached one of these states in this run."""
@@ -296,7 +308,7 @@ class World:
 
     async def log(self, job: UUID, run: int = 1) -> str:
         """The whole log of a run; waits until it is complete."""
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(self.deadline_s):
             chunks = LogReader(self.settings.logs_dir, poll_s=0.02).follow(job, run)
             return b"".join([chunk async for chunk in chunks]).decode()
 
@@ -320,9 +332,12 @@ class World:
     async def printed(self, job: UUID, text: str = "ready") -> None:
         """The moment the job's container has printed this."""
         found = await self.container(job)
-        async with asyncio.timeout(DEADLINE_S), aclosing(self.engine.logs(found.id, follow=True)) as chunks:
-            async for chunk in chunks:
-                if text.encode() in chunk.payload:
+        async with (
+            asyncio.timeout(self.deadline_s),
+            aclosing(self.engine.logs(found.id, follow=True)) as chunks,
+        ):
+            async for batch in chunks:
+                if any(text.encode() in chunk.payload for chunk in batch):
                     return
         raise AssertionError(f"{text!r} was never printed")
 
@@ -341,6 +356,7 @@ def settings_of(state_dir: Path) -> Settings:
         stop_grace_s=1,
         progress_s=0.05,
         storage_check_s=0.1,
+        budget_look_s=0.1,
         store_attempts=2,
         pull_attempts=2,
     )

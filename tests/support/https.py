@@ -87,6 +87,22 @@ class Site:
         self.answers[path] = answer
         return self.url(path)
 
+    def hold_logins(self, path: str) -> tuple[threading.Event, threading.Event]:
+        """Ask for a login at `path`, and hold back the answer to one: when one came, and to let it go."""
+        came, go = threading.Event(), threading.Event()
+
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            if "Authorization" in to.headers:
+                came.set()
+                go.wait(60)
+            to.send_response(401)
+            to.send_header("WWW-Authenticate", 'Basic realm="x"')
+            to.send_header("Content-Length", "0")
+            to.end_headers()
+
+        self.answers[path] = answer
+        return came, go
+
     def repository(self, name: str, files: dict[str, bytes], links: dict[str, str] | None = None) -> Path:
         """A bare repository of one commit on `main`, tagged v1."""
         work, bare = self.repositories / f"{name}.work", self.repositories / name

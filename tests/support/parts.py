@@ -24,11 +24,14 @@ REGISTRY = "JOBYARD_TEST_REGISTRY"
 #: Which parts each folder of tests needs; the others need none, or start their own.
 NEEDED: dict[str, tuple[str, ...]] = {
     "ledger": (DATABASE,),
+    "webhooks": (DATABASE,),
     "api": (DATABASE, DOCKER, STORE, REGISTRY),
+    "audit": (DATABASE, STORE),
     "data": (STORE,),
     "ssh": (DATABASE, DOCKER),
     "supervisor": (DATABASE, DOCKER, REGISTRY),
     "acceptance": (DATABASE, DOCKER, STORE, REGISTRY),
+    "chaos": (DATABASE, DOCKER, STORE),
 }
 
 
@@ -40,7 +43,7 @@ def provided(folders: Collection[str]) -> Iterator[None]:
     with ExitStack() as stack:
         if missing:
             stack.enter_context(_interrupted_by_sigterm())
-            state = _state(stack)
+            state = throwaway_state(stack)
             for name in missing:
                 value, stop = _STARTS[name](state)
                 stack.callback(stop)
@@ -50,7 +53,7 @@ def provided(folders: Collection[str]) -> Iterator[None]:
         yield
 
 
-def _state(stack: ExitStack) -> Path:
+def throwaway_state(stack: ExitStack) -> Path:
     """A state directory with the name and the lock by which `service.local.throwaway` finds one whose
     holder was killed, and cleans up after it."""
     state = Path(tempfile.mkdtemp(prefix="jobyard-throwaway-"))
@@ -84,6 +87,7 @@ Started = tuple[str, Callable[[], None]]
 
 
 def _postgres(state: Path) -> Started:
+    throwaway.keep_in_memory(state)
     part = EmbeddedPostgres(state, say=print)
     asyncio.run(part.start())
     return part.url("postgres"), lambda: asyncio.run(part.stop())

@@ -27,6 +27,8 @@ class Proxy:
         self.after_commit = 0
         self.struck = 0
         self.connections = 0
+        #: How often a client asked and then waited for the server.
+        self.round_trips = 0
         self.accepting = True
 
     @property
@@ -78,6 +80,7 @@ class _Pair:
         self._server = server
         self._stalled = stalled
         self._mute = False
+        self._asked = False
 
     async def forward(self, reader: asyncio.StreamReader) -> None:
         async for data in _chunks(reader):
@@ -91,6 +94,8 @@ class _Pair:
             if b"COMMIT;" in data and self._proxy.after_commit:
                 self._proxy.after_commit -= 1
                 self._mute = True
+            self._proxy.round_trips += not self._asked
+            self._asked = True
             self._server.write(data)
         self._server.transport.abort()
 
@@ -98,6 +103,7 @@ class _Pair:
         async for data in _chunks(reader):
             if self._stalled.is_set():
                 continue
+            self._asked = False
             if self._mute:  # the server has answered: it has committed, and nobody hears of it
                 self._proxy.struck += 1
                 break

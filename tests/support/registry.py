@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import aiohttp
 
 from service.local import apt, processes
+from service.local.objectstore import free_port
 from service.local.processes import Process
 from tests.support.waiting import until
 
@@ -55,7 +55,7 @@ class RegistryServer:
         if shutil.which("docker-registry") is None:
             apt.install(["docker-registry"], why="the tests' private registry", say=print)
         self._state.mkdir()
-        port = _free_port()
+        port = free_port()
         htpasswd, config = self._state / "htpasswd", self._state / "config.yml"
         htpasswd.write_text(_HTPASSWD)
         config.write_text(_CONFIG.format(root=self._state / "data", port=port, htpasswd=htpasswd))
@@ -160,9 +160,3 @@ def _layer() -> bytes:
 
 def _digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

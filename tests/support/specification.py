@@ -10,6 +10,7 @@ from uuid import UUID
 from projections.rows import Rows
 from service.domain import commands as cmd
 from service.domain import events as ev
+from service.domain.budget import Spend
 from service.domain.context import Context, Decision
 from service.domain.decide import decide
 from service.domain.events import Event
@@ -74,6 +75,7 @@ class Specification:
         """Decide one command; `at` is the database's clock, one minute later unless given."""
         now = at or self.next_at
         rows = folded(self.events)
+        spend: Spend | None = _row(rows, "spend", command.project or "")
         context = Context(
             now=now,
             job=_row(rows, "status", str(getattr(command, "job", ""))),
@@ -82,6 +84,9 @@ class Specification:
             token=_row(rows, "tokens", getattr(command, "token_id", "")),
             prices=_row(rows, "prices", "book") or Context(now=now).prices,
             epoch=self.epoch,
+            budget=spend.standing(now) if spend else None,
+            bill=_row(rows, "billing", f"{getattr(command, 'job', None)}/{getattr(command, 'run', None)}"),
+            refusals=_row(rows, "refusals", command.project or "") or Context(now=now).refusals,
         )
         try:
             return Outcome(self, now, decisions=decide(command, context))

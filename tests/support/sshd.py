@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from service.local.objectstore import free_port
 from tests.support.waiting import until
 
 #: What a login may run: git's own two words for reading and writing, of its own repositories.
@@ -105,7 +105,7 @@ class Sshd:
 @asynccontextmanager
 async def an_sshd(folder: Path, repositories: Path) -> AsyncIterator[Sshd]:
     """A server that lives until the block ends. `folder` is empty."""
-    made = Sshd(folder, repositories, _free_port(), key_pair(), key_pair(), getpass.getuser())
+    made = Sshd(folder, repositories, free_port(), key_pair(), key_pair(), getpass.getuser())
     command = folder / "only-git"
     command.write_text(_ONLY_GIT.format(repositories=repositories, folder=folder))
     command.chmod(0o755)
@@ -130,9 +130,3 @@ async def an_sshd(folder: Path, repositories: Path) -> AsyncIterator[Sshd]:
         yield made
     finally:
         made.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -8,11 +8,17 @@ import pytest
 
 _SHOWN: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 _NAME = "jobyard_summary"
+_LINE = "\n"
 
 
 def add(config: pytest.Config, title: str, text: str) -> None:
     """Show a text under a title."""
     config.stash.setdefault(_SHOWN, {})[title] = text
+
+
+def add_line(config: pytest.Config, title: str, name: str, text: str) -> None:
+    """Show a line under a title that others add lines to, from other processes too."""
+    add(config, f"{title}{_LINE}{name}", text)
 
 
 class Summary:
@@ -31,6 +37,10 @@ class Summary:
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
-        for title, text in config.stash.get(_SHOWN, {}).items():
-            terminalreporter.section(title)
-            terminalreporter.write_line(text)
+        section = None
+        for title, text in sorted(config.stash.get(_SHOWN, {}).items()):
+            head, _, name = title.partition(_LINE)
+            if head != section:
+                terminalreporter.section(head)
+                section = head
+            terminalreporter.write_line(f"{name:<40} {text}" if name else text)

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 from service.domain import commands as cmd
 from service.domain.states import State
 from service.ledger import leases
+from service.ledger.commit import Receipt
 from service.ledger.ledger import Ledger
-from service.ledger.writer import Receipt
 from tests.support import jobs
 from tests.support.jobs import ENGINE, NODE, PRICES, PROJECT
 

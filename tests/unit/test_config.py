@@ -64,6 +64,8 @@ def test_the_command_line_wins_where_it_says_something() -> None:
         ("LOG_CAP_BYTES", "0"),
         ("MAX_BODY_BYTES", "-5"),
         ("DEFAULT_QUOTA_GPU", "-1"),
+        ("CHECKPOINT_EVENTS", "0"),
+        ("CHECKPOINT_S", "nan"),
         ("CATALOGUE", "/nowhere/at/all.yaml"),
     ],
 )
@@ -132,6 +134,9 @@ def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
     found = catalogue(tmp_path, CATALOGUE).catalogue
     assert found.ids() == ["small", "big"]
     assert [str(flavor.hourly_price) for flavor in found.flavors] == ["0.5", "1.10"]
+    for text in ("0.03", "0.030", "3", "0.100000001"):
+        of = catalogue(tmp_path, CATALOGUE.replace("hourlyPrice: 0.5", f"hourlyPrice: {text}"))
+        assert str(of.catalogue.flavors[0].hourly_price) == text
 
 
 @pytest.mark.parametrize(
@@ -152,8 +157,28 @@ def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
         (
             "hourlyPrice: 0.5",
             "hourlyPrice: -1",
-            r"flavors\[0\].hourlyPrice: -1 of 'small' must not",
+            r"flavors\[0\].hourlyPrice: '-1' is not allowed; a price per hour and unit in decimal digits",
         ),
+        *(
+            (
+                "hourlyPrice: 0.5",
+                f"hourlyPrice: {text}",
+                r"flavors\[0\].hourlyPrice: '.+' is not allowed; a price",
+            )
+            for text in (
+                ".nan",
+                "NaN",
+                ".inf",
+                "1.0e+3",
+                "1e3",
+                "1_000",
+                "0x10",
+                "１",
+                "0.0000000001",
+                "1000001",
+            )
+        ),
+        ("hourlyPrice: 0.5", "hourlyPrice: [1]", "JOBYARD_CATALOGUE"),
         (CATALOGUE, "flavors: []", "flavors: there must be at least one"),
         ("kind: gpu", "kind: tpu", "JOBYARD_CATALOGUE"),
         ("kind: gpu", "kinds: gpu", "JOBYARD_CATALOGUE"),
@@ -204,10 +229,23 @@ def test_shared_registries_that_cannot_be(changed: dict[str, str], text: str) ->
     assert "hunter2" not in str(refused.value)
 
 
-def test_where_public_sources_may_come_from(tmp_path: Path) -> None:
+def test_where_public_sources_may_come_from_and_webhooks_go(tmp_path: Path) -> None:
     settings = read_settings({"JOBYARD_FETCH_ALLOW": "10.1.0.0/16, fd00::/8"})
     assert [str(network) for network in settings.fetch_networks] == ["10.1.0.0/16", "fd00::/8"]
     (tmp_path / "ca.pem").write_text("no certificate")
-    for name, value in (("FETCH_ALLOW", "10.1.0.1/16"), ("FETCH_CA", str(tmp_path / "ca.pem"))):
-        with pytest.raises(Misconfigured, match=f"JOBYARD_{name}"):
-            read_settings({f"JOBYARD_{name}": value})
+    webhooks = read_settings({"JOBYARD_WEBHOOK_ALLOW": "10.1.0.0/16"})
+    assert [str(network) for network in webhooks.webhook_networks] == ["10.1.0.0/16"]
+    assert webhooks.fetch_networks == (), "what is fetched from and what is told are two things"
+    for of in ("FETCH", "WEBHOOK"):
+        for name, value in ((f"{of}_ALLOW", "10.1.0.1/16"), (f"{of}_CA", str(tmp_path / "ca.pem"))):
+            with pytest.raises(Misconfigured, match=f"JOBYARD_{name}"):
+                read_settings({f"JOBYARD_{name}": value})
+
+
+def test_checkpoints_use_the_store_of_the_service_unless_they_have_their_own() -> None:
+    store = {"JOBYARD_S3": "the service's"}
+    assert read_settings(store).checkpoint_s3 == "the service's"
+    own = read_settings(store | {"JOBYARD_CHECKPOINT_S3": "their own"})
+    assert own.checkpoint_s3 == "their own" and "own" not in repr(own.checkpoint_s3)
+    assert read_settings({"JOBYARD_STATE_DIR": "/srv/yard"}).checkpoints == "/srv/yard/checkpoints"
+    assert read_settings({"JOBYARD_CHECKPOINT_TO": "s3://b/p"}).checkpoints == "s3://b/p"

@@ -186,8 +186,8 @@ def test_what_cannot_be_moved_is_refused(direction: str, volume: int) -> None:
 
 
 def test_a_job_without_volumes_has_nothing_to_move() -> None:
-    RUNNING.when(order("push"), at=minutes(4.5)).refused(Invalid, "none of it is pushed")
-    RUNNING.when(order("pull"), at=minutes(4.5)).refused(Invalid, "none of it is pulled")
+    RUNNING.when(order("push"), at=minutes(4.5)).refused(Invalid, "the job has no volumes")
+    RUNNING.when(order("pull"), at=minutes(4.5)).refused(Invalid, "the job has no volumes")
 
 
 def test_the_same_order_does_not_wait_twice() -> None:

@@ -214,6 +214,24 @@ def test_what_was_kept_is_not_given_up_unasked() -> None:
     assert pushed.when(jobs.start()).job.run == 2
 
 
+def test_a_job_is_not_deleted_unasked_while_it_is_pushed_again() -> None:
+    ordered = given(*KEPT).when(jobs.push_again()).after
+    ordered.when(jobs.delete()).refused(
+        WrongState, "being pushed now (sync s2); wait until they are, or delete"
+    )
+    volumes = (ev.VolumeProgress(volume=0, total=3),)
+    running = ordered.when(jobs.sync("RUNNING", sync_id="s2", volumes=volumes)).after
+    running.when(jobs.delete()).refused(WrongState, "being pushed now")
+    forced = running.when(jobs.delete(force=True))
+    over = ev.DataSyncMoved("s2", "push", "FAILED", volumes, manual=True, message="The job was deleted.")
+    forced.then(over, ev.JobDeleted())
+    assert (forced.job.deleted, forced.job.push_ordered) == (True, None)
+    before_it_began = ordered.when(jobs.delete(force=True))
+    assert (before_it_began.job.deleted, before_it_began.job.push_ordered) == (True, None)
+    done = running.when(jobs.sync("DONE", sync_id="s2")).after
+    done.when(jobs.delete()).then(ev.JobDeleted())
+
+
 def test_another_synchronisation_does_not_end_the_push() -> None:
     ordered = given(*KEPT).when(jobs.push_again()).after
     other = ordered.when(jobs.sync("DONE", sync_id="another"))

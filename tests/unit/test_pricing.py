@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from projections import billing
 from service.domain import events as ev
+from service.domain.bills.run import Run, under
 from service.domain.directory import PriceBook, PriceEntry
 from service.domain.pricing import (
     POLICIES,
@@ -109,15 +109,17 @@ def test_amounts_are_rounded_half_to_even_at_a_millionth() -> None:
     assert amount(1, 3, Decimal("1.93")) == Decimal("0.096500")
     assert to_cents(Decimal("0.125")) == Decimal("0.12")
     assert to_cents(Decimal("0.135")) == Decimal("0.14")
+    assert str(to_cents(Decimal("-0.000834"))) == "0.00"
+    assert str(to_cents(Decimal("-0.006"))) == "-0.01"
 
 
 # -- the fold ---------------------------------------------------------------------------------------
 
 
-def bill(*bodies: Given) -> billing.Run:
+def bill(*bodies: Given) -> Run:
     """The bill of the first run after these bodies, a minute each."""
     run = folded(given(*bodies).events).get("billing", f"{JOB}/1")
-    assert isinstance(run, billing.Run)
+    assert isinstance(run, Run)
     return run
 
 
@@ -155,15 +157,15 @@ def test_bills_by_the_way_a_run_ended(bodies: tuple[Given, ...], minutes_billed:
 def test_our_fault_is_shown_and_credited(state: State) -> None:
     run = bill(*HISTORIES[state], B.errored(state))
     assert run.credited
-    assert run.amount == 0
+    assert run.amount == (Decimal("0.001500") if state is S.RUNNING else 0)
     assert run.minutes == (3 if state is S.RUNNING else 0)
     for policy in POLICIES:
-        assert billing.under(run, policy).amount == 0
+        assert under(run, policy).net == 0
 
 
 def test_policies_from_one_history() -> None:
     run = bill(*INTERRUPTING, B.exited(S.INTERRUPTING, S.INTERRUPTED, DONE))
-    found = {policy: billing.under(run, policy).minutes for policy in POLICIES}
+    found = {policy: under(run, policy).minutes for policy in POLICIES}
     assert found == {"2021-05": 4, "2023-12": 1, "2026-01": 2}
 
 

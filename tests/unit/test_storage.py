@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from projections.billing import under
 from service.domain import events as ev
+from service.domain.bills.run import under
 from service.domain.flavors import GIB
 from service.domain.pricing import POLICIES
 from service.domain.sizes import binary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass
 
 import structlog
 
@@ -11,14 +12,14 @@ from service.telemetry import set_up_logging
 
 
 def test_a_logged_exception_says_where_but_not_what_stood_in_the_variables() -> None:
-    stream = io.StringIO()
+    stream, before = io.StringIO(), structlog.get_config()
     set_up_logging(file=stream)
     try:
         _fail_beside("correct horse battery staple")
     except ValueError:
         structlog.get_logger().exception("it failed", job="7")
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**before)
     line = json.loads(stream.getvalue())
     assert line["event"] == "it failed" and line["job"] == "7"
     assert line["exception"][0]["exc_type"] == "ValueError"
@@ -28,3 +29,28 @@ def test_a_logged_exception_says_where_but_not_what_stood_in_the_variables() -> 
 
 def _fail_beside(secret: str) -> None:
     raise ValueError(f"a text of {len(secret)} characters")
+
+
+@dataclass
+class _Guarded:
+    """msgspec would write its field; what it shows of itself is its repr."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "guarded"
+
+
+def test_what_an_object_hides_stays_hidden_and_what_is_no_text_is_written_still() -> None:
+    stream, before = io.StringIO(), structlog.get_config()
+    set_up_logging(file=stream)
+    try:
+        log = structlog.get_logger()
+        log.info("one", value=_Guarded("horse"), many=[_Guarded("horse")])
+        log.info("two", path="\udc80", number=2**70)
+    finally:
+        structlog.configure(**before)
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert "horse" not in stream.getvalue()
+    assert (first["value"], first["many"]) == ("guarded", ["guarded"])
+    assert (second["path"], second["number"]) == ("\udc80", 2**70)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import aiohttp
 import structlog
@@ -55,7 +56,7 @@ async def bridge(
         await _both_ways(request, ours, theirs, follower)
         return ours
     finally:
-        await _close(theirs)
+        await _close(theirs, _End())
 
 
 async def _opened(
@@ -85,25 +86,46 @@ async def _opened(
 async def _both_ways(
     request: web.Request, ours: web.WebSocketResponse, theirs: Side, follower: Follower
 ) -> None:
-    tasks = [asyncio.create_task(_copy(ours, theirs)), asyncio.create_task(_copy(theirs, ours))]
+    """Every message of each side to the other, until one ends; then the other is closed as the one was."""
+    to_job = asyncio.create_task(_copy(ours, theirs))
+    to_client = asyncio.create_task(_copy(theirs, ours))
     cut = asyncio.create_task(follower.cut.wait())
+    tasks = (to_job, to_client, cut)
     try:
-        await asyncio.wait({*tasks, cut}, return_when=asyncio.FIRST_COMPLETED)
-        if cut.done():
-            request[EDGE].line["cut"] = follower.why
-            code = WSCloseCode.GOING_AWAY if follower.why == SERVICE_ENDS else WSCloseCode.POLICY_VIOLATION
-            if not await _close(ours, code, follower.why.encode()):
-                cut_off(request)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (*tasks, cut):
+        # While anybody reads a socket, aiohttp closes its connection without waiting for the other end to
+        # agree: what was said last could be lost with it.
+        for task in tasks:
             task.cancel()
-        for ended in await asyncio.gather(*tasks, cut, return_exceptions=True):
-            if isinstance(ended, Exception):
-                _log.warning("socket broke off", error=type(ended).__name__)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):
+                _log.warning("socket broke off", error=type(end).__name__)
+    by_client, by_job, was_cut = ends
+    if was_cut is True:
+        request[EDGE].line["cut"] = follower.why
+        code = WSCloseCode.GOING_AWAY if follower.why == SERVICE_ENDS else WSCloseCode.POLICY_VIOLATION
+        end = _End(code, follower.why.encode())
+    elif isinstance(by_client, _End):
+        await _close(theirs, by_client)
+        return
+    else:
+        end = by_job if isinstance(by_job, _End) else _End(WSCloseCode.INTERNAL_ERROR)
+    if not await _close(ours, end):
+        cut_off(request)
 
 
-async def _copy(source: Side, sink: Side) -> None:
-    """Every message of one side to the other, then its closing code."""
+@dataclass(frozen=True)
+class _End:
+    """How a side closed, or would be closed."""
+
+    code: int = WSCloseCode.OK
+    why: bytes = b""
+
+
+async def _copy(source: Side, sink: Side) -> _End:
+    """Every message of one side to the other; how it closed."""
     try:
         while True:
             message = await source.receive()
@@ -113,19 +135,19 @@ async def _copy(source: Side, sink: Side) -> None:
                 await sink.send_bytes(message.data)
             else:
                 break
-        code = source.close_code
-        plain = code is not None and (code < 5000 and code not in (1004, 1005, 1006, 1015))
-        reason = message.extra if message.type is WSMsgType.CLOSE and message.extra else ""
-        await _close(sink, code if plain and code is not None else WSCloseCode.OK, reason.encode())
     except (ConnectionError, RuntimeError):
-        return  # the other side has gone meanwhile
+        return _End()  # the other side has gone meanwhile
+    code = source.close_code
+    plain = code is not None and (code < 5000 and code not in (1004, 1005, 1006, 1015))
+    reason = message.extra if message.type is WSMsgType.CLOSE and message.extra else ""
+    return _End(code if plain and code is not None else WSCloseCode.OK, reason.encode())
 
 
-async def _close(side: Side, code: int = WSCloseCode.OK, message: bytes = b"") -> bool:
+async def _close(side: Side, end: _End) -> bool:
     """Whether it was closed in good time. When not, it is broken off; a client may have much to take yet."""
     try:
         async with asyncio.timeout(CLOSE_S):
-            await side.close(code=code, message=message)
+            await side.close(code=end.code, message=end.why)
     except TimeoutError:
         return False
     return True

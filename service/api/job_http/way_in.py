@@ -71,6 +71,12 @@ async def _proxied(request: web.Request, text: str, path: str, *, prefix: str) -
         response.headers.add("WWW-Authenticate", _BASIC)
         return response
     http = request.app[HTTP]
-    with service.watch.followed(found.job.id, found.job.run, found.token) as follower:
-        handle = sockets.bridge if sockets.is_wanted(request) else forward.forward
+    stream = sockets.is_wanted(request)
+    # An open job has callers without a token: they share the job's own bounds.
+    asker = str(found.job.id) if found.token is None else found.token.id
+    with (
+        service.limits.admitted(asker, stream=stream),
+        service.watch.followed(found.job.id, found.job.run, found.token) as follower,
+    ):
+        handle = sockets.bridge if stream else forward.forward
         return await handle(http, request, found, path, prefix, follower)

@@ -44,14 +44,15 @@ class Quota(Wire, frozen=True):
 class BillLine(Wire, frozen=True):
     """One run. `credited` runs failed through our fault and cost nothing; `positions` are the events that
     prove the line; `windowStart` and `windowEnd` are what the policy bills, once it is over. Of that,
-    `absentSeconds` are left out, as nobody looked after the run: `minutes` is the rest, rounded up."""
+    `absentSeconds` are left out, as nobody looked after the run: `minutes` is the rest, rounded up. A run
+    that was not placed yet has no flavor and no price: `hourlyPrice` is null."""
 
     job: str
     run: int
     flavor: str
     kind: Kind
     units: int
-    hourly_price: Decimal
+    hourly_price: Decimal | None
     currency: str
     policy: PolicyName
     minutes: int

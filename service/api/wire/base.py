@@ -8,8 +8,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 
-class Wire(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Base of the shapes that are answered."""
+class Wire(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=False):
+    """Base of the shapes that are answered. They are made by the thousand, and none can hold itself: the
+    garbage collector need not look at them."""
 
 
 class Links(Wire, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from service.api.wire.base import Metadata, Wire
 from service.domain.asked import Asked
@@ -14,10 +14,11 @@ from service.domain.states import State
 
 
 class EnvVar(Wire, frozen=True):
-    """`value` is empty for tokens of the role `ai_training_read`, and when the key that sealed it is gone."""
+    """`value` is empty for tokens of the role `ai_training_read`, and when it is `erased` with its key."""
 
     name: str
     value: str
+    erased: bool | UnsetType = UNSET
 
 
 class Place(Wire, frozen=True):
@@ -155,6 +156,7 @@ class JobStatus(Wire, frozen=True):
 
     `imageDigest` is of the image that it runs, as its registry names it; null before it runs, and for one
     that came from no registry. A tag that was moved between two runs shows here.
+    `erasedAt` is there when the job's key was destroyed, and says when.
     `sshUrl` is null for a job without `sshPublicKeys`; it answers while the job runs.
     """
 
@@ -180,6 +182,7 @@ class JobStatus(Wire, frozen=True):
     data_sync: list[DataSync]
     volumes: list[VolumeStatus]
     run: int
+    erased_at: datetime | UnsetType = UNSET
 
 
 class Job(Wire, frozen=True):
@@ -193,6 +196,13 @@ class Job(Wire, frozen=True):
 
 class JobList(Wire, frozen=True):
     items: list[Job]
+    metadata: Metadata
+
+
+class JobListAsSent(Wire, frozen=True):
+    """A `JobList` of jobs that are encoded already."""
+
+    items: list[Raw]
     metadata: Metadata
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from service.cli import exits, output
-from service.cli.where import STATE_DIR
+from service.cli.where import STATE_DIR, read_up
 from service.config import read_settings
 from service.errors import JobyardError
 from service.local.demo import service
@@ -56,24 +56,27 @@ async def _run(state: Path, notes: Console, *, as_json: bool) -> tuple[dict[str,
 
     notes.print(Text("Jobyard: a real training, from data to bill", "bold"))
     log = sys.stderr.buffer if as_json else sys.stdout.buffer
+    goes_on = read_up(state) is not None
     with _cancelled_by_sigterm():
         async with service.running(state, say) as up:
             one = Demo(up, state / OUT, notes, log)
             found = await one.run()
-            _farewell(notes, state, found, one.wrong)
+            _farewell(notes, state, found, one.wrong, goes_on=goes_on)
     return found, one.wrong
 
 
-def _farewell(notes: Console, state: Path, found: dict[str, Any], wrong: list[str]) -> None:
+def _farewell(notes: Console, state: Path, found: dict[str, Any], wrong: list[str], *, goes_on: bool) -> None:
+    """`goes_on`: there is a service that goes on when the demo is over."""
     notes.print()
     if wrong:
         notes.print(Text(f"Not right: {'; '.join(wrong)}", "bold red"))
         return
-    notes.print(Text("All of it is right. Try next (`up` first, in another terminal):", "bold green"))
+    first = "" if goes_on else " (`up` first, in another terminal)"
+    notes.print(Text(f"All of it is right. Try next{first}:", "bold green"))
     program = "jobyard" if shutil.which("jobyard") else "python3 -m service"
     where = "" if state == Path(STATE_DIR).absolute() else f" --state {shlex.quote(str(state))}"
     for words in (
-        "up",
+        *(() if goes_on else ("up",)),
         f"job get {found['jobId']}",
         f"job logs {found['jobId']}",
         f"job run --watch --from {found['jobId']}",

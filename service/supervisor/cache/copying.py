@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from service.domain.shown import shown
 from service.errors import DataError
 from service.supervisor.cache.entry import Generation
 from service.supervisor.cache.record import Held
 from service.supervisor.data import beneath, disk, manifest
-from service.supervisor.data.archive import ARCHIVE
-from service.supervisor.data.keys import shown
 from service.supervisor.data.layout import fresh_partial
+from service.supervisor.data.manifest import ARCHIVE
 
 _FICLONE = 0x40049409
 _PIECE_BYTES = 64 * 1024**2

@@ -18,7 +18,7 @@ from service.supervisor.cache.entry import Generation
 from service.supervisor.cache.record import Record
 from service.supervisor.cache.refresh import Refresh
 from service.supervisor.data import disk
-from service.supervisor.data.archive import find, pull_archive
+from service.supervisor.data.archive_pull import find, pull_archive
 from service.supervisor.data.fetch import fetch_unless
 from service.supervisor.data.keys import Plan
 from service.supervisor.data.model import Limits, ObjectInfo, Source

@@ -17,8 +17,9 @@ from service.supervisor.data.model import (
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
+from service.supervisor.data.reading import Download
 from service.supervisor.data.remove import remove_tree
-from service.supervisor.data.store import Download, Store
+from service.supervisor.data.store import Store
 
 __all__ = [
     "DEFAULT_LIMITS",

@@ -22,6 +22,7 @@ from service.supervisor.data.keys import ancestors
 OWNER = 42420
 """User and group of every job's process."""
 
+_SYNC_FILE_RANGE_WRITE = 2
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x01, 0x02, 0x04, 0x08
 _RESOLVE = _BENEATH | _NO_SYMLINKS | _NO_XDEV | _NO_MAGICLINKS
@@ -62,6 +63,15 @@ def settle(fd: int) -> None:
     if _libc().syncfs(fd):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def begin_to_settle(fd: int, offset: int, length: int) -> None:
+    """Let the disk begin to write these bytes of a file, and do not wait for it (sync_file_range(2)).
+
+    So a large file is on the disk soon after its last byte came, and `settle` has little to wait for. Only a
+    hint: whether bytes could be written is what `settle` says.
+    """
+    _libc().sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from typing import Any
 
 import aiohttp
 
+from service.domain.shown import shown
 from service.errors import StoreRefused, Unavailable
 from service.supervisor.data import sigv4
 from service.supervisor.data.faults import refusal
-from service.supervisor.data.keys import shown
 from service.supervisor.data.model import ObjectInfo, StoreAccess, Timing
 
 _SLICE_BYTES = 256 * 1024

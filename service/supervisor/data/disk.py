@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from service.errors import DataError
+from service.errors import DataError, DiskFull, NodeFull
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,12 +107,26 @@ def _all(batch: list[Callable[[], Any]]) -> list[tuple[Any, Exception | None]]:
     return outcomes
 
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def full_waits() -> Iterator[None]:
+    """Turn an OSError of a full disk into `NodeFull`, which is waited for; others stay what they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise NodeFull(f"the node's disk is full ({error.strerror})") from error
+
+
 @contextmanager
 def faults(what: str) -> Iterator[None]:
     """Turn an OSError of the disk into DataError."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"{what}: no space is left on the volume's disk") from error
+        if error.errno in NO_SPACE:
+            raise DiskFull(f"{what}: no space is left on the volume's disk") from error
         raise DataError(f"{what}: {error.strerror or error}") from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import aiohttp
+import structlog
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -21,6 +22,12 @@ from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable
 from service.supervisor.data.model import Timing
 
 T = TypeVar("T")
+
+#: A call that is not done by then is told of in the log. It may be a link that was cut without an end, or one
+#: that is slow: how long it may take is `Timing`'s to say.
+NOTICE_S = 8.0
+
+_log = structlog.get_logger()
 
 _PASSING = frozenset(
     {
@@ -85,16 +92,34 @@ def translated(what: str) -> Iterator[None]:
         raise Unavailable(f"{what}: the store cannot be reached ({type(error).__name__})") from None
 
 
-async def persistent(what: str, timing: Timing, attempt: Callable[[], Awaitable[T]]) -> T:
-    """The result of `attempt`, tried again after passing faults. Raises StoreRefused or Unavailable."""
+async def persistent(
+    what: str, timing: Timing, attempt: Callable[[], Awaitable[T]], *, is_long: bool = False
+) -> T:
+    """The result of `attempt`, tried again after passing faults. Raises StoreRefused or Unavailable.
+
+    One that `is_long` is not told of for taking long.
+    """
     pause_s = timing.backoff_s
     for left in range(timing.attempts - 1, -1, -1):
         try:
-            with translated(what):
+            with translated(what), nullcontext() if is_long else _noticed(what):
                 return await attempt()
-        except Unavailable:
+        except Unavailable as error:
             if not left:
                 raise
+            _log.warning("store call repeated", what=what, error=error.message)
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter is no secret)
         pause_s = min(2 * pause_s, timing.backoff_max_s)
     raise AssertionError("attempts must be at least 1")
+
+
+@contextmanager
+def _noticed(what: str) -> Iterator[None]:
+    """Log once when what is done within takes long."""
+    told = asyncio.get_running_loop().call_later(
+        NOTICE_S, lambda: _log.warning("store does not answer", what=what, after_s=NOTICE_S)
+    )
+    try:
+        yield
+    finally:
+        told.cancel()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from service.domain.shown import shown
 from service.errors import (
     FetchDenied,
     FetchMissing,
@@ -24,7 +25,6 @@ from service.errors import (
 )
 from service.supervisor.data import disk
 from service.supervisor.data.git_reach import Remote, Ways
-from service.supervisor.data.keys import shown
 from service.supervisor.data.model import JOBS_LIMIT
 from service.supervisor.data.web import Web
 

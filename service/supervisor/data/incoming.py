@@ -6,17 +6,19 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from service.domain.shown import shown
 from service.errors import Unavailable
 from service.supervisor.data import beneath, manifest
-from service.supervisor.data.keys import shown
 from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo
 
 PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 """An ETag that is the MD5 of the object. Others (of multipart or encrypted objects) say nothing to us."""
+
+_STEP_BYTES = 1 << 20
 
 Verdict: TypeAlias = manifest.Entry | str | None
 
@@ -39,7 +41,6 @@ class Incoming:
         self._temp = temp
         self._info = info
         self._fd = -1
-        self._size = 0
         self._md5 = hashlib.md5(usedforsecurity=False) if PLAIN_MD5.fullmatch(info.etag) else None
 
     def open(self) -> None:
@@ -53,7 +54,24 @@ class Incoming:
             view = memoryview(chunk)
             while view:
                 view = view[os.write(self._fd, view) :]
-            self._size += len(chunk)
+
+    def write(self, offset: int, chunks: Sequence[bytes]) -> None:
+        """Bytes of a stretch that comes beside others. Once all have come, `hashed` has to go over them."""
+        began = offset
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                written = os.pwrite(self._fd, view, offset)
+                view, offset = view[written:], offset + written
+        beneath.begin_to_settle(self._fd, began, offset - began)
+
+    def hashed(self) -> Iterator[None]:
+        """Hash what was written in stretches, a step at a time."""
+        offset = 0
+        while self._md5 and (piece := os.pread(self._fd, _STEP_BYTES, offset)):
+            self._md5.update(piece)
+            offset += len(piece)
+            yield
 
     def whole(self, chunks: Sequence[bytes], root_fd: int, path: str) -> manifest.Entry:
         """All steps at once, for a small object."""
@@ -69,12 +87,13 @@ class Incoming:
 
         The file gets the object's time, by which `compare` knows it again after a kill.
         """
-        if self._size != self._info.size or (self._md5 and self._md5.hexdigest() != self._info.etag):
+        size = os.fstat(self._fd).st_size
+        if size != self._info.size or (self._md5 and self._md5.hexdigest() != self._info.etag):
             raise Unavailable(f"object {shown(self._info.key)} arrived damaged")
         beneath.own(self._fd, self._mode)
         when = _modified_ns(self._info)
         os.utime(self._fd, ns=(when, when))
-        if self._size > CHUNK_BYTES and not self._md5:
+        if size > CHUNK_BYTES and not self._md5:
             os.fsync(self._fd)  # `compare` believes its size and time: they must not outlive its bytes
         folder, _, name = path.rpartition("/")
         try:
@@ -121,7 +140,7 @@ def _same(fd: int, found: os.stat_result, info: ObjectInfo) -> bool:
 def md5_of(fd: int) -> str:
     """The MD5 of an open file from its beginning, in hex. Leaves the position anywhere."""
     total, offset = hashlib.md5(usedforsecurity=False), 0
-    while piece := os.pread(fd, 1 << 20, offset):
+    while piece := os.pread(fd, _STEP_BYTES, offset):
         total.update(piece)
         offset += len(piece)
     return total.hexdigest()

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from service.domain.shown import shown
 from service.errors import DataError, StoreRefused, UnsafeKey
 from service.supervisor.data.model import JOBS_LIMIT, Limits, ObjectInfo
 
@@ -23,13 +24,6 @@ MAX_KEY_BYTES = 1024
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTAINER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?", re.ASCII)
-
-
-def shown(name: str) -> str:
-    """`name` fit for a message: one line, printable, at most about 160 characters."""
-    text = name.encode("utf-8", "backslashreplace").decode()
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= 160 else text[:120] + "…" + text[-39:]
 
 
 def unsafe(path: str) -> str | None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from service.supervisor.data import beneath, disk
 
+_RACES = 16
+
 
 def manifest_path(root: Path) -> Path:
     return root.with_name(root.name + ".manifest.json")
@@ -55,8 +57,13 @@ def _settle(root: Path) -> None:
 
 
 def _prepare(root: Path) -> None:
-    root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    root.mkdir(mode=0o755, exist_ok=True)
+    for _ in range(_RACES):
+        try:
+            root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            root.mkdir(mode=0o755, exist_ok=True)
+            break
+        except FileNotFoundError:  # a sweep took a folder away that was still empty
+            continue
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         beneath.own(fd, 0o755)

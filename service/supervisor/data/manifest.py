@@ -19,10 +19,13 @@ from service.supervisor.data.model import ObjectInfo
 
 VERSION = 1
 
+ARCHIVE = ""
+"""In a volume that is one archive, the name of the archive itself among its members: no file has it."""
+
 _log = structlog.get_logger()
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A file and its object when they were last the same.
 
     The times are the file's, in ns. `ctime_ns` is there because a job can set `mtime_ns` back at will.
@@ -41,6 +44,15 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
             found.st_mtime_ns,
             found.st_ctime_ns,
             found.st_ino,
+        )
+
+    def is_same(self, now: Entry) -> bool:
+        """As `describes`, of a file that was looked at before."""
+        return (self.size, self.mtime_ns, self.ctime_ns, self.inode) == (
+            now.size,
+            now.mtime_ns,
+            now.ctime_ns,
+            now.inode,
         )
 
     def agrees(self, info: ObjectInfo) -> bool:

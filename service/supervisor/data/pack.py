@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.domain.shown import shown
 from service.supervisor.data import beneath, manifest
-from service.supervisor.data.keys import shown
 from service.supervisor.data.members import READ_BYTES
 from service.supervisor.data.model import CHUNK_BYTES
 from service.supervisor.data.outgoing import Unstable

@@ -10,19 +10,20 @@ stayed the same; and files without an object. When both changed, the job's file 
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from service.domain.shown import shown
 from service.errors import StoreMissing, Unavailable
 from service.supervisor.data import beneath, disk, manifest, pool
 from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compare
-from service.supervisor.data.keys import Mapping, Plan, plan, shown
+from service.supervisor.data.keys import Mapping, Plan, plan
 from service.supervisor.data.layout import fresh_partial
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.store import Changed, Store
+from service.supervisor.data.reading import Changed
+from service.supervisor.data.store import Store
 from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer, listed
 
 _CHANGES = 3
@@ -135,33 +136,31 @@ class Pull(Transfer):
                 return await self.batches.run(file.whole, chunks, self.root_fd, path)
         try:
             await disk.run(file.open)
-            await self._parts(file, info)
+            await self._stretches(file, info)
             return await disk.run(file.place, self.root_fd, path)
         finally:
             await disk.run(file.close)
 
-    async def _parts(self, file: Incoming, info: ObjectInfo) -> None:
-        """Fetch a large object in ranges, several at once, written and hashed in order.
+    async def _stretches(self, file: Incoming, info: ObjectInfo) -> None:
+        """Fetch a large object in a few long stretches at once. Each has a slot, and a part of a chunk in
+        memory."""
+        length = -(-info.size // PARTS_AT_ONCE)
 
-        Slots are handed out in the order of the ranges, so the range whose turn it is always has one.
-        """
-        window = asyncio.Semaphore(PARTS_AT_ONCE)
+        async def take(offset: int, piece: Sequence[bytes]) -> None:
+            await disk.run(file.write, offset, piece)
+            self.meter.moved(sum(map(len, piece)))
 
-        async def part(offset: int, turn: asyncio.Event, after: asyncio.Event) -> None:
-            length = min(CHUNK_BYTES, info.size - offset)
+        async def stretch(offset: int) -> None:
             async with self.slots:
-                chunks = await self.store.get(self.source.container, info, offset=offset, length=length)
-                await turn.wait()
-                await disk.run(file.append, chunks)
-            self.meter.moved(length)
-            after.set()
-            window.release()
+                await self.store.stretch(
+                    self.source.container,
+                    info,
+                    offset=offset,
+                    length=min(length, info.size - offset),
+                    take=take,
+                )
 
-        turn = asyncio.Event()
-        turn.set()
         async with pool.group() as tasks:
-            for offset in range(0, info.size, CHUNK_BYTES):
-                await window.acquire()
-                after = asyncio.Event()
-                tasks.create_task(part(offset, turn, after))
-                turn = after
+            for offset in range(0, info.size, length):
+                tasks.create_task(stretch(offset))
+        await disk.in_slices(file.hashed())

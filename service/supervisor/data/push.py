@@ -14,9 +14,10 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from service.domain.shown import shown
 from service.supervisor.data import beneath, disk, manifest, pool
 from service.supervisor.data.bodies import Body
-from service.supervisor.data.keys import Mapping, ancestors, shown
+from service.supervisor.data.keys import Mapping, ancestors
 from service.supervisor.data.model import Limits, ObjectInfo, Permission, Source
 from service.supervisor.data.outgoing import Outgoing, Unstable
 from service.supervisor.data.progress import Meter, Progress
@@ -66,7 +67,7 @@ class _Push(Transfer):
     ) -> Progress:
         self.tree = tree
         self.mapping = Mapping(self.source.prefix)
-        size = sum(found.st_size for found in tree.files.values())
+        size = sum(found.size for found in tree.files.values())
         self.meter = Meter(on_progress, len(tree.files) + len(tree.skipped), size)
         for path, why in tree.skipped.items():
             self.meter.skip(f"{shown(path)}: {why}, not pushed")
@@ -89,7 +90,7 @@ class _Push(Transfer):
             before = self.known.get(path)
             if why := self.mapping.unsafe(path):
                 self.meter.skip(f"{shown(path)}: {why}, not pushed")
-            elif before and before.describes(found):
+            elif before and before.is_same(found):
                 self.meter.skip()
             else:
                 changed.append(path)

@@ -21,6 +21,8 @@ class _Held:
     store: Store
     closing: AsyncExitStack
     users: int = 0
+    #: Nobody gets it any more; whoever uses it last closes it.
+    forgotten: bool = False
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Shelf:
     most: int = MOST_OPEN
     _held: OrderedDict[StoreAccess, _Held] = field(default_factory=OrderedDict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _closing: set[asyncio.Task[None]] = field(default_factory=set)
+    _forgotten: int = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -42,17 +46,39 @@ class Shelf:
             yield held.store
         finally:
             held.users -= 1
+            if held.forgotten and not held.users:
+                self._close_soon(held)
+
+    def forget(self) -> None:
+        """Keep no keys in memory: every store that nobody uses is closed, and each other one by its last
+        user. What they are asked for next opens them anew, if its keys still are."""
+        self._forgotten += 1
+        for held in self._held.values():
+            held.forgotten = True
+            if not held.users:
+                self._close_soon(held)
+        self._held.clear()
+
+    def _close_soon(self, held: _Held) -> None:
+        task = asyncio.create_task(held.closing.aclose(), name="store closing")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _taken(self, access: StoreAccess) -> _Held:
+        forgotten = self._forgotten
         async with self._turn:
             held = self._held.get(access)
             if held is None:
                 stack = AsyncExitStack()
                 held = _Held(await stack.enter_async_context(Store.open(access)), stack)
-                self._held[access] = held
+                # Keys that were read before all were forgotten may be gone: they serve this caller alone.
+                held.forgotten = forgotten != self._forgotten
+                if not held.forgotten:
+                    self._held[access] = held
             held.users += 1
-            self._held.move_to_end(access)
-            await self._trim()
+            if not held.forgotten:
+                self._held.move_to_end(access)
+                await self._trim()
             return held
 
     async def _trim(self) -> None:
@@ -65,3 +91,4 @@ class Shelf:
         while self._held:
             _, held = self._held.popitem()
             await held.closing.aclose()
+        await asyncio.gather(*self._closing)

@@ -1,7 +1,7 @@
 """One S3 store: every call bounded in time, retried when that may help, and failing only with our errors.
 
 Raises StoreRefused (final: StoreDenied for keys and rights, StoreMissing where nothing is there) and
-Unavailable (try again later). Path-style addressing and no optional checksums, for stores that are not AWS.
+Unavailable (try again later). How it is connected to is `client`'s, how objects are read `reading`'s.
 """
 
 from __future__ import annotations
@@ -9,50 +9,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import urlsplit
 
-import aioboto3
-import aiohttp
 import structlog
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 
-from service.errors import JobyardError, StoreMissing, StoreRefused, Unavailable
+from service.domain.shown import shown
+from service.errors import JobyardError, StoreMissing, Unavailable
 from service.supervisor.data import disk
 from service.supervisor.data.bodies import Bodies, Body, hashed
+from service.supervisor.data.client import connected
 from service.supervisor.data.faults import Barred, persistent, translated
-from service.supervisor.data.keys import check_container, check_key, shown
+from service.supervisor.data.keys import check_container, check_key
 from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, StoreAccess, Timing
+from service.supervisor.data.reading import Download, Take, failing_with_ours, read_chunk, read_stretch
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
 T = TypeVar("T")
 
-_CONNECTIONS = 64
 _COMPLETE_FACTOR = 5  # a store joins the parts of a large object before it answers
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """An object being read. `stream` must be read within the context that gave it."""
-
-    info: ObjectInfo
-    stream: AsyncIterator[bytes]
-
-
-class Changed(Exception):
-    """Inside this package only: the object is not the one that was listed; `info` is the new one."""
-
-    def __init__(self, info: ObjectInfo) -> None:
-        super().__init__(info.key)
-        self.info = info
 
 
 class Store:
@@ -70,25 +49,8 @@ class Store:
     async def open(cls, access: StoreAccess, timing: Timing | None = None) -> AsyncIterator[Self]:
         """Connect lazily: no call is made. Raises StoreRefused when the endpoint is not an http(s) URL."""
         timing = timing or Timing()
-        _check_endpoint(access.endpoint)
-        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60)
-        async with (
-            _session().client(
-                "s3",
-                endpoint_url=access.endpoint,
-                region_name=access.signing_region,
-                aws_access_key_id=access.access_key,
-                aws_secret_access_key=access.secret_key,
-                config=_config(timing),
-            ) as client,
-            aiohttp.ClientSession(
-                connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-                read_bufsize=512 * 1024,
-            ) as session,
-        ):
-            yield cls(client, Bodies(access, timing, session), access, timing)
+        async with connected(access, timing) as (client, bodies):
+            yield cls(client, bodies, access, timing)
 
     @property
     def signs_bodies(self) -> bool:
@@ -176,14 +138,18 @@ class Store:
     ) -> Sequence[bytes]:
         """At most a chunk of an object, in memory. Raises Changed when it is not the expected one."""
 
-        async def attempt() -> Sequence[bytes]:
-            read = self._bodies.get(container, expected.key, offset=offset, length=length)
-            async with read as (info, stream):
-                if info.size != expected.size or (expected.etag and info.etag != expected.etag):
-                    raise Changed(info)
-                return [chunk async for chunk in stream]
+        return await read_chunk(self._bodies, self._timing, container, expected, offset=offset, length=length)
 
-        return await persistent(f"object {shown(expected.key)} in {container}", self._timing, attempt)
+    async def stretch(
+        self, container: str, expected: ObjectInfo, *, offset: int, length: int, take: Take
+    ) -> None:
+        """`length` bytes of an object from `offset`, handed to `take` in order, in pieces of some MiB.
+
+        Raises Changed when it is not the expected one, and what `take` raises.
+        """
+        await read_stretch(
+            self._bodies, self._timing, container, expected, offset=offset, length=length, take=take
+        )
 
     async def put(self, container: str, key: str, body: Body) -> str:
         """Send an object of at most a chunk. Returns its ETag."""
@@ -265,7 +231,7 @@ class Store:
         async with AsyncExitStack() as stack:
             with translated(what):
                 info, stream = await stack.enter_async_context(self._bodies.get(container, key))
-            yield Download(info, _translated(what, stream))
+            yield Download(info, failing_with_ours(what, stream))
 
 
 class Multipart:
@@ -284,16 +250,6 @@ class Multipart:
         self.parts[number] = await self._store._put(self.container, self.key, body, query)
 
 
-async def _translated(what: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """`stream`, failing with our errors; what its reader raises is none of ours and passes untouched."""
-    while True:
-        with translated(what):
-            chunk = await anext(stream, b"")
-        if not chunk:
-            return
-        yield chunk
-
-
 async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The same bytes in pieces of exactly a chunk; only the last is shorter."""
     held = bytearray()
@@ -304,45 +260,3 @@ async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             del held[:CHUNK_BYTES]
     if held:
         yield bytes(held)
-
-
-def _check_endpoint(endpoint: str) -> None:
-    try:
-        parts = urlsplit(endpoint)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or parts.username or parts.password or parts.query or parts.fragment:
-        raise StoreRefused("the endpoint must be an http or https URL without user, query or fragment")
-
-
-@cache
-def _session() -> aioboto3.Session:
-    """One for the process: reading the service's description takes longer than many a pull.
-
-    It reads times quickly, as the client's own way is most of the cost of a long listing.
-    """
-    session = AioSession()
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
-    return aioboto3.Session(botocore_session=session)
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return parsedate_to_datetime(text)  # as in the header Last-Modified
-
-
-def _config(timing: Timing) -> AioConfig:
-    # One attempt: `persistent` is the only place that retries.
-    return AioConfig(
-        s3={"addressing_style": "path"},
-        signature_version="s3v4",
-        retries={"total_max_attempts": 1},
-        connect_timeout=timing.call_s,
-        read_timeout=timing.call_s,
-        max_pool_connections=_CONNECTIONS,
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )

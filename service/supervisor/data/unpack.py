@@ -19,10 +19,11 @@ from typing import BinaryIO, cast
 
 import structlog
 
+from service.domain.shown import shown
 from service.errors import DataError
 from service.supervisor.data import beneath, disk, manifest
 from service.supervisor.data.incoming import Incoming, InTheWay, compare
-from service.supervisor.data.keys import Mapping, Plan, plan, shown, unsafe
+from service.supervisor.data.keys import Mapping, Plan, plan, unsafe
 from service.supervisor.data.layout import partial_path
 from service.supervisor.data.members import Member, Reader
 from service.supervisor.data.model import JOBS_LIMIT, Limits, ObjectInfo

@@ -5,24 +5,29 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.domain.shown import shown
 from service.errors import DataError
 from service.supervisor.data import beneath
-from service.supervisor.data.keys import ancestors, shown
+from service.supervisor.data.keys import ancestors
+from service.supervisor.data.manifest import Entry, entry
 from service.supervisor.data.model import Limits
 
 
 @dataclass(slots=True)
 class Tree:
-    """Plain files by path, and everything else with the reason why it is not pushed.
+    """Plain files by path, as they are (without an ETag), and everything else with the reason why it is not
+    pushed. There may be a million: a stat result is three times as large as what is kept of it.
 
     Only the names are sure: by the time of the push a file may be something else, so each is opened and
     looked at again.
     """
 
-    files: dict[str, os.stat_result] = field(default_factory=dict)
+    files: dict[str, Entry] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     total_bytes: int = 0
 
@@ -39,24 +44,47 @@ def walk(root: Path, limits: Limits) -> Tree:
     """
     tree, seen = Tree(), 0
     with beneath.opened_root(root) as root_fd:
+        _refuse_too_many(root_fd, limits)
         folders = [""]
         while folders:
             folder = folders.pop()
-            for name, found in _entries(root_fd, folder, tree):
-                path = f"{folder}/{name}" if folder else name
-                seen += 1
-                if seen > limits.max_objects:
-                    raise DataError(f"the volume holds more than {limits.max_objects} files and folders")
-                if stat.S_ISDIR(found.st_mode):
-                    folders.append(_within(path, limits))
-                elif why := beneath.not_plain(found):
-                    tree.skipped[path] = why
-                else:
-                    tree.files[path] = found
-                    tree.total_bytes += max(found.st_size, found.st_blocks * 512)
-                if tree.total_bytes > limits.max_bytes:
-                    raise DataError(f"the volume holds more than {limits.max_bytes} bytes")
+            with closing(_entries(root_fd, folder, tree)) as entries:
+                for name, found in entries:
+                    path = f"{folder}/{name}" if folder else name
+                    seen += 1
+                    if seen > limits.max_objects:  # it grows while it is looked through
+                        raise _too_many(limits)
+                    if stat.S_ISDIR(found.st_mode):
+                        folders.append(_within(path, limits))
+                    elif why := beneath.not_plain(found):
+                        tree.skipped[path] = why
+                    else:
+                        tree.files[path] = entry(found, "")
+                        tree.total_bytes += max(found.st_size, found.st_blocks * 512)
+                    if tree.total_bytes > limits.max_bytes:
+                        raise DataError(f"the volume holds more than {limits.max_bytes} bytes")
     return tree
+
+
+def _refuse_too_many(root_fd: int, limits: Limits) -> None:
+    """Count the names alone: a volume that is refused takes no memory, however many files it holds.
+
+    What cannot be read is not counted; the walk tells of it.
+    """
+    count, folders = 0, [""]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError), beneath.opened_folder(root_fd, folder) as fd, os.scandir(fd) as entries:
+            for each in entries:
+                count += 1
+                if count > limits.max_objects:
+                    raise _too_many(limits)
+                if each.is_dir(follow_symlinks=False) and folder.count("/") + 1 < limits.max_depth:
+                    folders.append(f"{folder}/{each.name}" if folder else each.name)
+
+
+def _too_many(limits: Limits) -> DataError:
+    return DataError(f"the volume holds more than {limits.max_objects} files and folders")
 
 
 def _within(path: str, limits: Limits) -> str:
@@ -65,19 +93,19 @@ def _within(path: str, limits: Limits) -> str:
     return path
 
 
-def _entries(root_fd: int, folder: str, tree: Tree) -> list[tuple[str, os.stat_result]]:
-    """Names and their stat in one folder; a folder that cannot be opened or is swapped is skipped."""
-    found = []
+def _entries(root_fd: int, folder: str, tree: Tree) -> Generator[tuple[str, os.stat_result], None, None]:
+    """Names and their stat in one folder, one after the other: it may hold more than anybody would keep. A
+    folder that cannot be opened or is swapped is skipped."""
     try:
         with beneath.opened_folder(root_fd, folder) as fd, os.scandir(fd) as entries:
-            for entry in entries:
+            for each in entries:
                 try:
-                    found.append((entry.name, entry.stat(follow_symlinks=False)))
+                    found = each.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue  # deleted since: as if it never was
+                yield each.name, found
     except OSError as error:
         if not folder:
             raise
         if error.errno != errno.ENOENT:
             tree.skipped[folder] = f"cannot be read ({os.strerror(error.errno or 0)})"
-    return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from service.domain.weburls import WebUrl, read_archive_url
 from service.errors import FetchRefused, Invalid, Unavailable
+from service.outward.addresses import Network, Resolve, checked, system_resolve
+from service.outward.pinned import Pinned, trust
 from service.supervisor.data import disk
-from service.supervisor.data.addresses import Network, Resolve, checked, system_resolve
 from service.supervisor.data.bodies import Pulse
 from service.supervisor.data.model import JOBS_LIMIT
 
@@ -55,34 +54,6 @@ class Web:
         return await checked(at.host, at.port, self.allow, self.resolve)
 
 
-class _Pinned(AbstractResolver):
-    """Answers the checked addresses, and for their host alone."""
-
-    def __init__(self, host: str, addresses: list[str]) -> None:
-        self._host = host
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        if host != self._host:
-            raise OSError(f"{host} was not looked up")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
 async def download(
     web: Web,
     url: str,
@@ -99,7 +70,7 @@ async def download(
     `on_bytes` is told how many more bytes came and how many there will be (0: unknown). Raises
     FetchRefused for what trying again does not mend, Unavailable for what it may, OSError of the disk.
     """
-    context = await disk.run(_trust, web.ca)
+    context = await disk.run(trust, web.ca)
     at = _read(url)
     for _ in range(MAX_REDIRECTS + 1):
         async with _hop(web, at, context, unless) as response:
@@ -111,13 +82,6 @@ async def download(
                 return _etag(response)
             at = elsewhere
     raise FetchRefused(f"{_read(url).shown} leads elsewhere more than {MAX_REDIRECTS} times")
-
-
-def _trust(ca: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca is not None:
-        context.load_verify_locations(cafile=ca)
-    return context
 
 
 def _read(url: str) -> WebUrl:
@@ -137,7 +101,7 @@ async def _hop(
         headers["If-None-Match"] = unless
     addresses = await web.addresses(at)
     connector = aiohttp.TCPConnector(
-        resolver=_Pinned(at.host, addresses), ssl=context, use_dns_cache=False, force_close=True
+        resolver=Pinned(at.host, addresses), ssl=context, use_dns_cache=False, force_close=True
     )
     host = f"[{at.host}]" if ":" in at.host else at.host
     url = URL(f"https://{host}:{at.port}{at.path}{at.query}", encoded=True)

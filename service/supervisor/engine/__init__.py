@@ -1,1 +1,1 @@
-"""A container engine: what is asked of one (`protocol`), Docker's (`docker`), a simulated one (`fake`)."""
+"""A container engine: what is asked of one (`protocol`), and Docker's (`docker`)."""

@@ -3,6 +3,10 @@
 The engine drops events of a slow reader and slows down itself while it waits for one. So a task of its
 own reads as fast as they come and only remembers which ids are due; a hundred events of one container
 are one hint, and the memory is bounded by the number of containers.
+
+The engine says nothing while nothing happens, just as one behind a link that was cut without an end. So a
+stream that was silent for a moment is taken up anew: whether the engine is there is found out, and as much
+is looked for as after any new subscription.
 """
 
 from __future__ import annotations
@@ -15,11 +19,16 @@ from contextlib import suppress
 import aiohttp
 
 from service.errors import JobyardError, Unavailable
+from service.supervisor.engine import wire as wiring
 from service.supervisor.engine.protocol import LABEL_SPEC
+from service.supervisor.engine.told import ToldToStop
 from service.supervisor.engine.wire import Wire, refusal, refused
 
 SUBSCRIBED = ""
-"""The first item: the subscription stands, list now."""
+"""The first item, and again whenever the subscription is a new one: it stands, list now."""
+
+SILENCE_S = 3.0
+"""A stream that says nothing for so long is taken up anew."""
 
 
 class DueIds:
@@ -53,10 +62,10 @@ class DueIds:
         return container_id
 
 
-async def read_events(wire: Wire) -> AsyncGenerator[str, None]:
-    """See `Engine.events`. Only containers made from a spec of ours are told of."""
+async def read_events(wire: Wire, told: ToldToStop) -> AsyncGenerator[str, None]:
+    """See `Engine.events`. Only containers made from a spec of ours are told of; `told` hears them all."""
     due = DueIds()
-    reader = asyncio.create_task(_read(wire, due), name="docker-events")
+    reader = asyncio.create_task(_read(wire, due, told), name="docker-events")
     try:
         while True:
             yield await due.next()
@@ -66,24 +75,41 @@ async def read_events(wire: Wire) -> AsyncGenerator[str, None]:
             await reader
 
 
-async def _read(wire: Wire, due: DueIds) -> None:
-    filters = json.dumps({"type": ["container"], "label": [LABEL_SPEC]})
+async def _read(wire: Wire, due: DueIds, told: ToldToStop) -> None:
     try:
-        async with wire.stream("GET", "/events", params={"filters": filters}) as reply:
-            if reply.status != 200:
-                raise refused("events", await refusal(reply))
-            due.add(SUBSCRIBED)
-            await _enqueue(reply, due)
+        while await _subscribed(wire, due, told):
+            pass
     except (JobyardError, ValueError, KeyError) as error:
         due.end(Unavailable(f"the event stream broke: {error}"))
     else:
         due.end(Unavailable("the event stream ended"))
 
 
-async def _enqueue(reply: aiohttp.ClientResponse, due: DueIds) -> None:
+async def _subscribed(wire: Wire, due: DueIds, told: ToldToStop) -> bool:
+    """One subscription, until the engine ends it (False) or it is silent (True)."""
+    filters = json.dumps({"type": ["container"], "label": [LABEL_SPEC]})
+    answer_s = wiring.ANSWER_TIMEOUT_S
+    async with wire.stream("GET", "/events", params={"filters": filters}, answer_s=answer_s) as reply:
+        if reply.status != 200:
+            raise refused("events", await refusal(reply))
+        due.add(SUBSCRIBED)
+        return await _enqueue(reply, due, told)
+
+
+async def _enqueue(reply: aiohttp.ClientResponse, due: DueIds, told: ToldToStop) -> bool:
+    """True when nothing has come for a moment."""
     buffer = b""
-    async for data in reply.content.iter_any():
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                data = await reply.content.readany()
+        except TimeoutError:
+            return True
+        if not data:
+            return False
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             if line.strip():
-                due.add(str(json.loads(line)["Actor"]["ID"]))
+                event = json.loads(line)
+                told.hear(event)
+                due.add(str(event["Actor"]["ID"]))

@@ -1,26 +1,23 @@
-"""Networks: one bridge a project, and no way from any of them to a cloud's metadata service."""
+"""Networks: one bridge a project, which nobody outside of it begins to talk into."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from service.errors import EngineError
+from service.supervisor.engine import firewall
 from service.supervisor.engine.wire import Wire, refused, safe_name
-
-METADATA_V4 = "169.254.0.0/16"
-METADATA_V6 = "fd00:ec2::254"
-CHAIN = "DOCKER-USER"
-"""The engine's chain for rules of the host's owner; every packet a container sends away passes it."""
+from service.supervisor.names import LEDGER
 
 
 class Networks:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._turn = asyncio.Lock()
+        self._apart: set[str] = set()
 
     async def ensure(self, name: str, labels: Mapping[str, str]) -> str:
         """See `Engine.ensure_network`.
@@ -38,7 +35,41 @@ class Networks:
                 raise EngineError(f"a network named {name} exists and is not ours")
             for younger in found[1:]:
                 await self._wire.call("DELETE", f"/networks/{younger}")
+            if found[0] not in self._apart:
+                await self._keep_apart(found[0])
             return found[0]
+
+    async def all_apart(self) -> None:
+        """As `ensure` does it, for the networks of all ledgers that there are already."""
+        filters = json.dumps({"label": [LEDGER], "driver": ["bridge"]})
+        answer = await self._wire.call("GET", "/networks", params={"filters": filters})
+        if answer.status != 200:
+            raise refused("list networks", answer)
+        for network in answer.body:
+            await self._keep_apart(str(network["Id"]))
+
+    async def _keep_apart(self, network: str) -> None:
+        if await firewall.keep_apart(
+            f"br-{network[:12]}", engine_is_local=self._wire.socket_path is not None
+        ):
+            self._apart.add(network)
+
+    async def drop(self, name: str, labels: Mapping[str, str], *, broken: str) -> bool:
+        """See `Engine.drop_network`.
+
+        By its id: another job may have had it made anew already, and that one is whole. The engine refuses
+        as long as anything is connected, and knows best what is.
+        """
+        async with self._turn:
+            for network in await self._ours(safe_name(name), labels):
+                if not network.startswith(broken):
+                    continue
+                answer = await self._wire.call("DELETE", f"/networks/{network}")
+                if answer.status == 403 and "active endpoints" in answer.message:
+                    return False
+                if answer.status not in (204, 404):
+                    raise refused(f"remove network {name}", answer)
+        return True
 
     async def _ours(self, name: str, labels: Mapping[str, str]) -> list[str]:
         """The networks of this name, the oldest first."""
@@ -61,44 +92,9 @@ class Networks:
             "Driver": "bridge",
             "CheckDuplicate": True,
             "Labels": dict(labels),
-            # A project's jobs may talk to each other; other projects are on other bridges.
+            # A project's jobs may talk to each other; other projects are on other bridges, kept apart below.
             "Options": {"com.docker.network.bridge.enable_icc": "true"},
         }
         answer = await self._wire.call("POST", "/networks/create", body=body)
         if answer.status not in (201, 409):
             raise refused(f"create network {name}", answer)
-
-
-async def block_metadata(*, engine_is_local: bool, root: bool | None = None) -> bool:
-    """Make sure the host drops what containers send to metadata addresses; True when IPv4 is covered.
-
-    IPv6 is covered where the engine has its chain there. False when we are not root on the engine's
-    host or the chain is missing: then the operator has to see to it.
-    """
-    is_root = os.geteuid() == 0 if root is None else root
-    if not (engine_is_local and is_root):
-        return False
-    await _drop("ip6tables", METADATA_V6)
-    return await _drop("iptables", METADATA_V4)
-
-
-async def _drop(tool: str, destination: str) -> bool:
-    rule = (CHAIN, "-d", destination, "-j", "DROP")
-    if await _succeeds(tool, "-w", "-C", *rule):
-        return True
-    return await _succeeds(tool, "-w", "-I", *rule)
-
-
-async def _succeeds(*command: str, timeout_s: float = 20.0) -> bool:
-    quiet = asyncio.subprocess.DEVNULL
-    try:
-        process = await asyncio.create_subprocess_exec(*command, stdin=quiet, stdout=quiet, stderr=quiet)
-    except OSError:
-        return False  # the tool is not installed
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await process.wait() == 0
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return False

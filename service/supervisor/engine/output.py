@@ -7,11 +7,14 @@ with the timestamp of the line's beginning, and none of them holds the newline, 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncGenerator, Iterator
 from datetime import datetime
 from typing import Literal
 
-from service.errors import EngineError, NoSuchContainer, Unavailable
+from service.domain.shown import shown
+from service.errors import EngineError, LogBroken, NoSuchContainer, Unavailable
+from service.supervisor.engine import wire as wiring
 from service.supervisor.engine.protocol import LogChunk
 from service.supervisor.engine.wire import Wire, refusal, refused, safe_name
 
@@ -19,37 +22,76 @@ MAX_FRAME_BYTES = 64 * 1024**2
 """Beyond this a length is taken for a broken stream; real frames hold 16 KiB."""
 
 
+_HEAD = struct.Struct(">B3xI")
+_STAMP = 30
+"""How long a timestamp with nine digits is, the only kind that Docker gives with a log."""
+
+
 class FrameReader:
-    """Turns bytes, cut anywhere, into chunks."""
+    """Turns bytes, cut anywhere, into chunks. The loop is what a log of short lines costs us."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = bytearray()
+        self._lacks = 8
+        """How many bytes there must be before anything more is complete."""
 
-    def feed(self, data: bytes) -> Iterator[LogChunk]:
-        """The chunks that are complete now."""
-        self._buffer += data
-        start = 0
+    def feed(self, data: bytes) -> Iterator[list[LogChunk]]:
+        """The chunks that are complete now, at once; what is not understood is raised after those before."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._lacks:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        chunks: list[LogChunk] = []
         try:
-            while len(self._buffer) - start >= 8:
-                size = int.from_bytes(self._buffer[start + 4 : start + 8], "big")
+            rest = self._read(data, chunks)
+        except EngineError:
+            if chunks:
+                yield chunks
+            raise
+        self._rest += data[rest:]
+        if chunks:
+            yield chunks
+
+    def _read(self, data: bytes, chunks: list[LogChunk]) -> int:
+        """Adds the complete chunks; answers where the incomplete one begins."""
+        head, add, whole, start = _HEAD.unpack_from, chunks.append, len(data), 0
+        while whole - start >= 8:
+            stream, size = head(data, start)
+            end = start + 8 + size
+            if end > whole:
                 if size > MAX_FRAME_BYTES:
                     raise EngineError(f"the engine sent a log frame of {size} bytes")
-                if len(self._buffer) - start - 8 < size:
-                    return
-                frame = bytes(self._buffer[start + 8 : start + 8 + size])
-                stream = self._buffer[start]
-                start += 8 + size
-                yield _chunk(stream, frame)
-        finally:
-            del self._buffer[:start]
+                self._lacks = 8 + size
+                return start
+            stamp = data[start + 8 : start + 9 + _STAMP]
+            if (
+                size > _STAMP
+                and stamp[-2:] == b"Z "
+                and stamp[19:20] == b"."
+                and (stream == 1 or stream == 2)
+            ):
+                add(LogChunk(stream, stamp[:_STAMP].decode("ascii"), data[start + 9 + _STAMP : end]))
+            else:
+                add(_chunk(stream, data[start + 8 : end]))
+            start = end
+        self._lacks = 8
+        return start
 
     @property
     def torn(self) -> bool:
         """True while a frame is incomplete: a stream that ends now was cut."""
-        return bool(self._buffer)
+        return bool(self._rest)
+
+
+_ENGINES_OWN = 3
+"""The stream on which the engine says what is wrong with the log itself."""
 
 
 def _chunk(stream: int, frame: bytes) -> LogChunk:
+    if stream == _ENGINES_OWN:
+        raise LogBroken(f"the engine cannot read the log: {shown(frame.decode(errors='replace').strip())}")
     stamp, space, payload = frame.partition(b" ")
     if stream not in (1, 2) or not space or len(stamp) < 20 or not stamp.endswith(b"Z"):
         raise EngineError("the engine sent a log frame that is not understood")
@@ -72,7 +114,7 @@ def unix_nanos(stamp: str) -> str:
 
 async def read_logs(
     wire: Wire, container_id: str, *, since: str | None, tail: int | None, follow: bool
-) -> AsyncGenerator[LogChunk, None]:
+) -> AsyncGenerator[list[LogChunk], None]:
     """See `Engine.logs`."""
     params = {"stdout": "1", "stderr": "1", "timestamps": "1", "follow": "1" if follow else "0"}
     if since is not None:
@@ -80,13 +122,16 @@ async def read_logs(
     if tail is not None:
         params["tail"] = str(tail)
     frames = FrameReader()
-    async with wire.stream("GET", f"/containers/{safe_name(container_id)}/logs", params=params) as reply:
+    path = f"/containers/{safe_name(container_id)}/logs"
+    # A snapshot comes at once; what is followed says nothing as long as the container does.
+    silence_s = None if follow else wiring.ANSWER_TIMEOUT_S
+    async with wire.stream("GET", path, params=params, answer_s=silence_s, silence_s=silence_s) as reply:
         if reply.status == 404:
             raise NoSuchContainer(f"no container {container_id}")
         if reply.status != 200:
             raise refused(f"logs of {container_id}", await refusal(reply))
         async for data in reply.content.iter_any():
-            for chunk in frames.feed(data):
-                yield chunk
+            for chunks in frames.feed(data):
+                yield chunks
         if frames.torn:
             raise Unavailable("the log stream was cut inside a frame")

@@ -1,6 +1,6 @@
 """What the supervisor needs of a container engine: a Protocol and its types.
 
-Implementations: `docker.DockerEngine` (one Docker Engine) and `fake.FakeEngine` (simulation).
+Implementation: `docker.DockerEngine` (one Docker Engine). The tests have another one, for simulation.
 Both pass tests/supervisor/test_engine_conformance.py. A Swarm engine would be a third.
 
 Every method may raise `Unavailable`: the engine did not answer (in time), and what was asked may or may
@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
+
+import msgspec
 
 from service.supervisor.storage.usage import Usage
 
@@ -39,6 +41,8 @@ class EngineInfo:
     memory_bytes: int
     gpu_driver: bool
     version: str
+    #: Where it keeps images and containers; empty where that cannot be seen from here.
+    root_dir: str = ""
 
 
 class RepoDigest(NamedTuple):
@@ -159,19 +163,21 @@ class Container:
         return self.labels.get(LABEL_SPEC)
 
 
-@dataclass(frozen=True, slots=True)
-class LogChunk:
+class LogChunk(msgspec.Struct, frozen=True, gc=False):
     """Output as the engine hands it over: up to one line, its newline included.
 
     A line too long for one chunk comes in several of one timestamp, of which at most the last ends with
     a newline: Docker 20.10 loses it.
     `timestamp` is RFC 3339 UTC with nine digits of a second. The two streams are stamped before they are
-    put in order, so it can step back a little between them.
+    put in order, so it can step back a little between them. There can be hundreds of thousands in a second.
     """
 
     stream: Literal[1, 2]
     timestamp: str
     payload: bytes
+
+
+LogChunks = list[LogChunk]
 
 
 class Engine(Protocol):
@@ -227,6 +233,11 @@ class Engine(Protocol):
         """
         ...
 
+    async def was_started(self, labels: Mapping[str, str]) -> bool:
+        """Whether a container with all these labels was started, also one that is gone. As far as the engine
+        remembers: its last events, none from before it began. Raises `Unavailable`, `EngineError`."""
+        ...
+
     async def stop(self, container_id: str, grace_s: int) -> None:
         """SIGTERM, and SIGKILL after `grace_s`; returns once it ended. Nothing happens if it already had.
 
@@ -252,31 +263,49 @@ class Engine(Protocol):
 
     def logs(
         self, container_id: str, *, since: str | None = None, tail: int | None = None, follow: bool = False
-    ) -> AsyncGenerator[LogChunk, None]:
-        """Output in order: what the engine still holds, from `since` (a chunk's timestamp, inclusive),
-        at most the last `tail` chunks.
+    ) -> AsyncGenerator[LogChunks, None]:
+        """Output in order, as many chunks at a time as have come, never none: what the engine still holds,
+        from `since` (a chunk's timestamp, inclusive), at most the last `tail` chunks.
 
         Without `follow` this is a faithful snapshot. With it, chunks keep coming until the container
         ends, but may be skipped, repeated and cut off at the end when output is faster than the reader:
         for a human who watches, never for keeping (`logs.keeper.LogKeeper` reads snapshots).
-        Raises `NoSuchContainer`, `Unavailable` when the connection breaks.
+        Raises `NoSuchContainer`, `Unavailable` when the connection breaks, `LogBroken` where the engine
+        cannot read its log on; from its end (`tail`) it then may not read it at all.
+        """
+        ...
+
+    async def was_told_to_stop(self, ended: Container) -> bool:
+        """Whether the engine told the process of a container that has ended to end: for a client, somebody
+        on the node, or as it was stopped or began itself. As far as it is known: not what happened before an
+        engine's own end, unless `events` was being read. Raises `Unavailable`, `EngineError`.
         """
         ...
 
     def events(self) -> AsyncGenerator[str, None]:
         """Ids of containers that something happened to: hints, which may be lost or repeated.
 
-        The first item is "" and says the subscription stands: list now. Raises `Unavailable` when the
-        stream ends; subscribe again and list again.
+        The first item is "" and says the subscription stands: list now. It comes again when the stream had
+        to be taken up anew. Raises `Unavailable` when the stream ends; subscribe again and list again.
         """
         ...
 
     async def ensure_network(self, name: str, labels: Mapping[str, str]) -> str:
-        """The id of the bridge network of this name, made if need be. Raises `EngineError`."""
+        """The id of the bridge network of this name, made if need be. Where the firewall is ours to set,
+        nobody outside of it can begin to talk to who is in it. Raises `EngineError`."""
+        ...
+
+    async def drop_network(self, name: str, labels: Mapping[str, str], *, broken: str) -> bool:
+        """Take away the network of this name whose id begins with `broken`, as its link is gone; then
+        `ensure_network` makes it anew. One that is gone already is fine.
+
+        False when containers are connected to it: it is left to them. Raises `EngineError`.
+        """
         ...
 
     async def block_metadata(self) -> bool:
-        """Keep containers from cloud metadata addresses; False when this cannot be done from here."""
+        """Keep containers from cloud metadata addresses, and from the networks of other projects that there
+        are; False when this cannot be done from here."""
         ...
 
     async def close(self) -> None:

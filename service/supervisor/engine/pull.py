@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
+import structlog
 
-from service.errors import EngineError, ImageReason, ImageUnavailable, Unavailable
+from service.errors import ImageReason, ImageUnavailable, NodeFull, Unavailable
 from service.supervisor.engine.image_ref import ImageRef
 from service.supervisor.engine.protocol import PullProgress, RegistryAuth
 from service.supervisor.engine.refusals import without_paths
-from service.supervisor.engine.wire import Wire, refusal
+from service.supervisor.engine.wire import NO_SPACE, Wire, refusal
+
+#: A pull in which nothing moves for so long is told of in the log; it is given up later.
+NOTICE_S = 8.0
+
+_log = structlog.get_logger()
 
 OnProgress = Callable[[PullProgress], None]
 
@@ -99,6 +106,7 @@ class Puller:
         params = {"fromImage": ref.name, "tag": ref.wanted, "platform": "linux/amd64"}
         headers = {"X-Registry-Auth": _encoded(auth)} if auth else {}
         layers = _Layers(str(ref))
+        watched = _Silence(ref)
         try:
             async with asyncio.timeout(stall_s) as deadline:
                 if ref.digest is not None:
@@ -112,12 +120,15 @@ class Puller:
                         if "error" in line:
                             raise explained(ref, str(line["error"]))
                         if layers.moved(line):
+                            watched.over()
                             deadline.reschedule(asyncio.get_running_loop().time() + stall_s)
                             _tell(listeners, layers.progress())
         except TimeoutError:
             raise ImageUnavailable(
                 f"pulling {ref} made no progress for {stall_s:g} s and was given up", passing=True
             ) from None
+        finally:
+            watched.end()
 
     async def _require_access(self, ref: ImageRef, headers: dict[str, str]) -> None:
         """Raise as a pull does unless the registry hands out the manifest.
@@ -129,6 +140,25 @@ class Puller:
         async with self._wire.stream("GET", path, headers=headers) as reply:
             if reply.status != 200:
                 raise explained(ref, (await refusal(reply)).message)
+
+
+class _Silence:
+    """Logs once each time that nothing has moved for a while."""
+
+    def __init__(self, ref: ImageRef) -> None:
+        self._ref = ref
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.call_later(NOTICE_S, self._tell)
+
+    def _tell(self) -> None:
+        _log.warning("pull makes no progress", image=str(self._ref), after_s=NOTICE_S)
+
+    def over(self) -> None:
+        self._due.cancel()
+        self._due = self._loop.call_later(NOTICE_S, self._tell)
+
+    def end(self) -> None:
+        self._due.cancel()
 
 
 def _tell(listeners: list[OnProgress], progress: PullProgress) -> None:
@@ -163,7 +193,7 @@ class _Reason(NamedTuple):
 
 #: The first that fits counts.
 _REASONS = (
-    _Reason(("toomanyrequests", "too many requests", "429"), "the registry asks to slow down", "other", True),
+    _Reason(("toomanyrequests", "too many requests"), "the registry asks to slow down", "other", True),
     _Reason(
         ("no matching manifest", "does not match the specified platform"),
         "it has no linux/amd64 variant",
@@ -191,11 +221,12 @@ _REASONS = (
 )
 
 
-def explained(ref: ImageRef, said: str) -> ImageUnavailable | EngineError:
+def explained(ref: ImageRef, said: str) -> ImageUnavailable | NodeFull:
     """The engine's words about a failed pull, for people, and whether the same pull may work later."""
-    text = said.lower().replace(ref.name.lower(), "")  # a name may hold any of the words below
-    if "no space left on device" in text:
-        return EngineError(f"the disk of the Docker Engine is full; {ref} could not be stored")
+    # A name and a URL may hold any of the words below, and a port any number.
+    text = re.sub(r"[a-z]+://[^\s\"]*", "", said.lower()).replace(ref.name.lower(), "")
+    if NO_SPACE in text:
+        return NodeFull(f"the disk of the Docker Engine is full; {ref} could not be stored")
     # "no such host" and its kin hold none of the words below, but "not found" can end a resolver's error.
     if "dial tcp" in text or "lookup " in text:
         message = f"the registry of {ref} cannot be reached"

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import re
 
-from service.errors import CommandUnusable, EngineError, GpuDriverMissing, MountRefused, NoSuchContainer
-from service.supervisor.engine.wire import Answer, refused
+from service.errors import (
+    CommandUnusable,
+    EngineError,
+    GpuDriverMissing,
+    MountRefused,
+    NetworkBroken,
+    NoSuchContainer,
+)
+from service.supervisor.engine.wire import NO_SPACE, Answer, refused
 
 #: What the runtime says when the job's own command, user or directory cannot be used.
 _JOBS_FAULT = (
@@ -18,6 +25,10 @@ _JOBS_FAULT = (
 )
 #: Said with any status: no such user, or a volume where the list of users is.
 _NO_USER = "unable to find user"
+
+#: A project's bridge that somebody took away, and a network that was made anew since the container was made.
+_LINK_GONE = re.compile(r"could not find bridge br-(?P<id>[0-9a-f]{12}): .*no such network interface")
+_NETWORK_GONE = re.compile(r"network \S+ not found")
 
 _MOUNT = re.compile(r'error mounting ".*?" to rootfs at "(?P<at>/[^"]*)"')
 #: Why a mount fails by what is in the image, or by another volume. Others, a source that is gone for one, are
@@ -38,12 +49,16 @@ _HOSTS_PATH = re.compile(r"/\S*[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4
 def start_refused(container_id: str, answer: Answer) -> EngineError:
     """Why a container did not start. Raises `Unavailable` when the engine is not well."""
     said = answer.message
-    if answer.status == 503:
+    if answer.status == 503 or NO_SPACE in said.lower():
         raise refused(f"start {container_id}", answer)
     if "could not select device driver" in said:
         return GpuDriverMissing("the engine has no GPU driver: install the NVIDIA Container Toolkit")
     if answer.status == 404 and "No such container" in said:
         return NoSuchContainer(f"no container {container_id}")
+    if (gone := _LINK_GONE.search(said)) is not None:
+        return NetworkBroken(f"the link of network {gone['id']} is gone", gone["id"])
+    if answer.status == 404 and _NETWORK_GONE.search(said):
+        return NetworkBroken("the network is gone that the container was made for")
     mount = _MOUNT.search(said)
     if mount is not None:
         why = next((why for words, why in _IN_THE_WAY.items() if words in said[mount.end() :]), None)

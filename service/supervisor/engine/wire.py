@@ -19,10 +19,16 @@ import aiodocker
 import aiohttp
 from yarl import URL
 
-from service.errors import EngineError, Misconfigured, Unavailable
+from service.errors import EngineAway, EngineError, Misconfigured, NodeFull, Unavailable
 
 NEWEST_API = (1, 47)
 """The newest API this code was written for; an older engine is spoken to in its own."""
+
+ANSWER_TIMEOUT_S = 4.0
+"""What an engine that is well begins to answer within, whatever it is asked to look at. Beyond it the link
+may have been cut without an end."""
+#: What Docker says of a full disk, whatever it was doing.
+NO_SPACE = "no space left on device"
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _LOST = (aiohttp.ClientError, OSError, EOFError, asyncio.IncompleteReadError)
@@ -45,8 +51,8 @@ class Answer:
 class Wire:
     """A pool of its own, so that long streams in one cannot starve short calls in another.
 
-    Raises `Unavailable` and nothing else when the
-    engine cannot be reached, drops the line or exceeds a deadline.
+    Raises `EngineAway` and nothing else when the engine cannot be reached, drops the line or exceeds a
+    deadline.
     """
 
     def __init__(self, host: str | None = None) -> None:
@@ -86,9 +92,7 @@ class Wire:
             ):
                 return await _answer(reply)
         except TimeoutError:
-            raise Unavailable(
-                f"the Docker Engine did not answer {method} {path} in {timeout_s:g} s"
-            ) from None
+            raise EngineAway(f"the Docker Engine did not answer {method} {path} in {timeout_s:g} s") from None
 
     @asynccontextmanager
     async def stream(
@@ -99,30 +103,34 @@ class Wire:
         params: Mapping[str, str] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        answer_s: float | None = None,
+        silence_s: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An open answer to read from, without any deadline; errors while reading it become `Unavailable`."""
+        """An open answer to read from; errors while reading it become `EngineAway`.
+
+        It begins within `answer_s`, and is never silent for longer than `silence_s`; None: no deadline.
+        """
         try:
-            url = await self._url(path)
-            async with self._docker.session.request(
-                method,
-                url,
-                params=params,
-                json=body,
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=None),
-            ) as reply:
+            async with asyncio.timeout(answer_s):
+                reply = await self._docker.session.request(
+                    method,
+                    await self._url(path),
+                    params=params,
+                    json=body,
+                    headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_read=silence_s),
+                )
+            async with reply:
                 self._open.add(reply)
                 try:
                     yield reply
                 finally:
                     self._open.discard(reply)
         except _LOST as error:
-            raise Unavailable(
-                f"the connection to the Docker Engine failed: {type(error).__name__}"
-            ) from error
+            raise EngineAway(f"the connection to the Docker Engine failed: {type(error).__name__}") from error
 
     async def close(self) -> None:
-        """Close all connections; whoever reads a stream gets `Unavailable`."""
+        """Close all connections; whoever reads a stream gets `EngineAway`."""
         # Closing the session alone leaves them waiting for bytes forever.
         for reply in self._open:
             reply.content.set_exception(aiohttp.ClientConnectionError("closed by us"))
@@ -137,10 +145,10 @@ class Wire:
 
     async def _negotiate(self) -> str:
         url = URL(f"{self._docker.docker_host}/version")
-        async with self._docker.session.get(url) as reply:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S), self._docker.session.get(url) as reply:
             answer = await _answer(reply)
         if answer.status != 200:
-            raise Unavailable(f"the Docker Engine answered {answer.status} when asked for its version")
+            raise EngineAway(f"the Docker Engine answered {answer.status} when asked for its version")
         major, _, minor = str(answer.body["ApiVersion"]).partition(".")
         return "{}.{}".format(*min((int(major), int(minor)), NEWEST_API))
 
@@ -166,6 +174,8 @@ def safe_name(name_or_id: str) -> str:
 
 
 def refused(what: str, answer: Answer) -> EngineError | Unavailable:
-    """What an unexpected status means: the engine is not well (503), or it refused."""
+    """What an unexpected status means: the engine is not well (503), its disk is full, or it refused."""
+    if NO_SPACE in answer.message.lower():
+        return NodeFull(f"{what}: the disk of the Docker Engine is full")
     text = f"{what}: the Docker Engine answered {answer.status}: {answer.message or 'no reason given'}"
-    return Unavailable(text) if answer.status == 503 else EngineError(text)
+    return EngineAway(text) if answer.status == 503 else EngineError(text)

@@ -12,7 +12,7 @@ it in the run, so a reader knows the size of a gap without anything else having 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +59,21 @@ def _stamp_like(stamp: bytes) -> bool:
     return stamp.isascii() and stamp[4:5] == b"-" and stamp[10:11] == b"T" and stamp.endswith(b"Z")
 
 
+_WHOLE_LINE = {1: b" 1. ", 2: b" 2. "}
+
+
+def encoded(chunks: Iterable[LogChunk]) -> list[bytes]:
+    """The chunks' records as they lie in the file, each with its newline."""
+    lines: list[bytes] = []
+    for chunk in chunks:
+        payload = chunk.payload
+        if payload.find(b"\n") == len(payload) - 1 and payload:
+            lines.append(chunk.timestamp.encode() + _WHOLE_LINE[chunk.stream] + payload)
+        else:
+            lines += [record.encode() for record in pieces(chunk)]
+    return lines
+
+
 def pieces(chunk: LogChunk) -> Iterator[Record]:
     """A chunk as records; more than one only if an engine put several lines into a chunk."""
     kind: Kind = "1" if chunk.stream == 1 else "2"
@@ -67,6 +82,11 @@ def pieces(chunk: LogChunk) -> Iterator[Record]:
         yield Record(chunk.timestamp, kind, line)
     if rest:
         yield Record(chunk.timestamp, kind, rest, complete_line=False)
+
+
+def stamp_of(line: bytes) -> bytes:
+    """The timestamp of an encoded record."""
+    return line[:STAMP_LENGTH]
 
 
 def whole_records(data: bytes) -> tuple[list[Record], int]:

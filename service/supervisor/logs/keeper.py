@@ -6,74 +6,35 @@ is faithful. So we read snapshots of the end, again and again, and join each to 
 have are skipped, and if our last record is no longer among the engine's, output was lost and a note says
 so. Joining is also how we resume after a kill, so that path is the only path. A snapshot of the last
 thousand lines costs the engine about 10 ms.
+
+This module says when which container's log is looked at, and what becomes of it where the disk or the engine
+refuses; `kept` joins one log. While much comes, one look follows the other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+import errno
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
 import structlog
 
-from service.errors import EngineError, NoSuchContainer, Unavailable
+from service.errors import EngineError, LogBroken, NodeFull, NoSuchContainer, Unavailable
 from service.supervisor.engine.protocol import Engine
-from service.supervisor.logs.format import NO_TIME, Record, RunLog, pieces
-from service.supervisor.logs.writer import WINDOW, LogLimits, LogWriter
+from service.supervisor.logs.format import RunLog
+from service.supervisor.logs.kept import KeptLog
+from service.supervisor.logs.writer import LogLimits, LogWriter
 
 log = structlog.get_logger()
 
-_ENGINE_OVERHEAD_BYTES = 28  # of a record in the engine's own files, measured
-_TAIL_MIN, _TAIL_MAX = 256, 65_536
-LOST = b"output was lost here: it came faster than it could be read"
-EARLY = b"output from before the first line may be lost: the engine's log was full when first read"
-AWAY = b"the engine did not answer for a while: if it was restarted, lines printed then may be missing here"
+_MUCH_BYTES = 1024**2
+"""A look that found as much is followed by the next one at once."""
+_BROKEN_TRIES = 3
+BROKEN = b"output is missing here: the engine could not read its own log any further"
 GONE = b"the container was gone before the end of its output was read"
-
-
-class Join:
-    """Tells, record by record of a snapshot, what is new; pure, and blind to clocks that step back.
-
-    `kept` is the end of what we have, oldest first. A snapshot runs to the newest record. All up to our
-    last record is old, all after it is new; a snapshot that does not hold our last record tells nothing.
-    """
-
-    def __init__(self, kept: Iterable[Record]) -> None:
-        window = list(kept)
-        self._last = window[-1] if window else None
-        self._left = self.twins = window.count(window[-1]) if window else 0
-        """How many records equal our last one. The 16 KiB pieces of one long line share a timestamp and
-        can share their bytes; they are counted, so the snapshot has to begin before the first of them."""
-
-    @property
-    def joined(self) -> bool:
-        """Whether our last record was seen, so that what follows is new."""
-        return self._left == 0
-
-    def is_new(self, record: Record) -> bool:
-        """Call for each record in order."""
-        if self.joined:
-            return True
-        if record == self._last:
-            self._left -= 1
-        return False
-
-
-@dataclass(slots=True)
-class _Run:
-    writer: LogWriter
-    container_id: str
-    window: deque[Record]
-    tail: int = _TAIL_MIN
-    read_bytes: int = 0
-    away: bool = False
-    """The engine was asked and did not answer. One that is restarted loses what it had not written yet."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    task: asyncio.Task[None] | None = None
 
 
 class LogKeeper:
@@ -101,12 +62,19 @@ class LogKeeper:
         self._pause = pause
         self._busy_s = busy_s
         self._idle_s = idle_s
-        self._runs: dict[tuple[UUID, int], _Run] = {}
+        self._runs: dict[tuple[UUID, int], KeptLog] = {}
 
     def watch(self, job: UUID, run: int, container_id: str) -> None:
-        """Begin to keep a container's output in the background, or go on; call it as often as you like."""
-        kept = self._opened(job, run, container_id)
-        if kept.writer.complete:
+        """Begin to keep a container's output in the background, or go on; call it as often as you like.
+
+        While the disk does not take it, the engine holds it, and the next call tries again.
+        """
+        try:
+            kept = self._opened(job, run, container_id)
+        except OSError as error:
+            log.error("log not written", job=str(job), run=run, error=str(error))
+            return
+        if kept.complete:
             self._let_go(job, run)
         elif kept.task is None or kept.task.done():
             name = f"log {job}-{run}"
@@ -116,28 +84,30 @@ class LogKeeper:
         """Keep what the engine has now; answers how many records were new. Raises as `Engine.logs`."""
         kept = self._opened(job, run, container_id)
         async with kept.turn:
-            return 0 if kept.writer.complete else await self._join_snapshot(kept)
+            return 0 if kept.complete else await kept.join()
 
     async def finish(self, job: UUID, run: int, container_id: str) -> None:
         """Collect all output of an ended container and mark the log complete; then it may be removed.
 
         Idempotent. A container that is gone is noted in the log. Raises `Unavailable`: call again.
         """
-        kept = self._opened(job, run, container_id)
-        async with kept.turn:
-            try:
-                await self._collect(kept)
-            except OSError as error:
-                self._forget(job, run, kept)
-                raise Unavailable(f"the log of {job}-{run} cannot be written: {error}") from error
-        log.info("log complete", job=str(job), run=run)
+        with self._written(job, run):
+            kept = self._opened(job, run, container_id)
+            async with kept.turn:
+                if not kept.complete:
+                    await self._collect(kept)
+                    log.info("log complete", job=str(job), run=run)
         self._let_go(job, run)
 
     def seal(self, job: UUID, run: int) -> None:
-        """Mark the log of a run complete that never had a container, so that nobody waits for it."""
-        kept = self._opened(job, run, "")
-        if not kept.writer.complete:
-            self._seal(kept)
+        """Mark the log of a run complete that never had a container, so that nobody waits for it.
+
+        Raises as `finish`.
+        """
+        with self._written(job, run):
+            kept = self._opened(job, run, "")
+            if not kept.complete:
+                kept.seal()
         self._let_go(job, run)
 
     async def close(self) -> None:
@@ -149,12 +119,24 @@ class LogKeeper:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _keep_watching(self, job: UUID, run: int, kept: _Run) -> None:
+    @contextmanager
+    def _written(self, job: UUID, run: int) -> Iterator[None]:
+        """What the disk refuses can be tried again: with a writer that looks anew at what is there."""
+        try:
+            yield
+        except OSError as error:
+            if (kept := self._runs.get((job, run))) is not None:
+                self._forget(job, run, kept)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            kind = NodeFull if full else Unavailable
+            raise kind(f"the log of {job}-{run} cannot be written: {error.strerror}") from error
+
+    async def _keep_watching(self, job: UUID, run: int, kept: KeptLog) -> None:
         pause_s = self._busy_s
-        while not kept.writer.complete:
+        while not kept.complete:
             try:
                 async with kept.turn:
-                    news = 0 if kept.writer.complete else await self._join_snapshot(kept)
+                    news = 0 if kept.complete else await kept.join()
             except NoSuchContainer:
                 return  # whoever removed it says when the log is complete
             except (Unavailable, EngineError) as error:
@@ -166,29 +148,34 @@ class LogKeeper:
                 self._forget(job, run, kept)
                 return
             pause_s = self._busy_s if news else min(pause_s * 2, self._idle_s)
-            await self._pause(pause_s)
+            await self._pause(0 if news and kept.read_bytes >= _MUCH_BYTES else pause_s)
 
-    async def _collect(self, kept: _Run) -> None:
-        if kept.writer.complete:
-            return
-        try:
-            while await self._join_snapshot(kept):
-                pass
-        except NoSuchContainer:
-            self._note(kept, GONE)
-        self._seal(kept)
+    async def _collect(self, kept: KeptLog) -> None:
+        for attempt in range(_BROKEN_TRIES):
+            try:
+                await kept.join_all()
+            except NoSuchContainer:
+                kept.note(GONE)
+            except LogBroken as error:
+                # A rotation may have been under way. If not, no patience mends it, and a run does not
+                # end badly for it.
+                log.warning("engine's log broken", container=kept.container_id[:12], error=error.message)
+                if attempt + 1 < _BROKEN_TRIES:
+                    await self._pause(self._busy_s)
+                    continue
+                kept.note(BROKEN)
+            break
+        kept.seal()
 
-    def _opened(self, job: UUID, run: int, container_id: str) -> _Run:
+    def _opened(self, job: UUID, run: int, container_id: str) -> KeptLog:
         kept = self._runs.get((job, run))
         if kept is None:
             writer = LogWriter(RunLog(self._root, job, run), self._limits)
-            output = [record for record in writer.recalled if record.kind in "12"]
-            window = deque(output, maxlen=WINDOW)
-            kept = _Run(writer, container_id, window)
+            kept = KeptLog(self._engine, writer, container_id, engine_keeps_bytes=self._engine_keeps_bytes)
             self._runs[(job, run)] = kept
         return kept
 
-    def _forget(self, job: UUID, run: int, kept: _Run) -> None:
+    def _forget(self, job: UUID, run: int, kept: KeptLog) -> None:
         kept.writer.close()
         if self._runs.get((job, run)) is kept:
             del self._runs[(job, run)]
@@ -199,66 +186,3 @@ class LogKeeper:
             if kept.task is not None:
                 kept.task.cancel()
             kept.writer.close()
-
-    async def _join_snapshot(self, kept: _Run) -> int:
-        """Keep what is new; answers how many records that were.
-
-        A short end of the log first; if that does not hold our last record, a longer one, then all there
-        is. If even that does not, the engine has dropped our last record and all it holds is new.
-        """
-        try:
-            await self._note_absence(kept)
-            return await self._join(kept)
-        except Unavailable:
-            kept.away = True
-            raise
-
-    async def _note_absence(self, kept: _Run) -> None:
-        """Say that lines may be missing, before those that were printed after the engine came back."""
-        if not kept.away:
-            return
-        await self._engine.find(kept.container_id)  # raises while the engine is still away
-        kept.away = False
-        self._note(kept, AWAY)
-        kept.writer.flush()
-
-    async def _join(self, kept: _Run) -> int:
-        first_look = not kept.window
-        kept.read_bytes = 0
-        tails = (kept.tail, _TAIL_MAX, None) if Join(kept.window).twins == 1 else (None,)
-        for tail in tails:
-            news = await self._read(kept, Join(kept.window), tail)
-            if news is not None:
-                break
-        else:
-            self._note(kept, LOST)
-            news = await self._read(kept, Join(()), None) or 0
-        if first_look and kept.read_bytes >= self._engine_keeps_bytes:
-            self._note(kept, EARLY)
-            kept.writer.flush()
-        kept.tail = min(_TAIL_MAX, max(_TAIL_MIN, 4 * news))
-        return news
-
-    async def _read(self, kept: _Run, join: Join, tail: int | None) -> int | None:
-        """Records that were new, or None if this snapshot does not join."""
-        news = 0
-        try:
-            async with aclosing(self._engine.logs(kept.container_id, tail=tail)) as chunks:
-                async for chunk in chunks:
-                    for record in pieces(chunk):
-                        if join.is_new(record):
-                            kept.writer.append(record)
-                            kept.window.append(record)
-                            kept.read_bytes += len(record.payload) + _ENGINE_OVERHEAD_BYTES
-                            news += 1
-        finally:
-            kept.writer.flush()
-        return news if join.joined else None
-
-    def _note(self, kept: _Run, text: bytes) -> None:
-        last = kept.window[-1].timestamp if kept.window else NO_TIME
-        kept.writer.append(Record(last, "m", text))
-
-    def _seal(self, kept: _Run) -> None:
-        last = kept.window[-1].timestamp if kept.window else NO_TIME
-        kept.writer.finish(Record(last, "e", b""))

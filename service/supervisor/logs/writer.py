@@ -58,17 +58,37 @@ class LogWriter:
 
     def append(self, record: Record) -> None:
         """Keep one record; it may stay in memory until `flush`."""
+        self._append(record.encode())
+
+    def append_encoded(self, lines: list[bytes]) -> None:
+        """Keep records that are encoded already, many at once, as `append`."""
+        together = b"".join(lines)
+        if len(together) < _BUFFER_BYTES and self._size + len(together) <= self._limit:
+            self._append(together)
+            return
+        for line in lines:
+            self._append(line)
+
+    @property
+    def _limit(self) -> int:
+        """Of the segment that is being written."""
+        return self._limits.head_bytes if self._number == 0 else self._limits.ring_segment_bytes
+
+    def _append(self, line: bytes) -> None:
         if len(self._buffer) >= _BUFFER_BYTES:
             self.flush()
-        line = record.encode()
-        limit = self._limits.head_bytes if self._number == 0 else self._limits.ring_segment_bytes
-        if self._size + len(line) > limit:
+        if self._size + len(line) > self._limit:
             self._next_segment()
         self._buffer += line
         self._size += len(line)
         self._total += len(line)
 
     def flush(self) -> None:
+        """Raises `OSError`, also when somebody else has written: a supervisor that was stopped past its lease
+        and goes on, or the one that took over from us. What we would add may be there already."""
+        if self._buffer and os.fstat(self._file).st_size != self._size - len(self._buffer):
+            self._buffer.clear()
+            raise OSError(f"{self._log.segment(self._number).name} was written by another")
         while self._buffer:
             written = os.write(self._file, self._buffer)
             del self._buffer[:written]

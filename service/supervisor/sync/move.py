@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from msgspec.structs import replace
 
 from service.domain.directory import DataStore
 from service.domain.events import Direction, Info, Value
 from service.domain.job import Job
+from service.domain.room import DISK_FULL
 from service.domain.spec import Permission, Place, Volume, Web
 from service.domain.weburls import shown_url
-from service.errors import DataError, JobyardError, Unavailable
+from service.errors import DataError, DiskFull, JobyardError, Unavailable
 from service.supervisor.cache import Archive, Objects, Origin, Url, marks
 from service.supervisor.cache.copying import copy
 from service.supervisor.data import disk, fetch
-from service.supervisor.data.archive import pull_archive, push_archive
+from service.supervisor.data.archive_pull import pull_archive
+from service.supervisor.data.archive_push import push_archive
 from service.supervisor.data.git_reach import Remote
 from service.supervisor.data.model import Limits, Source, StoreAccess
 from service.supervisor.data.progress import Progress
@@ -33,6 +35,7 @@ from service.supervisor.names import RunId
 from service.supervisor.storage.own import may_move
 from service.supervisor.store_keys import access_of, remote_of
 from service.supervisor.volumes import volume_root
+from service.tasks import whole
 
 MAX_DEPTH = 64
 NO_ROOM = "the node's cache has no room for it: it was pulled for this job alone"
@@ -67,12 +70,15 @@ class Move:
         beside: int,
         *,
         by_cache: bool,
+        noted: bool,
     ) -> None:
+        """`noted`: the job waits for this, so its reason says when the store does not answer."""
         self._yard = yard
         self._job = job
         self._direction: Direction = direction
         self._wanted = wanted
         self._by_cache = by_cache
+        self._noted = noted
         self._run = RunId(job.id, job.run)
         self._root = volume_root(yard, self._run, wanted.index)
         self._concurrency = max(1, yard.settings.data_concurrency // beside)
@@ -99,19 +105,45 @@ class Move:
         return await self._persistently(move, what, where, settings.store_attempts)
 
     async def _persistently(
-        self, move: Callable[[], Awaitable[Progress]], what: str, where: str, attempts: int
+        self, move: Callable[[], Coroutine[Any, Any, Progress]], what: str, where: str, attempts: int
     ) -> Progress:
         for attempt in range(1, attempts + 1):
             try:
-                return await move()
+                done = await whole(move())
+                if attempt > 1:
+                    await self._note("answers", f"{what} answers again; the job's data is {self._moved}.")
+                return done
             except Unavailable as error:
                 if attempt == attempts:
                     message = f"{what} could not be used, after {attempt} attempts: {_bare(error, where)}"
                     raise self._fatal("unavailable", message) from error
+                await self._note("not-answering", f"{what} does not answer; it is tried again.")
+                await asyncio.sleep(min(30.0, self._yard.settings.retry_s * 2**attempt))
+            except DiskFull as error:
+                if attempt == attempts:
+                    message = (
+                        f"{what}: the node's disk has too little space for it, after {attempt} attempts."
+                    )
+                    arguments: dict[str, Value] = {"mountPath": self._wanted.volume.mount_path}
+                    raise FatalForRun(Info(DISK_FULL, message, arguments), ours=True) from error
+                if self._noted:
+                    await self._yard.note_full(self._job)
                 await asyncio.sleep(min(30.0, self._yard.settings.retry_s * 2**attempt))
             except JobyardError as error:
                 raise self._fatal("refused", f"{where}: {_bare(error, where)}") from error
         raise AssertionError("unreachable: the last attempt answers or raises")
+
+    @property
+    def _moved(self) -> str:
+        return f"{self._direction}ed"
+
+    async def _note(self, code: str, message: str) -> None:
+        """Tell why the job waits, once for each change. Raises as `Yard.report`."""
+        if self._noted:
+            path = self._wanted.volume.mount_path
+            await self._yard.note(
+                self._job, f"data-{code}", message, direction=self._direction, mountPath=path
+            )
 
     def _fatal(self, code: str, message: str) -> FatalForRun:
         wanted = self._wanted

@@ -71,8 +71,11 @@ class Sync:
             async with asyncio.TaskGroup() as group:
                 for each in wanted:
                     group.create_task(self._one(each, len(wanted)))
-        except* JobyardError as several:
-            raise _first(several) from None
+        except BaseExceptionGroup as several:  # what `except*` raises Python before 3.11.4 wraps once more
+            ours, rest = several.split(JobyardError)
+            if ours is None or rest is not None:
+                raise
+            raise _first(ours) from None
 
     async def _one(self, wanted: Wanted, beside: int) -> None:
         index = wanted.index
@@ -83,7 +86,16 @@ class Sync:
 
         # What is ordered of a volume of the job's own comes straight from its source.
         by_cache = self._direction == "pull" and not self._manual and is_cacheable(wanted.volume)
-        move = Move(self._yard, self._job, self._direction, wanted, on_progress, beside, by_cache=by_cache)
+        move = Move(
+            self._yard,
+            self._job,
+            self._direction,
+            wanted,
+            on_progress,
+            beside,
+            by_cache=by_cache,
+            noted=not self._manual,
+        )
         try:
             done = await move.run()
         except FatalForRun:

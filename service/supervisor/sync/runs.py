@@ -9,7 +9,7 @@ from uuid import NAMESPACE_OID, uuid5
 from service.domain.events import Direction, Info
 from service.domain.job import Job, SyncOrder
 from service.domain.notes import in_short
-from service.errors import DataError
+from service.errors import DataError, DiskFull, NodeFull
 from service.supervisor.data import disk, layout
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
@@ -101,6 +101,8 @@ def _sync_id(run: RunId, direction: Direction) -> str:
 async def _on_disk(work: Awaitable[None]) -> None:
     try:
         await work
+    except DiskFull as error:
+        raise NodeFull(error.message) from error
     except DataError as error:
         info = Info("node-storage", f"The node's storage failed: {error.message}")
         raise FatalForRun(info, ours=True) from error

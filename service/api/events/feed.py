@@ -1,0 +1,341 @@
+"""One reader of the ledger for all streams of the process, and what each of them has still to be sent.
+
+A stream is live when the feed hands it what it wants, into a queue that is bounded. One whose queue is full
+is behind: it goes back to reading the ledger by itself, from the very position where the queue ends, and
+joins again when it has caught up with what the feed still holds. Positions decide, so nothing is skipped or
+repeated on the way from one to the other; a queue holds references to events that are encoded once for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from service.api.events.index import Index
+from service.api.events.pieces import Piece
+from service.domain.cloudevents import source_of
+from service.domain.filters import EventFilter
+from service.errors import Unavailable
+from service.ledger.labels import Labelled
+from service.ledger.read import Head, Looked
+
+#: As much as waits for one client at most, whichever is reached first; one event may be larger.
+MOST_QUEUED = 512
+MOST_QUEUED_BYTES = 512 * 1024
+#: As much as is written at once.
+MOST_WRITTEN_BYTES = 64 * 1024
+#: The latest events are kept, so that streams can join again without the ledger.
+KEPT = 1024
+#: So many streams read the ledger at once; others wait for their turn.
+READERS = 3
+MOST_STREAMS = 2000
+#: As many of one project, so that none takes all there are from the others.
+MOST_OF_PROJECT = 1000
+RETRY_S = 0.5
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds: between heartbeats, for a client to take what waits for it, and to agree to the end."""
+
+    beat_s: float = 15.0
+    write_timeout_s: float = 30.0
+    close_s: float = 2.0
+
+
+class Source(Protocol):
+    """The ledger, as the feed needs it. All raise `Unavailable` while it does not answer."""
+
+    @property
+    def hints(self) -> int: ...
+
+    async def moved(self, since: int) -> None:
+        """Return when the ledger may have grown since that many hints, or when it is time to look anyway."""
+
+    async def page(self, after: int) -> list[Labelled]:
+        """The next events of all projects, with their labels."""
+
+    async def look(self, asked: EventFilter, after: int) -> Looked:
+        """The next events that a filter wants."""
+
+
+class Batch(NamedTuple):
+    """What comes next in a stream; with it, all that is wanted up to `position` has been handed out."""
+
+    pieces: Sequence[Piece]
+    position: int
+
+
+class Sink(Protocol):
+    """Where a batch can be left at once, without waking anybody: a client's connection with room for it."""
+
+    def takes(self) -> bool:
+        """Whether it can be left now."""
+
+    def send(self, batch: Batch) -> None: ...
+
+
+class Stream:
+    """What one client asked for and has still to be sent. `position`: all up to there was queued or taken.
+
+    While `batch` waits for what comes next, and `sink` takes it, it is left there as it comes: to wake a task
+    for each of a thousand clients would take longer than to send to them.
+    """
+
+    __slots__ = ("_bytes", "_feed", "_queue", "_woken", "asked", "caught_up", "live", "position", "sink")
+
+    def __init__(self, feed: Feed, asked: EventFilter, after: int) -> None:
+        self.asked = asked
+        self.position = after
+        self.live = False
+        #: Whether it has read the ledger to its end; before, it does so by itself.
+        self.caught_up = False
+        self._feed = feed
+        self.sink: Sink | None = None
+        # Nearly always empty: an empty list takes a tenth of what an empty deque does.
+        self._queue: list[Piece] = []
+        self._bytes = 0
+        #: There while `batch` waits.
+        self._woken: asyncio.Future[None] | None = None
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many events wait, and how many bytes these are."""
+        return len(self._queue), self._bytes
+
+    async def batch(self, wait_s: float) -> Batch:
+        """What comes next: nothing when there is nothing for `wait_s`, nothing wanted in what was read, or
+        when it has just become live."""
+        if not self._queue:
+            if self.live:
+                await self._wait(wait_s)
+            elif not self._feed.join(self):
+                await self._read(wait_s)
+        return self._take()
+
+    def push(self, piece: Piece) -> None:
+        """Queue an event that is wanted and follows all before; or, when that is too much, fall behind."""
+        if not self._fits(piece):
+            self.live = False
+            self.position = piece.position - 1
+        else:
+            self._queue.append(piece)
+            self._bytes += len(piece.json)
+            self.position = piece.position
+
+    def hand_on(self) -> None:
+        """Have what is queued sent: by the sink if it takes it, else by whoever waits for it."""
+        if self._woken is None or not self._queue:
+            return
+        if self.live and self.sink is not None and self.sink.takes():
+            self.sink.send(self._take())
+        if self._queue:
+            self._wake()
+
+    def fall_behind(self) -> None:
+        """Read the ledger from here on, to its end."""
+        self.live = self.caught_up = False
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def _fits(self, piece: Piece) -> bool:
+        if not self._queue:
+            return True
+        full = len(self._queue) >= MOST_QUEUED
+        return not full and self._bytes + len(piece.json) <= MOST_QUEUED_BYTES
+
+    async def _read(self, wait_s: float) -> None:
+        """Read on in the ledger, no more than the queue takes; what is too much is read again later."""
+        try:
+            found = await self._feed.look(self)
+        except Unavailable as error:
+            _log.warning("stream waits for the ledger", error=error.message)
+            await asyncio.sleep(min(RETRY_S, wait_s))
+            return
+        self.position = found.position
+        self.caught_up = found.position >= found.head
+        for labelled in found.events:
+            piece = self._feed.piece(labelled)
+            if not self._fits(piece):
+                self.position, self.caught_up = piece.position - 1, False
+                return
+            self._queue.append(piece)
+            self._bytes += len(piece.json)
+
+    async def _wait(self, wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._woken = loop.create_future()
+        timer = loop.call_later(wait_s, self._wake)
+        try:
+            await self._woken
+        finally:
+            self._woken = None
+            timer.cancel()
+
+    def _take(self) -> Batch:
+        size = count = 0
+        for piece in self._queue:
+            if count and size + len(piece.json) > MOST_WRITTEN_BYTES:
+                break
+            size += len(piece.json)
+            count += 1
+        taken = self._queue[:count]
+        del self._queue[:count]
+        self._bytes -= size
+        return Batch(taken, taken[-1].position if self._queue else self.position)
+
+
+class Feed:
+    """Run `run` in a task of its own, once a process."""
+
+    def __init__(self, source: Source, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace()
+        #: The feed has read up to here, and holds what came after `_floor`.
+        self.position = 0
+        self._floor = 0
+        self._source = source
+        self._kept: deque[Piece] = deque()
+        self._by_position: dict[int, Piece] = {}
+        self._live = Index[Stream]()
+        self._streams: set[Stream] = set()
+        self._wanted = asyncio.Event()
+        self._turns = asyncio.Semaphore(READERS)
+        #: Where the ledger ended when anybody last looked, and the `source` of its CloudEvents.
+        self.head = 0
+        self.name = ""
+
+    @property
+    def behind(self) -> int:
+        """How many streams read the ledger by themselves now."""
+        return sum(not stream.live for stream in self._streams)
+
+    @property
+    def streams(self) -> frozenset[Stream]:
+        return frozenset(self._streams)
+
+    @contextmanager
+    def opened(self, asked: EventFilter, after: int, head: Head) -> Iterator[Stream]:
+        """A stream while the context lasts. Raises `Unavailable` when there are too many."""
+        if len(self._streams) >= MOST_STREAMS:
+            raise Unavailable(f"{MOST_STREAMS} event streams are open here already; try again")
+        if sum(each.asked.project == asked.project for each in self._streams) >= MOST_OF_PROJECT:
+            raise Unavailable(f"{MOST_OF_PROJECT} event streams of your project are open here; close some")
+        self.name = source_of(head.ledger_id)
+        self.head = max(self.head, head.position)
+        stream = Stream(self, asked, after)
+        self._streams.add(stream)
+        try:
+            yield stream
+        finally:
+            self._streams.discard(stream)
+            self._leave(stream)
+
+    def piece(self, labelled: Labelled) -> Piece:
+        """An event to be sent: the one that is at hand, if it is, with what was encoded of it already."""
+        return self._by_position.get(labelled.event.position) or Piece(labelled, self.name)
+
+    async def look(self, stream: Stream) -> Looked:
+        """What a stream wants of the ledger after its position, when it has its turn."""
+        async with self._turns:
+            found = await self._source.look(stream.asked, stream.position)
+        self.head = max(self.head, found.head)
+        return found
+
+    def join(self, stream: Stream) -> bool:
+        """Whether the feed can bring the stream what it wants from its position on. Then it does.
+
+        What comes after that position may be at hand already. A feed without streams begins wherever one
+        comes that has read the ledger to its end.
+        """
+        if not self._live:
+            if not stream.caught_up:
+                return False
+            self._begin_at(stream.position)
+        elif stream.position < self._floor:
+            return False
+        stream.live = True
+        self._live.add(stream)
+        for piece in self._kept:
+            if not stream.live:
+                break
+            if piece.position > stream.position and stream.asked.wants(piece.event, piece.labels):
+                stream.push(piece)
+        self._settle([stream])
+        self._wanted.set()
+        return True
+
+    async def run(self) -> None:
+        """Read on for those that are live, for ever. What cannot be read now is read later."""
+        while True:
+            if not self._live:
+                self._wanted.clear()
+                await self._wanted.wait()
+            hints, after = self._source.hints, self.position
+            try:
+                page = await self._source.page(after)
+                if page and after == self.position:  # else it began anew elsewhere meanwhile
+                    self.hand_out([Piece(labelled, self.name) for labelled in page])
+            except Unavailable as error:
+                _log.warning("feed interrupted", error=error.message)
+                await asyncio.sleep(RETRY_S)
+                continue
+            except Exception:  # noqa: BLE001 (each stream then reads by itself, and ends with what it finds)
+                _log.exception("feed failed; the streams read on by themselves")
+                for stream in list(self._live):
+                    stream.fall_behind()
+                    self._leave(stream)
+                await asyncio.sleep(RETRY_S)
+                continue
+            if not page:
+                await self._source.moved(hints)
+
+    def hand_out(self, page: Sequence[Piece]) -> None:
+        """Bring the next events of the ledger to those that want them."""
+        for piece in page:
+            for stream in self._live.candidates(piece.event):
+                wanted = stream.live and piece.position > stream.position
+                if wanted and stream.asked.wants(piece.event, piece.labels):
+                    stream.push(piece)
+        self.position = page[-1].position
+        self.head = max(self.head, self.position)
+        self._keep(page)
+        self._settle(list(self._live))
+
+    def _settle(self, streams: Sequence[Stream]) -> None:
+        """Those that are live have everything up to where the feed is; those that fell behind leave."""
+        for stream in streams:
+            if stream.live:
+                stream.position = max(stream.position, self.position)
+                stream.hand_on()
+            else:
+                stream.fall_behind()
+                self._leave(stream)
+
+    def _leave(self, stream: Stream) -> None:
+        stream.live = False
+        self._live.discard(stream)
+
+    def _begin_at(self, position: int) -> None:
+        self.position = self._floor = position
+        self._kept.clear()
+        self._by_position.clear()
+
+    def _keep(self, page: Sequence[Piece]) -> None:
+        for piece in page:
+            self._kept.append(piece)
+            self._by_position[piece.position] = piece
+        while len(self._kept) > KEPT:
+            gone = self._kept.popleft()
+            del self._by_position[gone.position]
+            self._floor = gone.position

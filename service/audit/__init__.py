@@ -1,0 +1,1 @@
+"""What makes the ledger's past provable: signed checkpoints, kept elsewhere, and what stands on them."""

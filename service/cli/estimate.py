@@ -1,0 +1,74 @@
+"""What a job would cost, as `jobyard job run --dry-run` shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from service.cli import exits
+from service.cli.output import Output, span
+
+
+def show(output: Output, found: Any) -> None:
+    """The estimate. Leaves with the status that the submit would have left with."""
+    currency, units = found["currency"], found["units"]
+    refused = found["wouldBeRefused"]
+    output.item(
+        found,
+        {
+            "resources": f"{units} {found['kind'].upper()} ({found['flavor']})",
+            "price": f"{found['hourlyPrice']} {currency} an hour and unit, by event"
+            f" {found['priceList']['position']}",
+            "a begun minute": f"{found['costPerMinute']} {currency}",
+            "an hour": f"{found['costPerHour']} {currency}",
+            "at the timeout": _at_timeout(found),
+            "earlier runs": _earlier(found["earlier"], currency),
+            "quota": _allowed(
+                found["quota"], f"{found['quota']['used']} of {found['quota']['limit']} in use"
+            ),
+            "budget": _budget(found["budget"]),
+            "nodes": _nodes(found["nodes"]),
+            "submit": "would be taken" if refused is None else f"would be refused: {refused['message']}",
+        },
+    )
+    if refused is not None:
+        raise typer.Exit(exits.Exit.REFUSED)
+
+
+def _at_timeout(found: Any) -> str:
+    cost = f"{found['costAtTimeout']} {found['currency']} for {span(found['timeout'])} of RUNNING"
+    return f"{cost}, and each restart as much again" if found["restarts"] else cost
+
+
+def _earlier(found: Any, currency: str) -> str:
+    if found is None:
+        return "none of this image and command"
+    jobs = len(found["jobs"])
+    return (
+        f"{found['runs']}: half took {found['medianMinutes']} min ({found['medianCost']} {currency}) or less,"
+        f" nine of ten {found['p90Minutes']} min ({found['p90Cost']} {currency}); such as"
+        f" {' '.join(found['jobs'][:3])}{' …' if jobs > 3 else ''}"
+    )
+
+
+def _allowed(found: Any, said: str) -> str:
+    return said if found["allows"] else f"{said}: no room"
+
+
+def _budget(found: Any) -> str:
+    if found is None:
+        return "none"
+    if found["amount"] is None:
+        return _allowed(found, "there is one")
+    left = f"{found['remaining']} of {found['amount']} {found['currency']} are left"
+    return _allowed(found, f"{left} until {found['periodEnd']}")
+
+
+def _nodes(found: Any) -> str:
+    if not found:
+        return "none is known yet"
+    return ", ".join(
+        f"{node['name']} could hold it" if node["holds"] else f"{node['name']} cannot: {node['lacks']}"
+        for node in found
+    )

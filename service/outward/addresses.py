@@ -1,0 +1,122 @@
+"""Which addresses something of a user's naming may be fetched from, and finding them by name.
+
+A name is resolved once, every address of it is checked, and whoever connects gets these addresses and not
+the name: a second look-up could answer otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
+
+from service.domain.shown import shown
+from service.errors import FetchRefused, Unavailable
+
+RESOLVE_S = 30.0
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
+"""Addresses of a host, as text. Raises OSError."""
+
+_PUBLIC_V6 = IPv6Network("2000::/3")
+_NAT64 = IPv6Network("64:ff9b::/96")
+#: Not public, though Python's own lists (of the IANA's registries) do not say so of all of each.
+_BARRED = tuple(
+    ip_network(text)
+    for text in (
+        "192.0.0.0/24",  # protocol assignments; a cloud's metadata lies there
+        "192.88.99.0/24",  # relays of 6to4
+        "168.63.129.16/32",  # a cloud's host agent, under a public address
+        "3fff::/20",  # documentation
+    )
+)
+
+
+class NotPublic(FetchRefused):
+    """The host is there, and has an address that must not be connected to."""
+
+
+async def system_resolve(host: str, port: int) -> list[str]:
+    """What the system's resolver says."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def checked(
+    host: str, port: int, allow: tuple[Network, ...], resolve: Resolve = system_resolve
+) -> list[str]:
+    """The addresses of `host`, all of which may be connected to. One look-up.
+
+    Raises FetchRefused when any of them must not be, or the host does not exist, and Unavailable.
+    """
+    try:
+        async with asyncio.timeout(RESOLVE_S):
+            found = await resolve(host, port)
+    except TimeoutError:
+        raise Unavailable(f"the address of {host} could not be found in time") from None
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, socket.gaierror) and error.errno != socket.EAI_NONAME:
+            raise Unavailable(f"the address of {host} could not be found ({error.strerror})") from None
+        raise FetchRefused(f"there is no host {shown(host)}") from None
+    for text in found:
+        if not may_connect(text, allow):
+            raise NotPublic(f"{shown(host)} has the address {shown(text)}, which is not a public one")
+    if not found:
+        raise FetchRefused(f"{shown(host)} has no address")
+    return found
+
+
+def may_connect(text: str, allow: tuple[Network, ...] = ()) -> bool:
+    """Whether an address is public, in every guise of it, or lies in one of the networks `allow`."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return _is_within(address, allow) or all(_is_public(each) for each in _carried(address))
+
+
+def is_within(text: str, allow: tuple[Network, ...]) -> bool:
+    """Whether an address lies in one of the networks `allow`, in any guise of it."""
+    try:
+        return _is_within(ip_address(text), allow)
+    except ValueError:
+        return False
+
+
+def _is_within(address: Address, allow: tuple[Network, ...]) -> bool:
+    inner = _carried(address)
+    return any(each.version == network.version and each in network for each in inner for network in allow)
+
+
+def _carried(address: Address) -> list[Address]:
+    """The address itself, or the IPv4 addresses that it stands for; these alone when it is but a guise."""
+    if isinstance(address, IPv4Address):
+        return [address]
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    if address in _NAT64:
+        return [IPv4Address(int(address) & 0xFFFF_FFFF)]
+    hidden: list[Address] = [address]
+    if address.sixtofour is not None:
+        hidden.append(address.sixtofour)
+    if address.teredo is not None:
+        hidden.extend(address.teredo)
+    return hidden
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and (address not in _PUBLIC_V6 or address.scope_id is not None):
+        return False
+    if any(address.version == network.version and address in network for network in _BARRED):
+        return False
+    return address.is_global and not (
+        address.is_multicast
+        or address.is_reserved
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_unspecified
+    )

@@ -1,0 +1,94 @@
+"""How a store is connected to: one client for its calls, and `Bodies` for the bytes of objects.
+
+Path-style addressing and no optional checksums, for stores that are not AWS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import aioboto3
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+
+from service.errors import StoreRefused
+from service.supervisor.data.bodies import Bodies
+from service.supervisor.data.model import StoreAccess, Timing
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+_CONNECTIONS = 64
+
+
+@asynccontextmanager
+async def connected(access: StoreAccess, timing: Timing) -> AsyncIterator[tuple[S3Client, Bodies]]:
+    """Both are lazy: no call is made. Raises StoreRefused when the endpoint is not an http(s) URL."""
+    _check_endpoint(access.endpoint)
+    connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60)
+    async with (
+        session().client(
+            "s3",
+            endpoint_url=access.endpoint,
+            region_name=access.signing_region,
+            aws_access_key_id=access.access_key,
+            aws_secret_access_key=access.secret_key,
+            config=_config(timing),
+        ) as client,
+        aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+            read_bufsize=512 * 1024,
+        ) as http,
+    ):
+        yield client, Bodies(access, timing, http)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.username or parts.password or parts.query or parts.fragment:
+        raise StoreRefused("the endpoint must be an http or https URL without user, query or fragment")
+
+
+@cache
+def session() -> aioboto3.Session:
+    """One for the process: reading the service's description takes longer than many a pull.
+
+    It reads times quickly, as the client's own way is most of the cost of a long listing.
+    """
+    made = AioSession()
+    made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+    return aioboto3.Session(botocore_session=made)
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return parsedate_to_datetime(text)  # as in the header Last-Modified
+
+
+def _config(timing: Timing) -> AioConfig:
+    # One attempt: `persistent` is the only place that retries.
+    return AioConfig(
+        s3={"addressing_style": "path"},
+        signature_version="s3v4",
+        retries={"total_max_attempts": 1},
+        connect_timeout=timing.call_s,
+        read_timeout=timing.call_s,
+        max_pool_connections=_CONNECTIONS,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )

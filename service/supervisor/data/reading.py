@@ -1,0 +1,131 @@
+"""Reading objects: one chunk of them, or a long stretch, which is taken up again where it broke off."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from service.domain.shown import shown
+from service.errors import Unavailable
+from service.supervisor.data.bodies import Bodies
+from service.supervisor.data.faults import persistent, translated
+from service.supervisor.data.model import ObjectInfo, Timing
+
+#: Takes bytes of an object: where they begin in it, and what they are.
+Take = Callable[[int, Sequence[bytes]], Awaitable[None]]
+
+_PIECE_BYTES = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An object being read. `stream` must be read within the context that gave it."""
+
+    info: ObjectInfo
+    stream: AsyncIterator[bytes]
+
+
+class Changed(Exception):
+    """Inside this package only: the object is not the one that was listed; `info` is the new one."""
+
+    def __init__(self, info: ObjectInfo) -> None:
+        super().__init__(info.key)
+        self.info = info
+
+
+def _require_same(found: ObjectInfo, expected: ObjectInfo) -> None:
+    if found.size != expected.size or (expected.etag and found.etag != expected.etag):
+        raise Changed(found)
+
+
+async def _pieces(stream: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """What comes, in fewer and larger pieces; also what came before it broke off."""
+    piece: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in stream:
+            piece.append(chunk)
+            size += len(chunk)
+            if size >= _PIECE_BYTES:
+                yield piece
+                piece, size = [], 0
+    except Exception:
+        if piece:
+            yield piece
+        raise
+    if piece:
+        yield piece
+
+
+async def read_chunk(
+    bodies: Bodies,
+    timing: Timing,
+    container: str,
+    expected: ObjectInfo,
+    *,
+    offset: int,
+    length: int | None,
+) -> Sequence[bytes]:
+    """See `Store.get`."""
+
+    async def attempt() -> Sequence[bytes]:
+        read = bodies.get(container, expected.key, offset=offset, length=length)
+        async with read as (info, stream):
+            _require_same(info, expected)
+            return [chunk async for chunk in stream]
+
+    return await persistent(f"object {shown(expected.key)} in {container}", timing, attempt)
+
+
+async def read_stretch(
+    bodies: Bodies,
+    timing: Timing,
+    container: str,
+    expected: ObjectInfo,
+    *,
+    offset: int,
+    length: int,
+    take: Take,
+) -> None:
+    """See `Store.stretch`.
+
+    One request, taken up again where it broke off, for as long as it gets on: a store may look at the whole
+    object for each.
+    """
+    what, end = f"object {shown(expected.key)} in {container}", offset + length
+    failure: OSError | None = None
+
+    async def attempt() -> None:
+        nonlocal offset, failure
+        read = bodies.get(container, expected.key, offset=offset, length=end - offset)
+        async with read as (info, stream):
+            _require_same(info, expected)
+            async for piece in _pieces(stream):
+                try:
+                    await take(offset, piece)
+                except OSError as error:  # the disk's, which is no fault of the store
+                    failure = error
+                    return
+                offset += sum(map(len, piece))
+
+    while offset < end:
+        before = offset
+        try:
+            await persistent(what, timing, attempt, is_long=True)
+        except Unavailable:
+            if offset == before:
+                raise
+        if failure is not None:
+            raise failure
+        if offset == before:
+            raise Unavailable(f"{what}: the store sent none of the bytes that were asked for")
+
+
+async def failing_with_ours(what: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`stream`, failing with our errors; what its reader raises is none of ours and passes untouched."""
+    while True:
+        with translated(what):
+            chunk = await anext(stream, b"")
+        if not chunk:
+            return
+        yield chunk

@@ -1,0 +1,207 @@
+"""What is done for a run in each of its states: seen to, and reported.
+
+Every step can be cut off at any point and begun anew: what it makes has a name or a label by which the
+next attempt finds it, and what it reports is refused when it is no longer true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any
+
+from service.domain import commands as cmd
+from service.domain.events import Info
+from service.domain.job import Job
+from service.domain.states import State
+from service.errors import Unavailable
+from service.supervisor import container, images, sync, volumes
+from service.supervisor.data import disk
+from service.supervisor.effects import FatalForRun, Yard
+from service.supervisor.engine.protocol import Container, ImageInfo
+from service.supervisor.names import RunId
+from service.supervisor.orders import Orders
+from service.supervisor.storage.own import require_fit
+from service.supervisor.storage.watcher import StorageWatch
+from service.supervisor.waits import Waits
+from service.tasks import whole
+
+#: What dockerd says of a container that ended and was put away by its containerd just before dockerd was
+#: killed: it no longer finds a process, and no code. A process can have that code, too: only what ended while
+#: the engine was away is taken for this.
+_UNKNOWN = 255
+
+
+class Steps:
+    """The steps of one run; `waits` are its driver's."""
+
+    def __init__(self, yard: Yard, run: RunId, waits: Waits) -> None:
+        self._yard = yard
+        self._run = run
+        self._waits = waits
+        self._orders = Orders(yard)
+        self._storage = StorageWatch(yard)
+        #: When the process was last seen running, and whether the engine has not answered since.
+        self._seen_running: datetime | None = None
+        self._engine_away = False
+        self._of: dict[State, Callable[[Job], Coroutine[Any, Any, None]]] = {
+            State.INITIALIZING: self._initialize,
+            State.PENDING: self._start,
+            State.RUNNING: self._follow,
+            State.INTERRUPTING: self._stop,
+            State.TIMEOUT: self._stop,
+            State.FINALIZING: self._finalize,
+        }
+
+    def know(self, state: State) -> bool:
+        """Whether there is a step for it: a run that is in another is not driven."""
+        return state in self._of
+
+    async def take(self, job: Job) -> None:
+        """The one that the job's state asks for. What goes on beside a running process ends with it."""
+        if job.state is not State.RUNNING:
+            await self._storage.stop()
+            if job.sync_orders:
+                await self._orders.drop(job)
+        with disk.full_waits():
+            await whole(self._of[job.state](job))
+
+    async def stop(self) -> None:
+        """End what goes on beside the steps."""
+        await self._orders.stop()
+        await self._storage.stop()
+
+    async def _initialize(self, job: Job) -> None:
+        if await self._waits.unless_interrupted(job, sync.pull_all(self._yard, job)) and (
+            await self._waits.unless_interrupted(job, require_fit(self._yard, job))
+        ):
+            await self._yard.report(cmd.ReportPrepared, job)
+
+    async def _start(self, job: Job) -> None:
+        """PENDING: find the container or make it, start it, and report when the engine says it began."""
+        held: ImageInfo | None = None
+
+        async def get_ready() -> None:
+            nonlocal held
+            held = await images.ready(self._yard, job)
+
+        found = await container.find(self._yard, self._run)
+        if found is None or found.state == "created":
+            if not await self._waits.unless_interrupted(job, get_ready()):
+                return
+            async with self._yard.starts:
+                if self._waits.changed(job):
+                    return
+                found = await container.create_and_start(self._yard, job)
+        if found.started_at is None:
+            raise Unavailable("the engine has not started the container yet")
+        if held is None or held.id != found.image_id:  # its tag was moved, or the container was there before
+            held = await self._yard.engine.image(found.image_id)
+        await self._yard.report(
+            cmd.ReportStarted,
+            job,
+            started_at=found.started_at,
+            container_id=found.id,
+            image_id=found.image_id,
+            image_digest=images.digest(held, job) if held else None,
+            ip=found.ip,
+        )
+
+    async def _follow(self, job: Job) -> None:
+        """RUNNING: keep its log, until the process ends, its time or storage is up, or an order comes."""
+        self._waits.heard()
+        found = await self._looked(job)
+        if container.has_ended(found):  # its log is taken whole when it is put away
+            away = (self._seen_running or job.started_at) if self._engine_away else None
+            unknown = away is not None and found.exit_code == _UNKNOWN
+            outside = await self._yard.engine.was_told_to_stop(found)
+            await self._report_exit(
+                job, found, engine_away_since=away, unknown=unknown, stopped_outside=outside
+            )
+            return
+        self._yard.keeper.watch(self._run.job, self._run.run, found.id)
+        self._seen_running, self._engine_away = self._yard.clock.now(), False
+        self._orders.look(job)
+        if (used := self._storage.look(job, found.id)) is not None:
+            await self._yard.report(cmd.ReportStorageExceeded, job, used_bytes=used)
+            return
+        if job.timeout_at is None:
+            raise FatalForRun(Info("no-timeout", "The run has no timeout."), ours=True)
+        left_s = (job.timeout_at - self._yard.clock.now()).total_seconds()
+        if left_s <= 0:
+            await self._yard.clock.sync()
+            await self._yard.report(cmd.ReportTimeout, job)
+            return
+        await self._waits.wait(min(left_s + 0.001, self._yard.settings.poll_s))
+
+    async def _looked(self, job: Job) -> Container:
+        """The run's container. That the engine did not answer is kept: it may be why the process ended."""
+        try:
+            return await container.must_find(self._yard, self._run, job.container_id)
+        except Unavailable:
+            self._engine_away = True
+            raise
+
+    async def _stop(self, job: Job) -> None:
+        """INTERRUPTING and TIMEOUT: SIGTERM, and SIGKILL after the grace."""
+        found = await container.find(self._yard, self._run, job.container_id)
+        if found is None or found.started_at is None:
+            if job.started_at is not None:
+                raise container.lost(self._run)
+            await self._yard.report(
+                cmd.AbortRun, job, info=Info("interrupted", "The job was interrupted before it ran.")
+            )
+            return
+        self._yard.keeper.watch(self._run.job, self._run.run, found.id)
+        if not container.has_ended(found):
+            fast = job.spec.shutdown == "Fast"
+            grace_s = 0 if fast else self._yard.settings.stop_grace_s
+            await self._yard.still_ours()
+            async with self._yard.effect("stop-container", self._run, grace_s=grace_s):
+                await self._yard.engine.stop(found.id, grace_s)
+            found = await container.must_find(self._yard, self._run)
+        await self._report_exit(job, found)
+
+    async def _finalize(self, job: Job) -> None:
+        """FINALIZING: keep the log's tail, push, put away, and only then say that it is done."""
+        found = await container.find(self._yard, self._run, job.container_id)
+        if found is not None:
+            await self._yard.keeper.finish(self._run.job, self._run.run, found.id)
+        pushed = await sync.push_all(self._yard, job) if job.exit_code is not None else sync.Pushed()
+        problem, kept = pushed.problem, pushed.problem is not None
+        if kept:
+            volumes.keep(self._yard, self._run)
+        if found is not None:
+            await container.put_away(self._yard, self._run, found)
+        self._yard.keeper.seal(self._run.job, self._run.run)
+        await self._yard.report(
+            cmd.FinalizeRun, job, problem=problem, remark=pushed.remark, volumes_kept=kept
+        )
+        if not kept:
+            await volumes.remove(self._yard, self._run)
+
+    async def _report_exit(
+        self,
+        job: Job,
+        found: Container,
+        *,
+        engine_away_since: datetime | None = None,
+        unknown: bool = False,
+        stopped_outside: bool = False,
+    ) -> None:
+        if found.exit_code is None or found.finished_at is None:
+            info = Info(
+                "unknown-outcome", f"The engine does not know how the container ended ({found.state})."
+            )
+            raise FatalForRun(info, ours=True)
+        await sync.settle(self._yard, job)
+        await self._yard.report(
+            cmd.ReportExited,
+            job,
+            finished_at=found.finished_at,
+            exit_code=found.exit_code,
+            oom_killed=found.oom_killed,
+            engine_away_since=engine_away_since,
+            unknown=unknown,
+            stopped_outside=stopped_outside,
+        )

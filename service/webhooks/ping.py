@@ -1,0 +1,40 @@
+"""Trying an endpoint: one signed event of its own kind, sent once, outside of every order."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import msgspec
+
+from service.domain.cloudevents import TYPE_PREFIX, source_of
+from service.domain.webhooks import Webhook, read_webhook_url
+from service.ledger.ledger import Ledger
+from service.webhooks.send import Answer, Sender
+from service.webhooks.signing import signed
+
+PING = f"{TYPE_PREFIX}Ping"
+
+
+async def ping(ledger: Ledger, sender: Sender, project: str, hook: Webhook) -> Answer:
+    """What the endpoint says. Raises `Erased`, or `Unavailable` of the database."""
+    head, now = await ledger.head(), await ledger.now()
+    opened = await ledger.keys.opened(hook.signing(now))
+    keys = [str(key) for key in opened.values() if key is not None]
+    url = read_webhook_url("url", str(await ledger.open_secret(hook.url)), http=True)
+    identity = uuid4()
+    body = msgspec.json.encode(_event(identity, head.ledger_id, project, hook, now))
+    return await sender.post(url, signed(keys, f"ping_{identity.hex}", now, body), body)
+
+
+def _event(identity: UUID, ledger_id: UUID, project: str, hook: Webhook, now: datetime) -> dict[str, object]:
+    return {
+        "specversion": "1.0",
+        "id": f"ping-{identity}",
+        "source": source_of(ledger_id),
+        "type": PING,
+        "time": now,
+        "datacontenttype": "application/json",
+        "project": project,
+        "data": {"webhookId": hook.id},
+    }

@@ -1,0 +1,125 @@
+"""Bugs for the oracle to find: each changes the evidence of a campaign as such a bug would have left it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from msgspec.structs import replace as changed
+
+from tests.chaos.kills.oracle import Evidence, faults
+
+
+def _first_job(found: Evidence) -> str:
+    return next(answer.job for answer in found.answers if answer.what == "submit" and answer.kind == "short")
+
+
+def lost_job(found: Evidence) -> Evidence:
+    job = _first_job(found)
+    events = [event for event in found.events if str(event.job) != job]
+    return replace(
+        found, events=events, states={key: state for key, state in found.states.items() if key != job}
+    )
+
+
+def lost_order(found: Evidence) -> Evidence:
+    return replace(found, events=[event for event in found.events if event.type != "JobDeleted"])
+
+
+def submitted_twice(found: Evidence) -> Evidence:
+    again = [event for event in found.events if event.type == "JobSubmitted"][:1]
+    return replace(found, events=[*found.events, *again])
+
+
+def started_twice(found: Evidence) -> Evidence:
+    key, marks = next((key, marks) for key, marks in found.starts.items() if marks)
+    return replace(found, starts=found.starts | {key: marks | {"another"}})
+
+
+def silent(found: Evidence) -> Evidence:
+    return replace(found, starts={}, outages=[])
+
+
+def started_twice_in_the_store(found: Evidence) -> Evidence:
+    job, marks = next((job, marks) for job, marks in found.objects.items() if marks)
+    return replace(found, objects=found.objects | {job: marks | {"started-another"}})
+
+
+def lost_results(found: Evidence) -> Evidence:
+    return replace(found, objects={job: set() for job in found.objects})
+
+
+def orphan_container(found: Evidence) -> Evidence:
+    return replace(found, containers=["/job-left-1"])
+
+
+def orphan_network(found: Evidence) -> Evidence:
+    return replace(found, networks=[*found.networks, "jobyard-another"])
+
+
+def orphan_volume(found: Evidence) -> Evidence:
+    return replace(found, volumes=["left"])
+
+
+def orphan_process(found: Evidence) -> Evidence:
+    return replace(found, shims=[4711])
+
+
+def billed_twice(found: Evidence) -> Evidence:
+    return replace(found, billed=[*found.billed, found.billed[0]])
+
+
+def a_minute_too_many(found: Evidence) -> Evidence:
+    first, *others = found.bills
+    return replace(found, bills=[changed(first, minutes=first.minutes + 1), *others])
+
+
+def no_line(found: Evidence) -> Evidence:
+    run = next(bill for bill in found.bills if bill.minutes)
+    return replace(found, bills=[bill for bill in found.bills if bill is not run])
+
+
+def event_shown_twice(found: Evidence) -> Evidence:
+    return replace(found, frames=[*found.frames, found.frames[-1]])
+
+
+def event_not_shown(found: Evidence) -> Evidence:
+    return replace(found, frames=found.frames[:3] + found.frames[4:])
+
+
+def ended_otherwise(found: Evidence) -> Evidence:
+    """A job that should have been DONE, and neither its engine's end nor an order explains it."""
+    job = _first_job(found)
+    answers = [changed(answer, kind="fails") if answer.job == job else answer for answer in found.answers]
+    return replace(found, answers=answers, outages=[])
+
+
+#: The bug, and how what the oracle says of it begins.
+_PLANTED: dict[Callable[[Evidence], Evidence], str] = {
+    lost_job: "lost: JobSubmitted",
+    lost_order: "lost: JobDeleted",
+    submitted_twice: "twice: JobSubmitted",
+    started_twice: "twice: run",
+    silent: "lost: run",
+    started_twice_in_the_store: "twice: job",
+    lost_results: "lost: job",
+    orphan_container: "orphan: container",
+    orphan_network: "orphan: network",
+    orphan_volume: "orphan: volume",
+    orphan_process: "orphan: process",
+    billed_twice: "billed twice",
+    a_minute_too_many: "billed wrong",
+    no_line: "lost: run",
+    event_shown_twice: "the stream is not the ledger",
+    event_not_shown: "the stream is not the ledger",
+    ended_otherwise: "run ",
+}
+
+
+def unseen(found: Evidence) -> list[str]:
+    """Which of the bugs the oracle does not find in the evidence of a campaign that went well."""
+    return [
+        bug.__name__
+        for bug, told in _PLANTED.items()
+        if not any(fault.startswith(told) for fault in faults(bug(found)))
+    ]

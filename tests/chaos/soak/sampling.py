@@ -1,0 +1,100 @@
+"""What a process takes of the machine, looked at again and again, and whether that grows. `grown` is pure."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 1024**2
+#: The first samples are of a service that still makes its caches and connections.
+WARM_UP = 0.2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look. `rss` is in bytes; None is what could not be asked at that moment."""
+
+    rss: int | None = None
+    descriptors: int | None = None
+    tasks: int | None = None
+    connections: int | None = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How much more the second half's median may be than the first half's: a share of it, and a number."""
+
+    share: float
+    more: float
+
+
+BOUNDS = {
+    "rss": Bound(0.10, 8 * MIB),
+    "descriptors": Bound(0.0, 6),
+    "tasks": Bound(0.0, 8),
+    "connections": Bound(0.0, 3),
+}
+
+
+def halves(samples: Sequence[Sample], name: str) -> tuple[float, float]:
+    """The medians of the first and the second half, after the warm-up."""
+    known = [value for sample in samples if (value := getattr(sample, name)) is not None]
+    known = known[int(len(known) * WARM_UP) :]
+    middle = len(known) // 2
+    return statistics.median(known[:middle]), statistics.median(known[middle:])
+
+
+def grown(samples: Sequence[Sample]) -> list[str]:
+    """What is not flat. A few high samples, as during a fault, are no growth: medians do not see them."""
+    found = []
+    for name, bound in BOUNDS.items():
+        before, after = halves(samples, name)
+        if after > before * (1 + bound.share) + bound.more:
+            found.append(f"{name} grew from {before:.0f} to {after:.0f}")
+    return found
+
+
+def rss(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    (kib,) = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(kib) * 1024
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+Ask = Callable[[], Awaitable[int | None]]
+
+
+@dataclass
+class Sampler:
+    """Looks at a process. `tasks` and `connections` ask for what /proc does not know."""
+
+    pid: int
+    tasks: Ask
+    connections: Ask
+    samples: list[Sample] = field(default_factory=list)
+
+    async def look(self) -> None:
+        tasks, connections = await asyncio.gather(self.tasks(), self.connections())
+        self.samples.append(Sample(rss(self.pid), descriptors(self.pid), tasks, connections))
+
+    async def watch(self, every_s: float) -> None:
+        """Until cancelled, or the process is gone."""
+        while True:
+            await self.look()
+            await asyncio.sleep(every_s)
+
+    def told(self) -> dict[str, str]:
+        """For the table: each with its medians before and after."""
+        found = {}
+        for name in BOUNDS:
+            before, after = halves(self.samples, name)
+            unit = MIB if name == "rss" else 1
+            found[name] = f"{before / unit:.0f}->{after / unit:.0f}"
+        return found | {"samples": str(len(self.samples))}

@@ -1,0 +1,1 @@
+"""An engine without containers, behind the same Protocol as the real one."""

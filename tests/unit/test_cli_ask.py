@@ -1,0 +1,36 @@
+"""What is asked before something goes for good, and how jobs of the past are listed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.cli import ask, exits, job
+from service.errors import Rejected
+
+
+def test_where_nobody_can_be_asked_the_question_and_the_way_out_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        with pytest.raises(Rejected) as refused:
+            ask.agreed("Erase it for good?", otherwise="--yes says that you are sure")
+    said = "Erase it for good? There is no terminal to ask at: --yes says that you are sure"
+    assert refused.value.message == said
+    assert exits.of_error(refused.value) is exits.Exit.USAGE
+
+
+def test_a_list_of_then_has_no_ages() -> None:
+    names = [column if isinstance(column, str) else column.name for column in job._COLUMNS_OF_THEN]
+    assert ("CREATED" in names, "AGE" in names) == (True, False)
+    shown = {
+        "id": "j",
+        "createdAt": "2026-11-28T02:05:30Z",
+        "spec": {"image": "i"},
+        "status": {"state": "DONE", "erasedAt": "2026-11-28T02:06:30Z"},
+    }
+    assert "2026-11-28 02:05:30" in job._row(shown, "2026-11-28 02:05:30")
+    assert job.shown(shown)["secrets"].startswith("erased 2026-11-28")

@@ -1,0 +1,55 @@
+"""Every line of the log is one JSON object, whoever says it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from service.telemetry import set_up_logging
+
+
+@pytest.fixture
+def said() -> Iterator[io.StringIO]:
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    file = io.StringIO()
+    set_up_logging("info", file)
+    try:
+        yield file
+    finally:
+        structlog.configure(**before)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def lines(said: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.getvalue().splitlines()]
+
+
+def test_a_library_that_tells_of_an_error_leaves_one_line_and_no_values(said: io.StringIO) -> None:
+    """As asyncpg's pool does, when Postgres was killed."""
+    password = "p" * 20
+    try:
+        raise ConnectionRefusedError(f"refused {len(password)}")
+    except ConnectionRefusedError:
+        logging.getLogger("asyncpg.pool").exception("no connection for %s", "the pool")
+    (line,) = lines(said)
+    assert (line["event"], line["library"], line["level"]) == (
+        "no connection for the pool",
+        "asyncpg.pool",
+        "error",
+    )
+    assert line["exception"][0]["exc_type"] == "ConnectionRefusedError"
+    assert password not in said.getvalue()
+
+
+def test_what_a_library_says_by_the_way_is_left_out(said: io.StringIO) -> None:
+    logging.getLogger("aiohttp.access").info("GET /")
+    logging.getLogger("botocore").debug("headers")
+    assert said.getvalue() == ""
