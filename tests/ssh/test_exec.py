@@ -9,6 +9,7 @@ import os
 import pytest
 
 from service.domain.ssh_keys import read_key
+from service.errors import Unavailable
 from service.supervisor.engine import exec as exec_module
 from tests.ssh.client import finished
 from tests.ssh.house import House
@@ -49,6 +50,15 @@ async def test_input_that_a_command_never_reads_does_not_hide_its_end(house: Hou
             heard = [len(each.data) async for each in running.output()]
             assert (sum(heard), await running.exit_code()) == (300_000, 4)
         feeding.cancel()
+
+
+async def test_input_over_a_line_that_has_ended_is_refused_in_our_words(house: House) -> None:
+    async with house.gateway.parts.execs.open(house.container, ("sh", "-c", "exit 4"), stdin=True) as running:
+        assert isinstance(running, exec_module.RunningExec)
+        running._abort()
+        await until(lambda: running._transport() is None)
+        with pytest.raises(Unavailable):
+            await running.write(b"x")
 
 
 async def test_who_takes_the_output_slowly_has_it_whole(

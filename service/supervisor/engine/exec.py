@@ -101,6 +101,8 @@ class RunningExec:
         """To its standard input; waits while it does not read."""
         self._wrote = True
         self._within_a_line = not data.endswith((b"\n", b"\r"))
+        if self._transport() is None:  # aiodocker would assert it
+            raise Unavailable("exec input: the line to the engine has ended")
         with _told("exec input"):
             await self._stream.write_in(data)
 
