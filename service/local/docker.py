@@ -20,13 +20,15 @@ from service.supervisor.names import PROJECT
 
 SYSTEM_HOST = "unix:///var/run/docker.sock"
 _START_TIMEOUT_S = 90
+_STARTS = 5
 _DEEPEST_SOCKET = "exec/containerd/containerd.sock.ttrpc"
 _PACKAGES = {"dockerd": "docker.io", "iptables": "iptables", "ip": "iproute2"}
 
 #: What iptables says when somebody else is at it, and what it says when the kernel cannot do it at all.
 _BUSY = re.compile(
     r"Chain already exists|xtables lock|Resource temporarily unavailable"
-    r"|No chain/target/match by that name|Directory not empty|Device or resource busy|File exists"
+    r"|No chain/target/match by that name|does a matching rule exist"
+    r"|Directory not empty|Device or resource busy|File exists"
 )
 _NO_TABLES = re.compile(
     r"can't initialize iptables table|Failed to initialize nft|Protocol not supported"
@@ -35,7 +37,7 @@ _NO_TABLES = re.compile(
 
 
 class _TablesBusy(Unavailable):
-    """Another program changed iptables while dockerd did; a second start may do."""
+    """Another program changed iptables while dockerd did; another start may do."""
 
 
 class DockerEngine:
@@ -166,13 +168,17 @@ class DockerEngine:
             await self._until_ready(self._process, from_byte=self._log_size())
             return
         # A dockerd takes the chains of iptables away and makes them anew as it starts: two at once trip
-        # over each other. Our own take turns; other programs do not know of our lock, hence a second try.
+        # over each other. Our own take turns at that; other programs do not know of our lock, and a dockerd
+        # that runs moves its rules with each network that it makes. Hence more tries.
         async with locks.taken("dockerd", patience_s=_START_TIMEOUT_S):
-            try:
-                await self._launch(link)
-            except _TablesBusy as error:
-                self.say(f"{error.message}; trying once more")
-                await self._launch(link)
+            for tries_left in reversed(range(_STARTS)):
+                try:
+                    await self._launch(link)
+                    return
+                except _TablesBusy as error:
+                    if not tries_left:
+                        raise
+                    self.say(f"{error.message}; trying once more")
 
     async def _launch(self, link: bridge.Bridge) -> None:
         """Starts dockerd and waits until it answers."""

@@ -21,6 +21,9 @@ SAID = 'time="2026-01-01T00:00:00Z" level=info msg="Starting up"\nfailed to star
 CONTENDED = [
     "unable to add jump rule: iptables failed: iptables -t nat -N DOCKER: iptables: Chain already exists.",
     "iptables failed: Another app is currently holding the xtables lock.",
+    "unable to remove jump to DOCKER-ISOLATION-STAGE-1 rule in FORWARD chain:  (iptables failed: iptables"
+    " --wait -D FORWARD -j DOCKER-ISOLATION-STAGE-1: iptables: Bad rule (does a matching rule exist in that"
+    " chain?).",
     "iptables failed: iptables v1.8.9 (nf_tables): CHAIN_ADD failed (Resource temporarily unavailable)",
 ]
 KERNEL = [
@@ -101,15 +104,15 @@ async def _network(host: str, name: str, labels: dict[str, str] | None = None) -
 
 
 @pytest.fixture
-def first_dockerd(state: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """The first dockerd that is started is a program that says this and ends; those after it are real."""
+def first_dockerd(state: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The first `times` that dockerd is started it is a program that says this and ends; then it is real."""
     real = processes.which("dockerd") or ""
 
-    def says(text: str) -> None:
+    def says(text: str, times: int = 1) -> None:
         program, marker = state / "dockerd", state / "was-here"
         program.write_text(
-            f'#!/bin/sh\n[ -e {marker} ] && exec {real} "$@"\n'
-            f": > {marker}\ncat <<'END'\n{text}END\nexit 1\n"
+            f'#!/bin/sh\n[ "$(cat {marker} 2>/dev/null | wc -l)" = {times} ] && exec {real} "$@"\n'
+            f"echo >> {marker}\ncat <<'END'\n{text}END\nexit 1\n"
         )
         program.chmod(0o755)
         which = processes.which
@@ -132,7 +135,7 @@ async def started(state: Path, say: Callable[[str], None]) -> AsyncIterator[Dock
 
 @pytest.mark.parametrize("line", CONTENDED)
 async def test_who_meets_another_program_at_iptables_tries_once_more(
-    state: Path, first_dockerd: Callable[[str], None], line: str
+    state: Path, first_dockerd: Callable[..., None], line: str
 ) -> None:
     first_dockerd(SAID.format(line))
     said: list[str] = []
@@ -142,11 +145,24 @@ async def test_who_meets_another_program_at_iptables_tries_once_more(
     assert line in told and "kernel" not in told
 
 
+async def test_it_may_meet_it_more_than_once_but_not_for_ever(
+    state: Path, first_dockerd: Callable[..., None]
+) -> None:
+    first_dockerd(SAID.format(CONTENDED[0]), times=docker._STARTS - 1)
+    async with started(state, print) as engine:
+        assert await docker.answers(engine.host)
+    (state / "was-here").unlink()
+    first_dockerd(SAID.format(CONTENDED[0]), times=docker._STARTS)
+    with pytest.raises(Unavailable, match="another program may be changing iptables"):
+        async with started(state, print):
+            pytest.fail("it said that it cannot")
+
+
 @pytest.mark.parametrize(
     ("line", "hinted"), [*((line, True) for line in KERNEL), ("error: disk full", False)]
 )
 async def test_the_kernel_is_blamed_only_for_what_it_lacks(
-    state: Path, first_dockerd: Callable[[str], None], line: str, hinted: bool
+    state: Path, first_dockerd: Callable[..., None], line: str, hinted: bool
 ) -> None:
     first_dockerd(SAID.format(line))
     with pytest.raises(Unavailable) as raised:
