@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import structlog
 from hypothesis import settings
 
 from service.ledger.ledger import Ledger
+from service.local.check import FAILED_VARIABLE
 from service.vault import MasterKey
 from tests.support import chaos as chaos_support
-from tests.support import databases, summary
+from tests.support import databases, failures, summary
 from tests.support.parts import provided
 from tests.support.yard import Yard
 
@@ -34,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(summary.Summary(), "jobyard-summary")
+    if told := os.environ.get(FAILED_VARIABLE):
+        config.pluginmanager.register(failures.Failures(Path(told)), "jobyard-failures")
     # Otherwise each exception that is logged is drawn with all that its frames hold, which takes seconds of
     # CPU, on the event loop.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,11 @@ _CHAOS_TESTS = ("tests/chaos", "tests/api/test_events_crash.py")
 _QUICK_TESTS = ("tests/unit", "tests/properties")  # those that need no part
 #: The tests start hundreds of processes from this tree: with it set, each compiles the whole of it again.
 _DROPPED = ("PYTHONDONTWRITEBYTECODE",)
+#: Names the file that the tests' ids are written to that failed.
+FAILED_VARIABLE = "JOBYARD_TEST_FAILED"
+#: So many that fail beside others are run again alone. More are no accident.
+_MOST_UNSTEADY = 3
+_TESTS_FAILED = 1  # pytest's exit status; the others say that it could not run them
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -39,6 +45,8 @@ class Outcome:
     name: str
     code: int
     took_s: float
+    #: The tests among it that failed beside others and passed alone.
+    unsteady: tuple[str, ...] = ()
 
 
 def test(
@@ -88,24 +96,47 @@ async def _run_all(root: Path, arguments: Sequence[str], *, quick: bool) -> list
         began = time.monotonic()
         outcomes.append(Outcome(name, await _run(command, root, {}), time.monotonic() - began))
     _headline("pytest")
-    began = time.monotonic()
-    outcomes.append(Outcome("pytest", await _pytest(root, arguments, quick=quick), time.monotonic() - began))
+    outcomes.append(await _pytest(root, arguments, quick=quick))
     return outcomes
 
 
-async def _pytest(root: Path, arguments: Sequence[str], *, quick: bool) -> int:
-    # A file at a time in each of three processes, on two cores: the tests wait for the parts as long as they
-    # compute.
-    split = [] if any(each.startswith("-n") for each in arguments) else ["-n", "3", "--dist", "loadfile"]
-    command = [sys.executable, "-m", "pytest", *split, *arguments]
+async def _pytest(root: Path, arguments: Sequence[str], *, quick: bool) -> Outcome:
+    began = time.monotonic()
+    code = 1
+    unsteady: tuple[str, ...] = ()
     try:
         if quick:
-            return await _run(command, root, {})
-        async with _parts() as parts:
-            return await _run(command, root, variables(parts))
+            code, unsteady = await _tests(root, arguments, {})
+        else:
+            async with _parts() as parts:
+                code, unsteady = await _tests(root, arguments, variables(parts))
     except JobyardError as error:
         print(f"jobyard: {error.message}", file=sys.stderr, flush=True)
-        return 1
+    return Outcome("pytest", code, time.monotonic() - began, unsteady)
+
+
+async def _tests(
+    root: Path, arguments: Sequence[str], environ: Mapping[str, str]
+) -> tuple[int, tuple[str, ...]]:
+    """pytest's exit status, and the tests that failed beside others but not alone.
+
+    Three processes and their parts share two cores: a test whose patience was too short for that once in a
+    thousand runs would otherwise decide over all. It is named at the end, to be mended.
+    """
+    # A file at a time in each process: the tests wait for the parts as long as they compute.
+    split = [] if any(each.startswith("-n") for each in arguments) else ["-n", "3", "--dist", "loadfile"]
+    command = [sys.executable, "-m", "pytest", *split, *arguments]
+    if not split or "--chaos" in arguments:
+        return await _run(command, root, environ), ()
+    with tempfile.TemporaryDirectory(prefix="jobyard-failed-") as directory:
+        told = Path(directory) / "failed.json"
+        code = await _run(command, root, {**environ, FAILED_VARIABLE: str(told)})
+        failed = json.loads(told.read_text()) if told.exists() else []
+    if code != _TESTS_FAILED or not 0 < len(failed) <= _MOST_UNSTEADY:
+        return code, ()
+    _headline("pytest, what failed, alone")
+    code = await _run([sys.executable, "-m", "pytest", *failed], root, environ)
+    return code, tuple(failed) if code == 0 else ()
 
 
 @asynccontextmanager
@@ -203,4 +234,6 @@ def _report(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         verdict = "ok" if outcome.code == 0 else f"FAILED ({outcome.code})"
         print(f"{outcome.name:<14}{verdict:<14}{outcome.took_s:8.1f} s")
+        for test in outcome.unsteady:
+            print(f"{'':<14}failed beside others, passed alone: {test}")
     sys.stdout.flush()

@@ -41,6 +41,53 @@ async def test_a_check_answers_its_exit_code_and_sees_its_variables(tmp_path: Pa
     assert await check._run([sys.executable, "-c", script], tmp_path, {"CODE": "5"}) == 5
 
 
+_CONFTEST = """
+import os
+from pathlib import Path
+from tests.support.failures import Failures
+def pytest_configure(config):
+    if told := os.environ.get("JOBYARD_TEST_FAILED"):
+        config.pluginmanager.register(Failures(Path(told)))
+"""
+_ONLY_ALONE = "def test_{0}():\n    import os\n    assert 'PYTEST_XDIST_WORKER' not in os.environ\n"
+_NEVER = "def test_{0}():\n    raise AssertionError\n"
+
+
+@pytest.mark.parametrize(
+    ("bodies", "code", "unsteady"),
+    [
+        ([_ONLY_ALONE] * 2, 0, 2),
+        ([_ONLY_ALONE, _NEVER], 1, 0),
+        ([_ONLY_ALONE] * 4, 1, 0),  # too many for an accident
+        (["def test_{0}(:"], 1, 0),  # not even collected
+    ],
+)
+async def test_a_few_that_fail_beside_others_are_run_again_alone_and_named(
+    tmp_path: Path, bodies: list[str], code: int, unsteady: int
+) -> None:
+    (tmp_path / "conftest.py").write_text(_CONFTEST)
+    (tmp_path / "test_fine.py").write_text("def test_fine():\n    pass\n")
+    for number, body in enumerate(bodies):
+        (tmp_path / f"test_{number}.py").write_text(body.format(number))
+    here = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    ended, named = await check._tests(tmp_path, ["-p", "no:asyncio"], here)
+    assert (ended, sorted(named)) == (code, [f"test_{n}.py::test_{n}" for n in range(unsteady)])
+
+
+async def test_what_is_to_run_alone_anyway_is_run_once(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "def test_it():\n    print('once', file=open('told', 'a'))\n    raise AssertionError\n"
+    )
+    assert await check._tests(tmp_path, ["-n", "0", "-p", "no:asyncio"], {}) == (1, ())
+    assert (tmp_path / "told").read_text() == "once\n"
+
+
+def test_the_summary_names_them(capsys: pytest.CaptureFixture[str]) -> None:
+    check._report([check.Outcome("pytest", 0, 1.0, ("tests/test_it.py::test_it",))])
+    told = capsys.readouterr().out
+    assert "failed beside others, passed alone: tests/test_it.py::test_it" in told
+
+
 async def test_what_the_tests_import_is_compiled_once_and_kept_for_the_processes_they_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
