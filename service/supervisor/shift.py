@@ -34,6 +34,7 @@ from service.supervisor import budgets, sync, volumes
 from service.supervisor.admission import Admission
 from service.supervisor.driver import RunDriver
 from service.supervisor.effects import Yard
+from service.supervisor.engine.protocol import SUBSCRIBED
 from service.supervisor.names import RunId, run_of
 from service.supervisor.sweep import sweep
 from service.tasks import whole
@@ -225,23 +226,14 @@ class Shift:
     async def _listen(self) -> None:
         """The engine's events are hints: they wake whoever looks after the container, and no more."""
         watch, engine = self._yard.watch, self._yard.engine
-        runs: dict[str, RunId] = {}
         while True:
             try:
-                async for container_id in engine.events():
-                    if not container_id:  # the subscription stands: whatever was missed is looked for
+                async for hint in engine.events():
+                    if hint == SUBSCRIBED:  # whatever was missed is looked for
                         for driven in self._drivers:
                             watch.nudge(driven.job)
-                        continue
-                    run = runs.get(container_id) or await self._run_of(container_id)
-                    if run is not None:
-                        runs[container_id] = run
+                    elif (run := run_of(hint.labels)) is not None:
                         watch.nudge(run.job)
             except JobyardError as error:
                 _log.warning("engine events interrupted", error=error.message)
-            runs.clear()
             await asyncio.sleep(self._yard.settings.retry_s)
-
-    async def _run_of(self, container_id: str) -> RunId | None:
-        found = await self._yard.engine.find(container_id)
-        return run_of(found.labels) if found is not None else None

@@ -44,6 +44,8 @@ class Steps:
         #: When the process was last seen running, and whether the engine has not answered since.
         self._seen_running: datetime | None = None
         self._engine_away = False
+        #: It became PENDING by our own word, and only of PENDING runs containers are made: there is none.
+        self._just_prepared = False
         self._of: dict[State, Callable[[Job], Coroutine[Any, Any, None]]] = {
             State.INITIALIZING: self._initialize,
             State.PENDING: self._start,
@@ -76,6 +78,7 @@ class Steps:
             await self._waits.unless_interrupted(job, require_fit(self._yard, job))
         ):
             await self._yard.report(cmd.ReportPrepared, job)
+            self._just_prepared = True
 
     async def _start(self, job: Job) -> None:
         """PENDING: find the container or make it, start it, and report when the engine says it began."""
@@ -85,7 +88,9 @@ class Steps:
             nonlocal held
             held = await images.ready(self._yard, job)
 
-        found = await container.find(self._yard, self._run)
+        # Found before the image is asked for: what runs already needs none.
+        found = None if self._just_prepared else await container.find(self._yard, self._run)
+        self._just_prepared = False
         if found is None or found.state == "created":
             if not await self._waits.unless_interrupted(job, get_ready()):
                 return

@@ -15,7 +15,7 @@ from service.supervisor.engine.create import create_body
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.firewall import CHAIN, METADATA_V4, block_metadata
 from service.supervisor.engine.memory import with_oom_events
-from service.supervisor.engine.protocol import LABEL_SPEC, Mount
+from service.supervisor.engine.protocol import LABEL_SPEC, SUBSCRIBED, Mount
 from service.supervisor.engine.refusals import without_paths
 from service.supervisor.engine.wire import Wire
 from tests.images import import_greeter, make_network, networks_named, remove_network
@@ -222,7 +222,7 @@ async def test_an_engine_that_goes_away_is_unavailable(lab: Lab, tmp_path: Path)
     async with Relay(tmp_path / "relay") as relay, asyncio.timeout(30):
         engine = DockerEngine(relay.host)
         events, logs = engine.events(), engine.logs(container_id, follow=True)
-        assert await anext(events) == ""
+        assert await anext(events) == SUBSCRIBED
         assert (await anext(logs))[0].payload == b"ready\n"
         await relay.cut()
         with pytest.raises(Unavailable):
@@ -318,14 +318,14 @@ async def test_events_tell_only_of_containers_made_from_a_spec(lab: Lab) -> None
     del body["Labels"][LABEL_SPEC]
     try:
         async with asyncio.timeout(30), aclosing(lab.engine.events()) as events:
-            assert await anext(events) == ""
+            assert await anext(events) == SUBSCRIBED
             made = await wire.call("POST", "/containers/create", body=body, timeout_s=30)
             assert made.status == 201
             await lab.engine.start(made.body["Id"])
             ours = await lab.started(DONE)
-            told = [await anext(events)]
+            told = [(await anext(events)).container_id]
             while told[-1] != ours:
-                told.append(await anext(events))
+                told.append((await anext(events)).container_id)
             assert made.body["Id"] not in told
     finally:
         await wire.close()

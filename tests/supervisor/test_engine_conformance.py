@@ -19,6 +19,7 @@ from service.errors import (
     Unavailable,
 )
 from service.supervisor.engine.create import spec_hash
+from service.supervisor.engine.protocol import SUBSCRIBED
 from tests.images import BUSYBOX, remove_network
 from tests.supervisor.lab import (
     DONE,
@@ -235,10 +236,11 @@ async def test_list_by_label_in_any_state(either: Lab) -> None:
 
 async def test_events_wake(either: Lab) -> None:
     async with asyncio.timeout(30), aclosing(either.engine.events()) as events:
-        assert await anext(events) == ""
+        assert await anext(events) == SUBSCRIBED
         container_id = await either.started(DONE)
-        while await anext(events) != container_id:
+        while (hint := await anext(events)).container_id != container_id:
             continue
+        assert hint.labels[LABEL] == either.key
 
 
 async def test_a_network_is_made_once(either: Lab) -> None:
@@ -311,7 +313,7 @@ async def test_names_that_do_not_belong_in_a_request(either: Lab, name: str) -> 
 
 async def test_a_closed_engine_is_unavailable_to_its_listeners(either: Lab) -> None:
     async with asyncio.timeout(30), aclosing(either.engine.events()) as events:
-        assert await anext(events) == ""
+        assert await anext(events) == SUBSCRIBED
         await either.close()
         with pytest.raises(Unavailable):
             while True:

@@ -123,6 +123,22 @@ async def _order(world: World, job: UUID, what: str) -> None:
         await world.fake.exit(container_name(RunId(job, 1)))
 
 
+async def test_what_runs_already_needs_no_image(on_fake: World) -> None:
+    """It is looked for before the image is: that may have been taken away meanwhile, everywhere."""
+    fake = on_fake.fake
+    fake.add_image("image:1")
+    gate = fake.gates.hold("start", "after")
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON, image="image:1")
+        await gate.reached.wait()
+    gate.open.set()
+    fake.images.clear()
+    fake.registry.clear()
+    async with on_fake.supervised():
+        await on_fake.reach(job, State.RUNNING)
+    assert on_fake.created(job) == [container_name(RunId(job, 1))]
+
+
 async def test_a_container_that_ended_while_nobody_watched(anywhere: World) -> None:
     """When it ended counts, not when it was noticed."""
     async with anywhere.supervised():

@@ -34,6 +34,7 @@ from service.supervisor.engine.protocol import (
     ContainerSpec,
     ContainerSummary,
     EngineInfo,
+    Hint,
     ImageInfo,
     LogChunks,
     PullProgress,
@@ -197,7 +198,7 @@ class DockerEngine:
     async def was_told_to_stop(self, ended: Container) -> bool:
         return ended.id in self._told or await told_to_stop(self._control, self._clock, ended, self._look_s)
 
-    def events(self) -> AsyncGenerator[str, None]:
+    def events(self) -> AsyncGenerator[Hint, None]:
         return read_events(self._streams, self._told)
 
     async def ensure_network(self, name: str, labels: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
-"""The engine's events as bare hints: the ids of containers something happened to.
+"""The engine's events as bare hints: the containers something happened to.
 
 The engine drops events of a slow reader and slows down itself while it waits for one. So a task of its
-own reads as fast as they come and only remembers which ids are due; a hundred events of one container
+own reads as fast as they come and only remembers which containers are due; a hundred events of one container
 are one hint, and the memory is bounded by the number of containers.
 
 The engine says nothing while nothing happens, just as one behind a link that was cut without an end. So a
@@ -13,58 +13,57 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
+from typing import Any
 
 import aiohttp
 
 from service.errors import JobyardError, Unavailable
 from service.supervisor.engine import wire as wiring
-from service.supervisor.engine.protocol import LABEL_SPEC
+from service.supervisor.engine.protocol import LABEL_SPEC, SUBSCRIBED, Hint
 from service.supervisor.engine.told import ToldToStop
 from service.supervisor.engine.wire import Wire, refusal, refused
-
-SUBSCRIBED = ""
-"""The first item, and again whenever the subscription is a new one: it stands, list now."""
 
 SILENCE_S = 3.0
 """A stream that says nothing for so long is taken up anew."""
 
 
-class DueIds:
-    """Ids waiting to be looked at, each once, in order of first mention."""
+class DueHints:
+    """Containers waiting to be looked at, each once, in order of first mention."""
 
     def __init__(self) -> None:
-        self._due: dict[str, int] = {}
+        self._due: dict[str, tuple[Hint, int]] = {}
         self._wake = asyncio.Event()
         self._ended: Exception | None = None
 
-    def add(self, container_id: str, *, again: bool = False) -> None:
+    def add(self, hint: Hint, *, again: bool = False) -> None:
         """`again` makes it come out once more, as a repeated event would."""
-        self._due[container_id] = self._due.get(container_id, 0) + 1 if again else 1
+        _, times = self._due.get(hint.container_id, (hint, 0))
+        self._due[hint.container_id] = (hint, times + 1 if again else 1)
         self._wake.set()
 
     def end(self, reason: Exception) -> None:
         self._ended = reason
         self._wake.set()
 
-    async def next(self) -> str:
-        """The next id; raises the reason of the end once all ids were handed out."""
+    async def next(self) -> Hint:
+        """The next one; raises the reason of the end once all were handed out."""
         while not self._due:
             if self._ended is not None:
                 raise self._ended
             self._wake.clear()
             await self._wake.wait()
-        container_id, times = next(iter(self._due.items()))
+        container_id, (hint, times) = next(iter(self._due.items()))
         del self._due[container_id]
         if times > 1:
-            self._due[container_id] = times - 1
-        return container_id
+            self._due[container_id] = (hint, times - 1)
+        return hint
 
 
-async def read_events(wire: Wire, told: ToldToStop) -> AsyncGenerator[str, None]:
+async def read_events(wire: Wire, told: ToldToStop) -> AsyncGenerator[Hint, None]:
     """See `Engine.events`. Only containers made from a spec of ours are told of; `told` hears them all."""
-    due = DueIds()
+    due = DueHints()
     reader = asyncio.create_task(_read(wire, due, told), name="docker-events")
     try:
         while True:
@@ -75,7 +74,7 @@ async def read_events(wire: Wire, told: ToldToStop) -> AsyncGenerator[str, None]
             await reader
 
 
-async def _read(wire: Wire, due: DueIds, told: ToldToStop) -> None:
+async def _read(wire: Wire, due: DueHints, told: ToldToStop) -> None:
     try:
         while await _subscribed(wire, due, told):
             pass
@@ -85,7 +84,7 @@ async def _read(wire: Wire, due: DueIds, told: ToldToStop) -> None:
         due.end(Unavailable("the event stream ended"))
 
 
-async def _subscribed(wire: Wire, due: DueIds, told: ToldToStop) -> bool:
+async def _subscribed(wire: Wire, due: DueHints, told: ToldToStop) -> bool:
     """One subscription, until the engine ends it (False) or it is silent (True)."""
     filters = json.dumps({"type": ["container"], "label": [LABEL_SPEC]})
     answer_s = wiring.ANSWER_TIMEOUT_S
@@ -96,7 +95,7 @@ async def _subscribed(wire: Wire, due: DueIds, told: ToldToStop) -> bool:
         return await _enqueue(reply, due, told)
 
 
-async def _enqueue(reply: aiohttp.ClientResponse, due: DueIds, told: ToldToStop) -> bool:
+async def _enqueue(reply: aiohttp.ClientResponse, due: DueHints, told: ToldToStop) -> bool:
     """True when nothing has come for a moment."""
     buffer = b""
     while True:
@@ -112,4 +111,9 @@ async def _enqueue(reply: aiohttp.ClientResponse, due: DueIds, told: ToldToStop)
             if line.strip():
                 event = json.loads(line)
                 told.hear(event)
-                due.add(str(event["Actor"]["ID"]))
+                due.add(_hint(event["Actor"]))
+
+
+def _hint(actor: Mapping[str, Any]) -> Hint:
+    """Its attributes are the container's labels, and a few facts of the event beside them."""
+    return Hint(str(actor["ID"]), actor["Attributes"])

@@ -163,6 +163,17 @@ class Container:
         return self.labels.get(LABEL_SPEC)
 
 
+class Hint(NamedTuple):
+    """Something happened to a container, which was made with these labels."""
+
+    container_id: str
+    labels: Mapping[str, str]
+
+
+SUBSCRIBED = Hint("", {})
+"""The first hint of a subscription, also of one taken up anew: it stands, list now."""
+
+
 class LogChunk(msgspec.Struct, frozen=True, gc=False):
     """Output as the engine hands it over: up to one line, its newline included.
 
@@ -282,11 +293,11 @@ class Engine(Protocol):
         """
         ...
 
-    def events(self) -> AsyncGenerator[str, None]:
-        """Ids of containers that something happened to: hints, which may be lost or repeated.
+    def events(self) -> AsyncGenerator[Hint, None]:
+        """What something happened to: hints, which may be lost or repeated.
 
-        The first item is "" and says the subscription stands: list now. It comes again when the stream had
-        to be taken up anew. Raises `Unavailable` when the stream ends; subscribe again and list again.
+        The first is `SUBSCRIBED`. It comes again when the stream had to be taken up anew. Raises
+        `Unavailable` when the stream ends; subscribe again and list again.
         """
         ...
 

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from service.errors import EngineAway, EngineError, ImageUnavailable
-from service.supervisor.engine.protocol import ContainerSpec, ImageInfo
+from service.supervisor.engine.protocol import SUBSCRIBED, ContainerSpec, Hint, ImageInfo
 from service.supervisor.names import RunId, run_of
 from tests.support.engine.fake import FakeEngine
 
@@ -82,7 +82,7 @@ class SimEngine(FakeEngine):
         fake = self._look_up(container_id)
         if fake is not None and fake.state == "running":
             fake.state, fake.exit_code, fake.finished_at = "exited", code, self._clock()
-            self._tell(container_id)
+            self._tell(fake)
 
     async def remove(self, container_id: str, *, force: bool = False) -> None:
         fake = self._look_up(container_id)
@@ -94,14 +94,14 @@ class SimEngine(FakeEngine):
             if fake is not None and not force and self._look_up(fake.id) is None:
                 self._seen("fence", fake)
 
-    async def events(self) -> AsyncGenerator[str, None]:
+    async def events(self) -> AsyncGenerator[Hint, None]:
         """Some are lost, some come twice, some after later ones."""
-        kept: list[str] = []
+        kept: list[Hint] = []
         source = super().events()
         try:
             async for item in source:
                 roll = self._chance.random()
-                if not item or roll >= self.loss_rate:
+                if item == SUBSCRIBED or roll >= self.loss_rate:
                     yield item
                 elif roll < self.loss_rate / 3:
                     yield item

@@ -26,12 +26,14 @@ from service.errors import (
 )
 from service.supervisor.engine import image_ref
 from service.supervisor.engine.create import create_body
-from service.supervisor.engine.events import SUBSCRIBED, DueIds
+from service.supervisor.engine.events import DueHints
 from service.supervisor.engine.protocol import (
+    SUBSCRIBED,
     Container,
     ContainerSpec,
     ContainerSummary,
     EngineInfo,
+    Hint,
     ImageInfo,
     LogChunk,
     LogChunks,
@@ -80,7 +82,7 @@ class FakeEngine:
         self._dropped: list[str] = []
         self._torn: dict[str, int | None] = {}
         self._faults: list[tuple[str, When, JobyardError]] = []
-        self._subscribers: list[DueIds] = []
+        self._subscribers: list[DueHints] = []
         self._made = 0
         self._stamped = 0
 
@@ -195,8 +197,9 @@ class FakeEngine:
         self._made += 1
         container_id = hashlib.sha256(f"container {self._made}".encode()).hexdigest()
         ip = f"172.30.{self._made // 250}.{self._made % 250 + 2}"
-        self._containers[container_id] = FakeContainer(container_id, spec, labels, script, image.id, ip)
-        self._tell(container_id)
+        made = FakeContainer(container_id, spec, labels, script, image.id, ip)
+        self._containers[container_id] = made
+        self._tell(made)
         return self._leave("create", container_id)
 
     async def find(self, name_or_id: str) -> Container | None:
@@ -224,7 +227,7 @@ class FakeEngine:
             fake.started_at, fake.finished_at = self._clock(), None
             fake.ticks_left = fake.script.ticks
             fake.usage = Usage(fake.script.writes_bytes)
-            self._tell(fake.id)
+            self._tell(fake)
             for stream, payload in fake.script.output:
                 await self.write(fake.id, payload, stream)
             if fake.script.ticks == 0:
@@ -253,7 +256,7 @@ class FakeEngine:
             if fake.state == "running":
                 await self._end(fake, 137, False)
             del self._containers[fake.id]
-            self._tell(fake.id)
+            self._tell(fake)
         self._leave("remove", None)
 
     async def usage(self, container_id: str) -> Usage:
@@ -286,9 +289,9 @@ class FakeEngine:
         self._enter("was_told_to_stop", ended.id)
         return self._leave("was_told_to_stop", self._must_find(ended.id).told_to_stop)
 
-    async def events(self) -> AsyncGenerator[str, None]:
+    async def events(self) -> AsyncGenerator[Hint, None]:
         self._enter("events", "")
-        due = DueIds()
+        due = DueHints()
         due.add(SUBSCRIBED)
         self._subscribers.append(due)
         try:
@@ -357,17 +360,18 @@ class FakeEngine:
     async def _end(self, fake: FakeContainer, code: int, oom_killed: bool) -> None:
         fake.state, fake.exit_code, fake.oom_killed = "exited", code, oom_killed
         fake.finished_at = self._clock()
-        self._tell(fake.id)
+        self._tell(fake)
         async with fake.changed:
             fake.changed.notify_all()
 
-    def _tell(self, container_id: str) -> None:
+    def _tell(self, fake: FakeContainer) -> None:
         if self.drop_events:
             return
+        hint = Hint(fake.id, fake.labels)
         for due in self._subscribers:
-            due.add(container_id)
+            due.add(hint)
             if self.repeat_events:
-                due.add(container_id, again=True)
+                due.add(hint, again=True)
 
     def _stamp(self) -> str:
         # Growing even while the clock stands still, as an engine's nanoseconds do.
