@@ -26,8 +26,8 @@ from service.errors import Unavailable
 from service.ledger.ledger import Ledger
 from service.ssh.gateway import gateway
 from service.ssh.ports import SshParts
-from service.supervisor.data import git_check
-from service.supervisor.data.shelf import Shelf
+from service.supervisor.data.git import check as git_check
+from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.data.web import Web
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.exec import Execs

@@ -23,7 +23,7 @@ from service.ledger.leases import Lease
 from service.supervisor.cache import Cache
 from service.supervisor.cache.space import Bounds, Space
 from service.supervisor.clock import LedgerClock
-from service.supervisor.data.shelf import Shelf
+from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.engine.protocol import Engine
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import RunId

@@ -18,7 +18,7 @@ from service.errors import (
     StoreDenied,
     StoreRefused,
 )
-from service.supervisor.data.git_reach import Remote
+from service.supervisor.data.git.reach import Remote
 from service.supervisor.data.model import StoreAccess
 
 

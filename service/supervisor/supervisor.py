@@ -24,7 +24,7 @@ from service.errors import (
 )
 from service.ledger.leases import Lease
 from service.supervisor.clock import LedgerClock
-from service.supervisor.data.shelf import Shelf
+from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import Engine, EngineInfo
 from service.supervisor.guard import HostLock, holder_name, take_lease

@@ -15,7 +15,7 @@ from service.domain.spec import Permission, Volume
 from service.errors import DataError
 from service.supervisor.cache import marks
 from service.supervisor.cache.entry import Version, files_dir
-from service.supervisor.data.remove import remove_tree
+from service.supervisor.data.volume.remove import remove_tree
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Mount
 from service.supervisor.names import RunId

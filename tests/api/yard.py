@@ -28,7 +28,7 @@ from service.domain.events import Info
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.domain.weburls import is_address
 from service.ledger.ledger import Ledger
-from service.supervisor.data.shelf import Shelf
+from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.exec import Execs
 from service.supervisor.logs.format import NO_TIME, Record, RunLog

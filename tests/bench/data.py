@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from service.config import Settings
 from service.supervisor.data import Source, Store, StoreAccess, prepare, remove_tree
-from service.supervisor.data.layout import manifest_path
+from service.supervisor.data.volume.layout import manifest_path
 from tests.bench.measure import ROUNDS, Measure, compare, quick, summed_up
 from tests.data.server import rclone_binary, the_store
 from tests.data.sync import pulled, pushed

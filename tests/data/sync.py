@@ -5,17 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from service.supervisor.data import (
-    DEFAULT_LIMITS,
-    Limits,
-    Permission,
-    Progress,
-    Source,
-    Store,
-    bodies,
-    pull,
-    push,
-)
+from service.supervisor.data import DEFAULT_LIMITS, Limits, Permission, Progress, Source, Store, pull, push
+from service.supervisor.data.s3 import bodies
 
 
 async def pulled(

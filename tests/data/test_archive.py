@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from service.errors import DataError, FetchRefused, StoreMissing, Unavailable, UnsafeKey
 from service.supervisor.data import DEFAULT_LIMITS, Limits, Permission, Progress, Source, Store, prepare
-from service.supervisor.data.archive_pull import pull_archive
-from service.supervisor.data.archive_push import push_archive
+from service.supervisor.data.archive.pack import Digest, Packing
+from service.supervisor.data.archive.pull import pull_archive
+from service.supervisor.data.archive.push import push_archive
 from service.supervisor.data.model import CHUNK_BYTES
 from service.supervisor.data.outgoing import Unstable
-from service.supervisor.data.pack import Digest, Packing
 from tests.data.canned import Canned, serving
 from tests.data.sync import files, fill, held, write
 from tests.data.watched import Watched

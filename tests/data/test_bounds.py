@@ -9,18 +9,10 @@ from typing import Any
 
 import pytest
 
-from service.supervisor.data import (
-    DEFAULT_LIMITS,
-    ObjectInfo,
-    Source,
-    Store,
-    StoreAccess,
-    beneath,
-    prepare,
-    pull,
-)
-from service.supervisor.data.bodies import Body
+from service.supervisor.data import DEFAULT_LIMITS, ObjectInfo, Source, Store, StoreAccess, prepare, pull
 from service.supervisor.data.outgoing import Outgoing, Unstable
+from service.supervisor.data.s3.bodies import Body
+from service.supervisor.data.volume import beneath
 from tests.data.conftest import QUICK
 from tests.data.sync import pushed, write
 

@@ -18,10 +18,11 @@ from aiohttp import web
 from service.errors import DataError, StoreDenied, Unavailable
 from service.supervisor.cache import Objects
 from service.supervisor.cache.cache import WAITS
-from service.supervisor.data import DEFAULT_LIMITS, Limits, Progress, Source, Store, StoreAccess, beneath
+from service.supervisor.data import DEFAULT_LIMITS, Limits, Progress, Source, Store, StoreAccess
 from service.supervisor.data.incoming import Incoming
 from service.supervisor.data.model import CHUNK_BYTES
 from service.supervisor.data.transfer import PARTS_AT_ONCE
+from service.supervisor.data.volume import beneath
 from tests.data.caching import Node, Reads
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK

@@ -29,13 +29,13 @@ from service.supervisor.data import (
     Source,
     Store,
     StoreAccess,
-    beneath,
     prepare,
 )
-from service.supervisor.data.archive_push import push_archive
+from service.supervisor.data.archive.push import push_archive
 from service.supervisor.data.incoming import Incoming
-from service.supervisor.data.layout import manifest_path, partial_path
 from service.supervisor.data.model import CHUNK_BYTES
+from service.supervisor.data.volume import beneath
+from service.supervisor.data.volume.layout import manifest_path, partial_path
 from service.supervisor.data.web import Web
 from tests.data.caching import Node, Reads, a_run
 from tests.data.conftest import QUICK

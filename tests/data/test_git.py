@@ -14,10 +14,10 @@ import pytest
 
 from service.domain.spec import Web as Source
 from service.errors import FetchRefused, Unavailable
-from service.supervisor.data import layout
 from service.supervisor.data.fetch import fetch
 from service.supervisor.data.model import Limits
 from service.supervisor.data.progress import Progress
+from service.supervisor.data.volume import layout
 from service.supervisor.data.web import Web
 from tests.data.test_unpack import held
 from tests.support.https import NAME, Site, a_site, git

@@ -14,7 +14,7 @@ import pytest
 
 from service.errors import DataError
 from service.supervisor.data import Limits, Source, Store
-from service.supervisor.data import walk as walking
+from service.supervisor.data.volume import walk as walking
 from tests.data.sync import files, fill, held, pulled, pushed, write
 from tests.data.watched import Watched
 

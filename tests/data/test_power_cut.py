@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import DataError
-from service.supervisor.data import Source, Store, beneath
-from service.supervisor.data.layout import manifest_path
+from service.supervisor.data import Source, Store
 from service.supervisor.data.model import CHUNK_BYTES
+from service.supervisor.data.volume import beneath
+from service.supervisor.data.volume.layout import manifest_path
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
 from tests.data.sync import files, fill, pulled, pushed, write

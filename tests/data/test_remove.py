@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import DataError, Misconfigured
-from service.supervisor.data import Source, Store, beneath, prepare, remove_tree
+from service.supervisor.data import Source, Store, prepare, remove_tree
+from service.supervisor.data.volume import beneath
 from tests.data.sync import fill, pulled, write
 
 

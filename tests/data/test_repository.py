@@ -15,11 +15,12 @@ import pytest
 
 from service.domain.gitstores import BasicLogin, GitEndpoint, GitLogin, SshLogin, read_git_endpoint
 from service.errors import FetchDenied, FetchMissing, FetchRefused, HostKeyRefused, Misconfigured, Unavailable
-from service.supervisor.data import git_check, layout
-from service.supervisor.data.git_reach import Remote
+from service.supervisor.data.git import check as git_check
+from service.supervisor.data.git.reach import Remote
+from service.supervisor.data.git.repository import fetch_repository
 from service.supervisor.data.model import Limits
 from service.supervisor.data.progress import Progress
-from service.supervisor.data.repository import fetch_repository
+from service.supervisor.data.volume import layout
 from service.supervisor.data.web import Web
 from tests.data.test_git import waits_no_longer
 from tests.data.test_unpack import held

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.supervisor.data import Source, Store, StoreAccess
-from service.supervisor.data.layout import partial_path
+from service.supervisor.data.volume.layout import partial_path
 from tests.data.sync import files, fill, held, pulled, pushed, write
 from tests.data.watched import Watched
 

@@ -11,8 +11,8 @@ import pytest
 
 from service.errors import StoreRefused
 from service.supervisor.data.model import StoreAccess
-from service.supervisor.data.shelf import Shelf
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.shelf import Shelf
+from service.supervisor.data.s3.store import Store
 from tests.support.waiting import until
 
 ACCESS = StoreAccess("http://127.0.0.1:1", "us-east-1", "key", "secret")

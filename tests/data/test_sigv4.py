@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.supervisor.data import StoreAccess
-from service.supervisor.data.sigv4 import Requests
+from service.supervisor.data.s3.sigv4 import Requests
 
 NAMES = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=20)
 QUERIES = st.dictionaries(NAMES, NAMES, max_size=3)

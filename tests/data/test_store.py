@@ -14,7 +14,7 @@ import pytest
 
 from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable, UnsafeKey
 from service.supervisor.data import Source, Store, StoreAccess, Timing
-from service.supervisor.data.bodies import Pulse, hashed
+from service.supervisor.data.s3.bodies import Pulse, hashed
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
 from tests.data.sync import fill, held, pulled, pushed, write

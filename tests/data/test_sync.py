@@ -10,8 +10,8 @@ import pytest
 
 from service.errors import DataError
 from service.supervisor.data import DEFAULT_LIMITS, Limits, Progress, Source, Store, prepare, pull
-from service.supervisor.data.beneath import OWNER
-from service.supervisor.data.layout import manifest_path, partial_path
+from service.supervisor.data.volume.beneath import OWNER
+from service.supervisor.data.volume.layout import manifest_path, partial_path
 from tests.data.sync import files, fill, held, pulled, pushed, write
 
 OBJECTS = {"a": b"1", "d/b": b"22", "d/e/f/g h é": b"333", "empty": b""}

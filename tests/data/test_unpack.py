@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import DataError, FetchRefused, JobyardError, UnsafeKey
-from service.supervisor.data import layout
+from service.supervisor.data.archive.unpack import unpack
 from service.supervisor.data.model import Limits
 from service.supervisor.data.progress import Progress
-from service.supervisor.data.unpack import unpack
+from service.supervisor.data.volume import layout
 
 LIMITS = Limits(max_objects=50, max_bytes=100_000, max_depth=4)
 

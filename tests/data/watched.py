@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from service.supervisor.data import Store
-from service.supervisor.data.bodies import Body
+from service.supervisor.data.s3.bodies import Body
 
 
 class Watched(Store):

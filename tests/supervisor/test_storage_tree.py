@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.supervisor.data import beneath
+from service.supervisor.data.volume import beneath
 from service.supervisor.storage import tree
 from service.supervisor.storage.share import SHARE, Watching
 from service.supervisor.storage.threads import added_up

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from service.domain import commands as cmd
 from service.domain.job import Job
 from service.domain.states import State
-from service.supervisor.data import beneath
+from service.supervisor.data.volume import beneath
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door

@@ -10,7 +10,7 @@ from service import app
 from service.domain import commands as cmd
 from service.domain.states import State
 from service.ledger.ledger import Ledger
-from service.supervisor.data.shelf import Shelf
+from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.store_keys import access_of
 from tests.images import BUSYBOX
 from tests.supervisor.bucket import Bucket

@@ -17,9 +17,10 @@ from service.domain.shown import shown
 from service.errors import DataError
 from service.supervisor.cache.entry import Generation
 from service.supervisor.cache.record import Held
-from service.supervisor.data import beneath, disk, manifest
-from service.supervisor.data.layout import fresh_partial
-from service.supervisor.data.manifest import ARCHIVE
+from service.supervisor.data import disk
+from service.supervisor.data.volume import beneath, manifest
+from service.supervisor.data.volume.layout import fresh_partial
+from service.supervisor.data.volume.manifest import ARCHIVE
 
 _FICLONE = 0x40049409
 _PIECE_BYTES = 64 * 1024**2

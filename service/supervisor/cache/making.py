@@ -15,9 +15,9 @@ from pathlib import Path
 from service.supervisor.cache import record as records
 from service.supervisor.cache.entry import FILES, MAKING, named, numbers
 from service.supervisor.cache.record import Held, Record, Whole
-from service.supervisor.data import beneath, manifest
-from service.supervisor.data.layout import manifest_path, partial_path
-from service.supervisor.data.manifest import ARCHIVE
+from service.supervisor.data.volume import beneath, manifest
+from service.supervisor.data.volume.layout import manifest_path, partial_path
+from service.supervisor.data.volume.manifest import ARCHIVE
 
 RECORD = "record.json"
 

@@ -18,13 +18,13 @@ from service.supervisor.cache.entry import Generation
 from service.supervisor.cache.record import Record
 from service.supervisor.cache.refresh import Refresh
 from service.supervisor.data import disk
-from service.supervisor.data.archive_pull import find, pull_archive
+from service.supervisor.data.archive.pull import find, pull_archive
 from service.supervisor.data.fetch import fetch_unless
 from service.supervisor.data.keys import Plan
 from service.supervisor.data.model import Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import look
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.store import Store
 from service.supervisor.data.web import Web
 
 OnProgress: TypeAlias = Callable[[Progress], None]

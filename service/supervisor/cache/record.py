@@ -11,9 +11,9 @@ import msgspec
 import structlog
 
 from service.errors import DataError
-from service.supervisor.data import beneath
 from service.supervisor.data.model import JOBS_LIMIT, Limits, ObjectInfo
 from service.supervisor.data.progress import Progress
+from service.supervisor.data.volume import beneath
 
 VERSION = 1
 

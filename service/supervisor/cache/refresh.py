@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from service.supervisor.cache.entry import Generation
-from service.supervisor.data import beneath, disk, manifest
+from service.supervisor.data import disk
 from service.supervisor.data.incoming import Verdict, compare
 from service.supervisor.data.keys import Plan, ancestors
 from service.supervisor.data.model import ObjectInfo, Source
 from service.supervisor.data.pull import Pull
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.store import Store
+from service.supervisor.data.volume import beneath, manifest
 
 #: The file is gone, or this file system gives it no further name: then it is fetched.
 _UNLINKED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV})

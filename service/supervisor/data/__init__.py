@@ -4,7 +4,6 @@
 end the directory's life. Everything a job can reach is treated as hostile: see `beneath`.
 """
 
-from service.supervisor.data.layout import prepare
 from service.supervisor.data.model import (
     DEFAULT_LIMITS,
     Limits,
@@ -17,9 +16,10 @@ from service.supervisor.data.model import (
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
-from service.supervisor.data.reading import Download
-from service.supervisor.data.remove import remove_tree
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.reading import Download
+from service.supervisor.data.s3.store import Store
+from service.supervisor.data.volume.layout import prepare
+from service.supervisor.data.volume.remove import remove_tree
 
 __all__ = [
     "DEFAULT_LIMITS",

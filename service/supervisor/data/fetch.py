@@ -12,11 +12,11 @@ from pathlib import Path
 
 from service.domain import spec
 from service.supervisor.data import disk
-from service.supervisor.data.git import git_archive
-from service.supervisor.data.layout import fresh_partial
+from service.supervisor.data.archive.unpack import unpack
+from service.supervisor.data.git.files import git_archive
 from service.supervisor.data.model import Limits
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.unpack import unpack
+from service.supervisor.data.volume.layout import fresh_partial
 from service.supervisor.data.web import Web, download
 
 

@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 from service.domain.shown import shown
 from service.errors import Unavailable
-from service.supervisor.data import beneath, manifest
 from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo
+from service.supervisor.data.volume import beneath, manifest
 
 PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 """An ETag that is the MD5 of the object. Others (of multipart or encrypted objects) say nothing to us."""

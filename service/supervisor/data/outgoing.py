@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 
-from service.supervisor.data import beneath, manifest
-from service.supervisor.data.bodies import Body, hashed
 from service.supervisor.data.incoming import md5_of
 from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, part_bytes
+from service.supervisor.data.s3.bodies import Body, hashed
+from service.supervisor.data.volume import beneath, manifest
 
 
 class Unstable(Exception):

@@ -16,15 +16,16 @@ from pathlib import Path
 
 from service.domain.shown import shown
 from service.errors import StoreMissing, Unavailable
-from service.supervisor.data import beneath, disk, manifest, pool
+from service.supervisor.data import disk, pool
 from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compare
 from service.supervisor.data.keys import Mapping, Plan, plan
-from service.supervisor.data.layout import fresh_partial
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.reading import Changed
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.reading import Changed
+from service.supervisor.data.s3.store import Store
 from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer, listed
+from service.supervisor.data.volume import beneath, manifest
+from service.supervisor.data.volume.layout import fresh_partial
 
 _CHANGES = 3
 _COMPARE_AT_ONCE = 500

@@ -15,15 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.domain.shown import shown
-from service.supervisor.data import beneath, disk, manifest, pool
-from service.supervisor.data.bodies import Body
+from service.supervisor.data import disk, pool
 from service.supervisor.data.keys import Mapping, ancestors
 from service.supervisor.data.model import Limits, ObjectInfo, Permission, Source
 from service.supervisor.data.outgoing import Outgoing, Unstable
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.bodies import Body
+from service.supervisor.data.s3.store import Store
 from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer, listed
-from service.supervisor.data.walk import Tree, walk
+from service.supervisor.data.volume import beneath, manifest
+from service.supervisor.data.volume.walk import Tree, walk
 
 _CHANGES = 3
 

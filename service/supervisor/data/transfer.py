@@ -9,10 +9,11 @@ from pathlib import Path
 import structlog
 
 from service.errors import StoreMissing
-from service.supervisor.data import disk, manifest
+from service.supervisor.data import disk
 from service.supervisor.data.model import ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.store import Store
+from service.supervisor.data.volume import manifest
 
 PARTS_AT_ONCE = 4
 """Of one large object; other objects go on beside it."""

@@ -24,8 +24,8 @@ from service.errors import FetchRefused, Invalid, Unavailable
 from service.outward.addresses import Network, Resolve, checked, system_resolve
 from service.outward.pinned import Pinned, trust
 from service.supervisor.data import disk
-from service.supervisor.data.bodies import Pulse
 from service.supervisor.data.model import JOBS_LIMIT
+from service.supervisor.data.s3.bodies import Pulse
 
 MAX_REDIRECTS = 5
 STALL_S = 120.0

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from service.supervisor.data import beneath
+from service.supervisor.data.volume import beneath
 
 BLOCK_BYTES = 512
 """The unit of st_blocks, whatever the file system's own is."""

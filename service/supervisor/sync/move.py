@@ -20,15 +20,15 @@ from service.errors import DataError, DiskFull, JobyardError, Unavailable
 from service.supervisor.cache import Archive, Objects, Origin, Url, marks
 from service.supervisor.cache.copying import copy
 from service.supervisor.data import disk, fetch
-from service.supervisor.data.archive_pull import pull_archive
-from service.supervisor.data.archive_push import push_archive
-from service.supervisor.data.git_reach import Remote
+from service.supervisor.data.archive.pull import pull_archive
+from service.supervisor.data.archive.push import push_archive
+from service.supervisor.data.git.reach import Remote
+from service.supervisor.data.git.repository import fetch_repository
 from service.supervisor.data.model import Limits, Source, StoreAccess
 from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
-from service.supervisor.data.repository import fetch_repository
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.store import Store
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId

@@ -10,7 +10,8 @@ from service.domain.events import Direction, Info
 from service.domain.job import Job, SyncOrder
 from service.domain.notes import in_short
 from service.errors import DataError, DiskFull, NodeFull
-from service.supervisor.data import disk, layout
+from service.supervisor.data import disk
+from service.supervisor.data.volume import layout
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
 from service.supervisor.sync.move import Wanted

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from service.supervisor.data import beneath, keys, tar
+from service.supervisor.data import keys
+from service.supervisor.data.archive import tar
+from service.supervisor.data.volume import beneath
 from service.supervisor.engine import docker
 from service.supervisor.engine.create import create_body
 from service.supervisor.engine.protocol import ContainerSpec

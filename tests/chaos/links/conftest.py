@@ -7,8 +7,9 @@ import pytest
 
 from service.api import readiness
 from service.ledger import database, follow, writer
-from service.supervisor.data import StoreAccess, faults, store
+from service.supervisor.data import StoreAccess
 from service.supervisor.data.model import Timing
+from service.supervisor.data.s3 import faults, store
 from service.supervisor.engine import docker, events, pull, wire
 from tests.chaos.links.house import Log, captured
 from tests.data.server import the_store

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from service import app
 from service.config import Settings
 from service.ledger.ledger import Ledger
-from service.supervisor.data.client import session
+from service.supervisor.data.s3.client import session
 from service.telemetry import set_up_logging
 from tests.chaos.points import plants, seams
 from tests.chaos.points.points import Points

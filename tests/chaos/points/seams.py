@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from service.ledger.ledger import Ledger
-from service.supervisor.data import beneath
-from service.supervisor.data.store import Multipart, Store
+from service.supervisor.data.s3.store import Multipart, Store
+from service.supervisor.data.volume import beneath
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.exec import Execs
 from sql import queries

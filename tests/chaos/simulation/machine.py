@@ -85,7 +85,7 @@ def without_chance(chance: Random, objects: Objects, disk_free: Callable[[], int
         # A ping finds out what is cut without an end, which nothing is here.
         patch("service.ledger.writer.PING_S", 15.0),
         patch("service.api.auth.time", SimpleNamespace(monotonic=_now_s)),
-        patch("service.supervisor.data.shelf.Store", objects),
+        patch("service.supervisor.data.s3.shelf.Store", objects),
         patch("service.supervisor.data.disk.SLICE_S", 1e9),
         patch("service.supervisor.storage.threads._THREADS", _Here()),
         patch("service.supervisor.storage.threads.time", SimpleNamespace(thread_time=lambda: 0.0)),

@@ -12,9 +12,9 @@ from random import Random
 from typing import NamedTuple
 
 from service.errors import StoreMissing, Unavailable
-from service.supervisor.data.bodies import Body
 from service.supervisor.data.model import ObjectInfo, StoreAccess
-from service.supervisor.data.reading import Changed
+from service.supervisor.data.s3.bodies import Body
+from service.supervisor.data.s3.reading import Changed
 from tests.chaos.simulation.process import Process
 
 #: The process whose task this is.

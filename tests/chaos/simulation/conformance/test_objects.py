@@ -15,8 +15,8 @@ import pytest
 
 from service.errors import StoreMissing
 from service.supervisor.data import Store, StoreAccess
-from service.supervisor.data.bodies import hashed
-from service.supervisor.data.reading import Changed
+from service.supervisor.data.s3.bodies import hashed
+from service.supervisor.data.s3.reading import Changed
 from tests.chaos.simulation.conformance.grounds import Prompt
 from tests.chaos.simulation.stores import PROCESS, Objects, SimStore
 from tests.data.server import the_store

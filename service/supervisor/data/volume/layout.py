@@ -14,7 +14,8 @@ import os
 import shutil
 from pathlib import Path
 
-from service.supervisor.data import beneath, disk
+from service.supervisor.data import disk
+from service.supervisor.data.volume import beneath
 
 _RACES = 16
 

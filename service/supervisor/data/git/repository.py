@@ -13,13 +13,13 @@ from pathlib import Path
 from service.domain.shown import shown
 from service.errors import FetchMissing
 from service.supervisor.data import disk
-from service.supervisor.data.git import repository_archive
-from service.supervisor.data.git_reach import Remote
+from service.supervisor.data.archive.unpack import unpack
+from service.supervisor.data.git.files import repository_archive
+from service.supervisor.data.git.reach import Remote
 from service.supervisor.data.keys import Mapping
-from service.supervisor.data.layout import fresh_partial
 from service.supervisor.data.model import Limits
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.unpack import unpack
+from service.supervisor.data.volume.layout import fresh_partial
 from service.supervisor.data.web import Web
 
 

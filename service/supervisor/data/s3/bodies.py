@@ -21,9 +21,9 @@ import aiohttp
 
 from service.domain.shown import shown
 from service.errors import StoreRefused, Unavailable
-from service.supervisor.data import sigv4
-from service.supervisor.data.faults import refusal
 from service.supervisor.data.model import ObjectInfo, StoreAccess, Timing
+from service.supervisor.data.s3 import sigv4
+from service.supervisor.data.s3.faults import refusal
 
 _SLICE_BYTES = 256 * 1024
 _ERROR_BYTES = 64 * 1024

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from service.supervisor.data.layout import manifest_path
 from service.supervisor.data.model import ObjectInfo
+from service.supervisor.data.volume.layout import manifest_path
 
 VERSION = 1
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from service.domain.gitstores import GitEndpoint, GitLogin
 from service.errors import FetchDenied, FetchMissing, FetchRefused, Misconfigured, Unavailable
 from service.supervisor.data import disk
-from service.supervisor.data.git_cage import Cage
-from service.supervisor.data.git_reach import HOST, KNOWN_HOSTS, Remote, bound
+from service.supervisor.data.git.cage import Cage
+from service.supervisor.data.git.reach import HOST, KNOWN_HOSTS, Remote, bound
 from service.supervisor.data.web import Web
 
 CHECK_S = 30.0

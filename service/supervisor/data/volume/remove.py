@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from service.supervisor.data import beneath, disk
-from service.supervisor.data.layout import manifest_path, partial_path
+from service.supervisor.data import disk
+from service.supervisor.data.volume import beneath
+from service.supervisor.data.volume.layout import manifest_path, partial_path
 
 _AT_TOP = ".jobyard-removing-"
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from service.domain.shown import shown
 from service.errors import Unavailable
-from service.supervisor.data.bodies import Bodies
-from service.supervisor.data.faults import persistent, translated
 from service.supervisor.data.model import ObjectInfo, Timing
+from service.supervisor.data.s3.bodies import Bodies
+from service.supervisor.data.s3.faults import persistent, translated
 
 #: Takes bytes of an object: where they begin in it, and what they are.
 Take = Callable[[int, Sequence[bytes]], Awaitable[None]]

@@ -15,17 +15,18 @@ import structlog
 
 from service.domain.shown import shown
 from service.errors import DataError, Unavailable
-from service.supervisor.data import beneath, disk, manifest
-from service.supervisor.data.archive_pull import fetched, find, origin_of
+from service.supervisor.data import disk
+from service.supervisor.data.archive.pack import OVERHEAD_BYTES, Digest, Packing
+from service.supervisor.data.archive.pull import fetched, find, origin_of
 from service.supervisor.data.keys import ancestors, unsafe
-from service.supervisor.data.layout import manifest_path, partial_path, prepare
-from service.supervisor.data.manifest import ARCHIVE
 from service.supervisor.data.model import CHUNK_BYTES, MAX_PARTS, Limits, ObjectInfo, Permission
 from service.supervisor.data.outgoing import Unstable
-from service.supervisor.data.pack import OVERHEAD_BYTES, Digest, Packing
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.store import Store
-from service.supervisor.data.walk import Tree, walk
+from service.supervisor.data.s3.store import Store
+from service.supervisor.data.volume import beneath, manifest
+from service.supervisor.data.volume.layout import manifest_path, partial_path, prepare
+from service.supervisor.data.volume.manifest import ARCHIVE
+from service.supervisor.data.volume.walk import Tree, walk
 
 _SOME_BYTES = 1024**2
 _CHANGES = 3

@@ -18,12 +18,12 @@ import structlog
 from service.domain.shown import shown
 from service.errors import JobyardError, StoreMissing, Unavailable
 from service.supervisor.data import disk
-from service.supervisor.data.bodies import Bodies, Body, hashed
-from service.supervisor.data.client import connected
-from service.supervisor.data.faults import Barred, persistent, translated
 from service.supervisor.data.keys import check_container, check_key
 from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, StoreAccess, Timing
-from service.supervisor.data.reading import Download, Take, failing_with_ours, read_chunk, read_stretch
+from service.supervisor.data.s3.bodies import Bodies, Body, hashed
+from service.supervisor.data.s3.client import connected
+from service.supervisor.data.s3.faults import Barred, persistent, translated
+from service.supervisor.data.s3.reading import Download, Take, failing_with_ours, read_chunk, read_stretch
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import IO, BinaryIO, cast
 
 from service.errors import FetchRefused
-from service.supervisor.data.members import READ_BYTES, Bounded, Member, damaged
+from service.supervisor.data.archive.members import READ_BYTES, Bounded, Member, damaged
 
 MAX_DIRECTORY_BYTES = 32 * 1024**2
 """Of the list of names at the archive's end, read at once; it takes some ten times that in memory."""

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from service.supervisor.data.model import StoreAccess
-from service.supervisor.data.store import Store
+from service.supervisor.data.s3.store import Store
 
 MOST_OPEN = 16
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.domain.shown import shown
-from service.supervisor.data import beneath, manifest
-from service.supervisor.data.members import READ_BYTES
+from service.supervisor.data.archive.members import READ_BYTES
 from service.supervisor.data.model import CHUNK_BYTES
 from service.supervisor.data.outgoing import Unstable
+from service.supervisor.data.volume import beneath, manifest
 
 OVERHEAD_BYTES = 4 * tarfile.BLOCKSIZE
 """The most that a member costs beside its bytes: its header, one for a long name, and the padding."""

@@ -19,8 +19,8 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from service.errors import StoreRefused
-from service.supervisor.data.bodies import Bodies
 from service.supervisor.data.model import StoreAccess, Timing
+from service.supervisor.data.s3.bodies import Bodies
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from service.domain.shown import shown
 from service.errors import DataError
-from service.supervisor.data import beneath
 from service.supervisor.data.keys import ancestors
-from service.supervisor.data.manifest import Entry, entry
 from service.supervisor.data.model import Limits
+from service.supervisor.data.volume import beneath
+from service.supervisor.data.volume.manifest import Entry, entry
 
 
 @dataclass(slots=True)

@@ -21,15 +21,16 @@ import structlog
 
 from service.domain.shown import shown
 from service.errors import DataError
-from service.supervisor.data import beneath, disk, manifest
+from service.supervisor.data import disk
+from service.supervisor.data.archive.members import Member, Reader
+from service.supervisor.data.archive.tar import TarReader, opened
+from service.supervisor.data.archive.zips import ZipReader
 from service.supervisor.data.incoming import Incoming, InTheWay, compare
 from service.supervisor.data.keys import Mapping, Plan, plan, unsafe
-from service.supervisor.data.layout import partial_path
-from service.supervisor.data.members import Member, Reader
 from service.supervisor.data.model import JOBS_LIMIT, Limits, ObjectInfo
 from service.supervisor.data.progress import MAX_NOTES, Meter, Progress
-from service.supervisor.data.tar import TarReader, opened
-from service.supervisor.data.zips import ZipReader
+from service.supervisor.data.volume import beneath, manifest
+from service.supervisor.data.volume.layout import partial_path
 
 _MAX_TIME_S = 2**32
 _ZIPS = (b"PK\x03\x04", b"PK\x05\x06")

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 from service.errors import FetchRefused
-from service.supervisor.data.members import READ_BYTES, Member, damaged
+from service.supervisor.data.archive.members import READ_BYTES, Member, damaged
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_EXTENDED_BYTES = 256 * 1024

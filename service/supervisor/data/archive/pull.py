@@ -14,15 +14,16 @@ from typing import BinaryIO
 
 from service.domain.shown import shown
 from service.errors import DataError, StoreMissing, Unavailable
-from service.supervisor.data import beneath, disk, manifest
+from service.supervisor.data import disk
+from service.supervisor.data.archive.unpack import unpack
 from service.supervisor.data.incoming import PLAIN_MD5
-from service.supervisor.data.layout import fresh_partial
-from service.supervisor.data.manifest import ARCHIVE
 from service.supervisor.data.model import JOBS_LIMIT, Limits, ObjectInfo
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.reading import Download
-from service.supervisor.data.store import Store
-from service.supervisor.data.unpack import unpack
+from service.supervisor.data.s3.reading import Download
+from service.supervisor.data.s3.store import Store
+from service.supervisor.data.volume import beneath, manifest
+from service.supervisor.data.volume.layout import fresh_partial
+from service.supervisor.data.volume.manifest import ARCHIVE
 
 
 async def pull_archive(

@@ -1,7 +1,7 @@
 """The program git in its cage: bounds of size, memory and silence, an environment of ours, and what it means.
 
 It runs in a session of its own, which ends with us and with the call. Nothing of the machine's or the user's
-configuration is read; where it may go is `git_reach`'s to say.
+configuration is read; where it may go is `reach`'s to say.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.errors import (
     Unavailable,
 )
 from service.supervisor.data import disk
-from service.supervisor.data.git_reach import Remote, Ways
+from service.supervisor.data.git.reach import Remote, Ways
 from service.supervisor.data.model import JOBS_LIMIT
 from service.supervisor.data.web import Web
 

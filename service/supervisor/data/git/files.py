@@ -3,7 +3,7 @@
 The files as they are at the end of a branch or at a tag: no history, no submodules, no LFS contents (their
 pointers come as they stand). There is never a checkout: a bare, shallow clone, and `git archive` of it. No
 configuration but ours is read, no hook and no helper of others runs, and git talks https, without following
-redirects, or ssh, to the one address that was checked (`git_reach`).
+redirects, or ssh, to the one address that was checked (`reach`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from service.domain.weburls import read_git_url
 from service.errors import FetchRefused, Invalid
-from service.supervisor.data.git_cage import Cage
-from service.supervisor.data.git_reach import LOCAL, Remote, bound
+from service.supervisor.data.git.cage import Cage
+from service.supervisor.data.git.reach import LOCAL, Remote, bound
 from service.supervisor.data.web import Web
 
 

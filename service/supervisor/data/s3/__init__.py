@@ -1,0 +1,1 @@
+"""One S3 store, and the few that are kept open."""
