@@ -21,8 +21,8 @@ from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container, ImageInfo
 from service.supervisor.names import RunId
 from service.supervisor.orders import Orders
-from service.supervisor.storage.own import require_fit
-from service.supervisor.storage.watcher import StorageWatch
+from service.supervisor.own_storage import require_fit
+from service.supervisor.storage_watch import StorageWatch
 from service.supervisor.waits import Waits
 from service.tasks import whole
 

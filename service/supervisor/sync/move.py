@@ -32,7 +32,7 @@ from service.supervisor.data.s3.store import Store
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
-from service.supervisor.storage.own import may_move
+from service.supervisor.own_storage import may_move
 from service.supervisor.store_keys import access_of, remote_of
 from service.supervisor.volumes import volume_root
 from service.tasks import whole

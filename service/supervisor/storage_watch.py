@@ -14,8 +14,8 @@ import structlog
 
 from service.domain.job import Job
 from service.errors import JobyardError
+from service.supervisor import own_storage
 from service.supervisor.effects import Yard
-from service.supervisor.storage import own
 from service.supervisor.storage.usage import Usage
 
 _log = structlog.get_logger()
@@ -68,8 +68,8 @@ class StorageWatch:
     async def _usage(self, job: Job, container_id: str) -> Usage:
         """What can be seen of it at this moment: each part by itself, as one can fail."""
         usage = Usage(0)
-        folders = own.folders(self._yard, job, written=True)
-        parts = [partial(own.taken, [folder]) for folder in folders]
+        folders = own_storage.folders(self._yard, job, written=True)
+        parts = [partial(own_storage.taken, [folder]) for folder in folders]
         for part in (partial(self._yard.engine.usage, container_id), *parts):
             try:
                 usage += await part()
