@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from aiohttp import web
 from hypothesis import settings
 
+from service.api import errors
 from service.ledger.ledger import Ledger
 from service.local.check import FAILED_VARIABLE
 from service.vault import MasterKey
@@ -72,6 +74,25 @@ async def database_url(template_database: str) -> AsyncIterator[str]:
     """The superuser's URL of a migrated, empty database of this test's own."""
     async with databases.a_database(template_database) as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails_inside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No answer of a test's own API is a 500, whether or not the test looks at it; `fails_inside` marks those
+    that want one."""
+    failed: list[BaseException] = []
+    answered = errors.answer
+
+    def answer(error: Exception, request_id: str) -> web.Response:
+        response = answered(error, request_id)
+        if response.status == 500:
+            failed.append(error)
+        return response
+
+    monkeypatch.setattr(errors, "answer", answer)
+    yield
+    if request.node.get_closest_marker("fails_inside") is None and failed:
+        raise failed[0]
 
 
 @pytest.fixture
