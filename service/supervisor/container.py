@@ -112,12 +112,11 @@ async def create_and_start(yard: Yard, job: Job) -> Container:
         found = await find(yard, run)
         if found is not None and found.state == "created" and _may_be_started_by_others(yard, found):
             found = await _unless_started(yard, run, found)
-        if found is None:
-            found = await _created(yard, job, run)
-        if found.state == "created":
+        if found is None or found.state == "created":
+            container_id = found.id if found else await _created(yard, job, run)
             await yard.still_ours()
-            await _start(yard, job, run, found)
-            found = await must_find(yard, run, found.id)
+            await _start(yard, job, run, container_id)
+            found = await must_find(yard, run, container_id)
     except CommandUnusable as error:
         raise FatalForRun(
             Info("command-unusable", f"The container cannot be started: {error.message}")
@@ -161,22 +160,22 @@ async def _unless_started(yard: Yard, run: RunId, found: Container) -> Container
     return None
 
 
-async def _start(yard: Yard, job: Job, run: RunId, found: Container) -> None:
+async def _start(yard: Yard, job: Job, run: RunId, container_id: str) -> None:
     """Start it. Where its network is broken, both are put away to be made anew, as nothing ran in either.
 
     Raises `Unavailable` then, however often: it is not the job's fault, and passes.
     """
-    yard.asked_to_start.add(found.id)
+    yard.asked_to_start.add(container_id)
     try:
-        async with yard.effect("start-container", run, container=found.id[:12]):
-            await yard.engine.start(found.id)
+        async with yard.effect("start-container", run, container=container_id[:12]):
+            await yard.engine.start(container_id)
     except EngineError as error:
-        yard.asked_to_start.discard(found.id)  # it was answered: nothing is on its way any more
+        yard.asked_to_start.discard(container_id)  # it was answered: nothing is on its way any more
         if not isinstance(error, NetworkBroken):
             raise
         await yard.still_ours()
-        async with yard.effect("remove-container", run, container=found.id[:12], why=error.code):
-            await yard.engine.remove(found.id)
+        async with yard.effect("remove-container", run, container=container_id[:12], why=error.code):
+            await yard.engine.remove(container_id)
         if error.network and not await _network_dropped(yard, job, run, error.network):
             message = "The project's network is broken, and waits for the jobs that are in it to end."
             await yard.note(job, error.code, message)
@@ -195,7 +194,11 @@ def _network(yard: Yard, job: Job) -> tuple[str, dict[str, str]]:
     return network_name(yard.ledger_id, job.project), {LEDGER: str(yard.ledger_id), PROJECT: job.project}
 
 
-async def _created(yard: Yard, job: Job, run: RunId) -> Container:
+async def _created(yard: Yard, job: Job, run: RunId) -> str:
+    """Its id. The run had none a moment ago, and by its name it can be made once only.
+
+    Raises `Unavailable` when somebody has made it meanwhile: the next look finds it, and whose it is.
+    """
     if run in yard.may_have_run and await yard.engine.was_started(run_labels(yard.ledger_id, run)):
         raise lost(run)  # it was begun and was over before it was put away
     await yard.engine.ensure_network(*_network(yard, job))
@@ -204,16 +207,16 @@ async def _created(yard: Yard, job: Job, run: RunId) -> Container:
         await yard.still_ours()
         try:
             async with yard.effect("create-container", run, container=spec.name, gpus=list(job.gpus)):
-                await yard.engine.create(spec)
+                return await yard.engine.create(spec)
         except NameTaken:
-            # Us, before a crash or a lost answer; or the engine remembers a name without a container.
+            # Us, by a question whose answer was lost; or the engine remembers a name without a container.
             taken = await _holder_of(yard, spec.name)
             if taken is None:
                 continue
             if taken.spec_hash != spec_hash(spec):
                 message = f"A container named {spec.name} exists and is not what this run asked for."
                 raise FatalForRun(Info("name-taken", message), ours=True) from None
-        return await must_find(yard, run)
+            raise Unavailable("the run's container was made meanwhile, and is looked for again") from None
     raise FatalForRun(Info("name-taken", "The engine holds every name this run could have."), ours=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -13,7 +14,8 @@ import pytest
 from service.domain.states import State
 from service.errors import EngineError
 from service.supervisor.data import Source, Store, StoreAccess
-from service.supervisor.names import RunId, container_name
+from service.supervisor.engine.protocol import ContainerSummary
+from service.supervisor.names import JOB, RunId, container_name
 from tests.data.sync import fill, held
 from tests.supervisor.bills import bill
 from tests.supervisor.door import Door
@@ -137,6 +139,30 @@ async def test_what_runs_already_needs_no_image(on_fake: World) -> None:
     async with on_fake.supervised():
         await on_fake.reach(job, State.RUNNING)
     assert on_fake.created(job) == [container_name(RunId(job, 1))]
+
+
+async def test_what_others_make_between_our_look_and_our_making_is_looked_at_first(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their container has the name that ours would have. Whose it is says whether it may be started."""
+    fake, listed, blind = on_fake.fake, on_fake.fake.list, 2
+    gate = fake.gates.hold("create", "after")
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await gate.reached.wait()
+    gate.open.set()
+
+    async def late(labels: Mapping[str, str]) -> list[ContainerSummary]:
+        nonlocal blind
+        found = await listed(labels)
+        blind -= JOB in labels
+        return [] if JOB in labels and blind >= 0 else found
+
+    monkeypatch.setattr(fake, "list", late)
+    async with on_fake.supervised():
+        await on_fake.reach(job, State.RUNNING)
+    assert blind < 0, "it was looked for once more"
+    assert len(fake.begun) == 1
 
 
 async def test_a_container_that_ended_while_nobody_watched(anywhere: World) -> None:
