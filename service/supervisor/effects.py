@@ -68,6 +68,8 @@ class Yard:
     asked_to_start: set[str] = field(default_factory=set)
     #: Runs not known to have begun, of which a container may have, and have been put away: see `container`.
     may_have_run: set[RunId] = field(default_factory=set)
+    #: How often its stream of events has broken off, as it does when the engine ends.
+    engine_breaks: int = 0
     #: Where the engine keeps images and containers, for the look at its disk; None: it cannot be looked at.
     engine_root: Path | None = None
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))

@@ -235,5 +235,6 @@ class Shift:
                     elif (run := run_of(hint.labels)) is not None:
                         watch.nudge(run.job)
             except JobyardError as error:
+                self._yard.engine_breaks += 1
                 _log.warning("engine events interrupted", error=error.message)
             await asyncio.sleep(self._yard.settings.retry_s)

@@ -19,16 +19,15 @@ from service.supervisor import container, images, sync, volumes
 from service.supervisor.data import disk
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container, ImageInfo
-from service.supervisor.names import RunId
+from service.supervisor.names import RunId, run_labels
 from service.supervisor.orders import Orders
 from service.supervisor.own_storage import require_fit
 from service.supervisor.storage_watch import StorageWatch
 from service.supervisor.waits import Waits
 from service.tasks import whole
 
-#: What dockerd says of a container that ended and was put away by its containerd just before dockerd was
-#: killed: it no longer finds a process, and no code. A process can have that code, too: only what ended while
-#: the engine was away is taken for this.
+#: What dockerd says of a container that ended while there was no dockerd: it no longer finds a process, and
+#: no code. A process can have it, too: only where the engine has begun anew since is it taken for this.
 _UNKNOWN = 255
 
 
@@ -44,6 +43,10 @@ class Steps:
         #: When the process was last seen running, and whether the engine has not answered since.
         self._seen_running: datetime | None = None
         self._engine_away = False
+        #: How often the engine's stream of events had broken off then.
+        self._breaks = 0
+        #: Its process began with nobody of us there, or before.
+        self._adopted = True
         #: It became PENDING by our own word, and only of PENDING runs containers are made: there is none.
         self._just_prepared = False
         self._of: dict[State, Callable[[Job], Coroutine[Any, Any, None]]] = {
@@ -98,6 +101,7 @@ class Steps:
                 if self._waits.changed(job):
                     return
                 found = await container.create_and_start(self._yard, job)
+                self._adopted = False
         if found.started_at is None:
             raise Unavailable("the engine has not started the container yet")
         if held is None or held.id != found.image_id:  # its tag was moved, or the container was there before
@@ -116,9 +120,10 @@ class Steps:
         """RUNNING: keep its log, until the process ends, its time or storage is up, or an order comes."""
         self._waits.heard()
         found = await self._looked(job)
+        await self._see_to_what_was_missed(found)
         if container.has_ended(found):  # its log is taken whole when it is put away
-            away = (self._seen_running or job.started_at) if self._engine_away else None
-            unknown = away is not None and found.exit_code == _UNKNOWN
+            unknown = await self._engine_missed(found)
+            away = (self._seen_running or job.started_at) if self._engine_away or unknown else None
             outside = await self._yard.engine.was_told_to_stop(found)
             await self._report_exit(
                 job, found, engine_away_since=away, unknown=unknown, stopped_outside=outside
@@ -126,6 +131,7 @@ class Steps:
             return
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
         self._seen_running, self._engine_away = self._yard.clock.now(), False
+        self._breaks = self._yard.engine_breaks
         self._orders.look(job)
         if (used := self._storage.look(job, found.id)) is not None:
             await self._yard.report(cmd.ReportStorageExceeded, job, used_bytes=used)
@@ -147,6 +153,27 @@ class Steps:
             self._engine_away = True
             raise
 
+    async def _engine_missed(self, ended: Container) -> bool:
+        """Whether its code is no code of its process, as the engine began anew since that was last seen
+        running: it does not remember the start."""
+        if ended.exit_code != _UNKNOWN:
+            return False
+        seen = self._seen_running is not None and self._breaks == self._yard.engine_breaks
+        if seen and not self._engine_away:
+            return False
+        return not await self._remembers()
+
+    async def _see_to_what_was_missed(self, found: Container) -> None:
+        """Once: what is printed while nobody is there may be lost with an engine that begins anew."""
+        if self._adopted:
+            if not await self._remembers():
+                self._yard.keeper.missed(self._run.job, self._run.run, found.id)
+            self._adopted = False
+
+    async def _remembers(self) -> bool:
+        """Whether the engine remembers that it started the container. So long it has not begun anew."""
+        return await self._yard.engine.was_started(run_labels(self._yard.ledger_id, self._run))
+
     async def _stop(self, job: Job) -> None:
         """INTERRUPTING and TIMEOUT: SIGTERM, and SIGKILL after the grace."""
         found = await container.find(self._yard, self._run, job.container_id)
@@ -157,6 +184,7 @@ class Steps:
                 cmd.AbortRun, job, info=Info("interrupted", "The job was interrupted before it ran.")
             )
             return
+        await self._see_to_what_was_missed(found)
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
         if not container.has_ended(found):
             fast = job.spec.shutdown == "Fast"

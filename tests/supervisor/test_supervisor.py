@@ -238,12 +238,26 @@ async def test_a_process_that_dies_with_its_engine(
         with monkeypatch.context() as away:
             away.setattr(on_fake.fake, "find", gone)
             await asked.wait()
+            on_fake.fake.begun.clear()  # it is another dockerd that answers next
             await on_fake.fake._end(on_fake.fake._must_find(container.id), code, False)
         ended = await on_fake.end(job)
     assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, code, info)
     bill = await on_fake.bill(job)
     assert bill.fault is not None and bill.fault.reason.endswith(reason)
     assert (bill.net, bill.minutes) == (Decimal(0), 1)
+
+
+async def test_a_process_may_end_with_any_code(on_fake: World) -> None:
+    """Also with the one that an engine says of what ended without it, though it was away for a while."""
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        for _ in range(3):
+            on_fake.fake.fail_next("find")
+        await on_fake.fake.exit(container_name(RunId(job, 1)), 255)
+        ended = await on_fake.end(job)
+    assert (ended.state, ended.info.code) == (State.FAILED, "exit-code")
+    assert not (await on_fake.bill(job)).credited
 
 
 async def test_a_container_that_somebody_stopped_is_not_done(anywhere: World) -> None:

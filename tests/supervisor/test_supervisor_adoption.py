@@ -15,6 +15,7 @@ from service.domain.states import State
 from service.errors import EngineError
 from service.supervisor.data import Source, Store, StoreAccess
 from service.supervisor.engine.protocol import ContainerSummary
+from service.supervisor.logs.kept import MISSED
 from service.supervisor.names import JOB, RunId, container_name
 from tests.data.sync import fill, held
 from tests.supervisor.bills import bill
@@ -204,6 +205,59 @@ async def test_a_timeout_that_passed_while_nobody_watched(on_fake: World) -> Non
     reached = next(event for event in await on_fake.events(job) if event.type == "TimeoutReached")
     assert (ended.state, ended.info.code) == (State.INTERRUPTED, "timeout")
     assert reached.occurred_at == due_at
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_what_ended_while_nobody_was_there_and_perhaps_no_engine_either(
+    on_fake: World, anew: bool
+) -> None:
+    """255 is what an engine that began anew says of what ended without it: no code of the process, whose user
+    does not pay. And what it printed then is lost. An engine that was there all the while knows both."""
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        await on_fake.printed(job)
+    if anew:
+        on_fake.fake.begun.clear()
+    await on_fake.fake.exit(container_name(RunId(job, 1)), 255)
+    async with on_fake.supervised():
+        ended = await on_fake.end(job)
+        log = await on_fake.log(job)
+    code = "unknown-outcome" if anew else "exit-code"
+    assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, 255, code)
+    assert (await on_fake.bill(job)).credited is anew
+    assert log == ("ready\n" + (f"[jobyard] {MISSED.decode()}\n" if anew else ""))
+
+
+async def test_an_engine_that_began_anew_between_two_looks(on_fake: World) -> None:
+    """So quickly that every look was answered: that its stream of events broke off is what tells."""
+    fake = on_fake.fake
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        # Its log is watched once it was seen running.
+        await until(lambda: "logs" in {name for name, _ in fake.calls})
+        fake.begun.clear()
+        fake.drop_events = True
+        await fake.exit(container_name(RunId(job, 1)), 255)
+        fake.end_events()
+        ended = await on_fake.end(job)
+    assert ended.info.code == "unknown-outcome"
+
+
+async def test_what_goes_on_through_a_new_engine_and_a_new_supervisor_has_a_note_in_its_log(
+    on_fake: World,
+) -> None:
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        await on_fake.printed(job)
+    on_fake.fake.begun.clear()
+    async with on_fake.supervised():
+        await until(lambda: "was_started" in {name for name, _ in on_fake.fake.calls})
+        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        assert (await on_fake.end(job)).state is State.DONE
+    assert await on_fake.log(job) == f"ready\n[jobyard] {MISSED.decode()}\n", "once"
 
 
 async def test_a_container_that_vanished_while_nobody_watched(on_fake: World) -> None:

@@ -80,6 +80,14 @@ class LogKeeper:
             name = f"log {job}-{run}"
             kept.task = asyncio.create_task(self._keep_watching(job, run, kept), name=name)
 
+    def missed(self, job: UUID, run: int, container_id: str) -> None:
+        """The engine may have begun anew while nobody of us was there: the next look says so in the log.
+
+        Raises as `finish`.
+        """
+        with self._written(job, run):
+            self._opened(job, run, container_id).missed()
+
     async def catch_up(self, job: UUID, run: int, container_id: str) -> int:
         """Keep what the engine has now; answers how many records were new. Raises as `Engine.logs`."""
         kept = self._opened(job, run, container_id)

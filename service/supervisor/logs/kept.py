@@ -24,6 +24,7 @@ LOST = b"output was lost here: it came faster than it could be read; missing is 
 """Followed by from when to when: no more is known of what the engine dropped."""
 EARLY = b"output from before the first line may be lost: the engine's log was full when first read"
 AWAY = b"the engine did not answer for a while: if it was restarted, lines printed then may be missing here"
+MISSED = b"nobody was here for a while: if the engine was restarted then, lines printed then may be missing"
 
 
 class KeptLog:
@@ -53,8 +54,9 @@ class KeptLog:
         self._sure = not output
         """None before our last record in the engine's log is later than `_newest`, whatever its clock did."""
         self._pace = Pace()
-        self._away = False
-        """The engine was asked and did not answer. One that is restarted loses what it had not written."""
+        self._missed: bytes | None = None
+        """Why lines may be missing after those that we have, in words. An engine that ends loses what it had
+        not written, and what is printed while there is none."""
 
     @property
     def complete(self) -> bool:
@@ -73,13 +75,17 @@ class KeptLog:
             await self._note_absence()
             return await self._join()
         except Unavailable:
-            self._away = True
+            self._missed = AWAY
             raise
 
     async def join_all(self) -> None:
         """`join` until nothing more comes, as of a container that has ended. Raises as `join`."""
         while await self.join():
             self._pace.ended()
+
+    def missed(self) -> None:
+        """Nobody of us was there, and the engine may have begun anew meanwhile."""
+        self._missed = MISSED
 
     def note(self, text: bytes) -> None:
         """A word of ours between the lines of output."""
@@ -94,11 +100,11 @@ class KeptLog:
 
     async def _note_absence(self) -> None:
         """Say that lines may be missing, before those that were printed after the engine came back."""
-        if not self._away:
+        if self._missed is None:
             return
         await self._engine.find(self.container_id)  # raises while the engine is still away
-        self._away = False
-        self.note(AWAY)
+        self.note(self._missed)
+        self._missed = None
         self.writer.flush()
 
     async def _join(self) -> int:
