@@ -101,7 +101,7 @@ class Steps:
                 if self._waits.changed(job):
                     return
                 found = await container.create_and_start(self._yard, job)
-                self._adopted = False
+                self._adopted, self._breaks = False, self._yard.engine_breaks
         if found.started_at is None:
             raise Unavailable("the engine has not started the container yet")
         if held is None or held.id != found.image_id:  # its tag was moved, or the container was there before
@@ -120,9 +120,9 @@ class Steps:
         """RUNNING: keep its log, until the process ends, its time or storage is up, or an order comes."""
         self._waits.heard()
         found = await self._looked(job)
-        await self._see_to_what_was_missed(found)
+        anew = await self._began_anew(found)
         if container.has_ended(found):  # its log is taken whole when it is put away
-            unknown = await self._engine_missed(found)
+            unknown = anew and found.exit_code == _UNKNOWN
             away = (self._seen_running or job.started_at) if self._engine_away or unknown else None
             outside = await self._yard.engine.was_told_to_stop(found)
             await self._report_exit(
@@ -131,7 +131,7 @@ class Steps:
             return
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
         self._seen_running, self._engine_away = self._yard.clock.now(), False
-        self._breaks = self._yard.engine_breaks
+        self._adopted, self._breaks = False, self._yard.engine_breaks
         self._orders.look(job)
         if (used := self._storage.look(job, found.id)) is not None:
             await self._yard.report(cmd.ReportStorageExceeded, job, used_bytes=used)
@@ -153,26 +153,17 @@ class Steps:
             self._engine_away = True
             raise
 
-    async def _engine_missed(self, ended: Container) -> bool:
-        """Whether its code is no code of its process, as the engine began anew since that was last seen
-        running: it does not remember the start."""
-        if ended.exit_code != _UNKNOWN:
-            return False
-        seen = self._seen_running is not None and self._breaks == self._yard.engine_breaks
-        if seen and not self._engine_away:
-            return False
-        return not await self._remembers()
+    async def _began_anew(self, found: Container) -> bool:
+        """Whether the engine was not heard since the process began, or was last seen running, and has begun
+        anew since: it does not remember the start.
 
-    async def _see_to_what_was_missed(self, found: Container) -> None:
-        """Once: what is printed while nobody is there may be lost with an engine that begins anew."""
-        if self._adopted:
-            if not await self._remembers():
-                self._yard.keeper.missed(self._run.job, self._run.run, found.id)
-            self._adopted = False
-
-    async def _remembers(self) -> bool:
-        """Whether the engine remembers that it started the container. So long it has not begun anew."""
-        return await self._yard.engine.was_started(run_labels(self._yard.ledger_id, self._run))
+        What is printed while there is no engine is lost, and what it had not written: the log says so.
+        """
+        unheard = self._adopted or self._engine_away or self._breaks != self._yard.engine_breaks
+        if not unheard or await self._yard.engine.was_started(run_labels(self._yard.ledger_id, self._run)):
+            return False
+        self._yard.keeper.missed(self._run.job, self._run.run, found.id)
+        return True
 
     async def _stop(self, job: Job) -> None:
         """INTERRUPTING and TIMEOUT: SIGTERM, and SIGKILL after the grace."""
@@ -184,7 +175,7 @@ class Steps:
                 cmd.AbortRun, job, info=Info("interrupted", "The job was interrupted before it ran.")
             )
             return
-        await self._see_to_what_was_missed(found)
+        await self._began_anew(found)
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
         if not container.has_ended(found):
             fast = job.spec.shutdown == "Fast"

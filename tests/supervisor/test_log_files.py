@@ -455,6 +455,9 @@ async def test_an_engine_that_was_away_is_noted_once_where_lines_may_be_missing(
         world.engine.fail_next(call)
         with pytest.raises(Unavailable):
             await world.catch_up()
+    for _ in range(2):  # whoever looks after the run has found out as well
+        world.keeper.missed(world.job, 1, world.container)
+        await world.catch_up()
     await world.print(b"b\n")
     await world.finish()
     assert await world.read() == b"a\n[jobyard] " + AWAY + b"\nb\n"

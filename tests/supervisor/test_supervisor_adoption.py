@@ -15,7 +15,7 @@ from service.domain.states import State
 from service.errors import EngineError
 from service.supervisor.data import Source, Store, StoreAccess
 from service.supervisor.engine.protocol import ContainerSummary
-from service.supervisor.logs.kept import MISSED
+from service.supervisor.logs.kept import AWAY as AWAY_NOTE
 from service.supervisor.names import JOB, RunId, container_name
 from tests.data.sync import fill, held
 from tests.supervisor.bills import bill
@@ -226,7 +226,7 @@ async def test_what_ended_while_nobody_was_there_and_perhaps_no_engine_either(
     code = "unknown-outcome" if anew else "exit-code"
     assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, 255, code)
     assert (await on_fake.bill(job)).credited is anew
-    assert log == ("ready\n" + (f"[jobyard] {MISSED.decode()}\n" if anew else ""))
+    assert log == ("ready\n" + (f"[jobyard] {AWAY_NOTE.decode()}\n" if anew else ""))
 
 
 async def test_an_engine_that_began_anew_between_two_looks(on_fake: World) -> None:
@@ -242,7 +242,9 @@ async def test_an_engine_that_began_anew_between_two_looks(on_fake: World) -> No
         await fake.exit(container_name(RunId(job, 1)), 255)
         fake.end_events()
         ended = await on_fake.end(job)
+        log = await on_fake.log(job)
     assert ended.info.code == "unknown-outcome"
+    assert log == f"ready\n[jobyard] {AWAY_NOTE.decode()}\n"
 
 
 async def test_what_goes_on_through_a_new_engine_and_a_new_supervisor_has_a_note_in_its_log(
@@ -257,7 +259,7 @@ async def test_what_goes_on_through_a_new_engine_and_a_new_supervisor_has_a_note
         await until(lambda: "was_started" in {name for name, _ in on_fake.fake.calls})
         await on_fake.fake.exit(container_name(RunId(job, 1)))
         assert (await on_fake.end(job)).state is State.DONE
-    assert await on_fake.log(job) == f"ready\n[jobyard] {MISSED.decode()}\n", "once"
+    assert await on_fake.log(job) == f"ready\n[jobyard] {AWAY_NOTE.decode()}\n", "once"
 
 
 async def test_a_container_that_vanished_while_nobody_watched(on_fake: World) -> None:

@@ -81,7 +81,7 @@ class LogKeeper:
             kept.task = asyncio.create_task(self._keep_watching(job, run, kept), name=name)
 
     def missed(self, job: UUID, run: int, container_id: str) -> None:
-        """The engine may have begun anew while nobody of us was there: the next look says so in the log.
+        """The engine has begun anew, and lines may be missing: the next look says so in the log.
 
         Raises as `finish`.
         """

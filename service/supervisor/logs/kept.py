@@ -23,8 +23,7 @@ _TAIL_MORE, _TAIL_MAX = 32_768, 524_288
 LOST = b"output was lost here: it came faster than it could be read; missing is what was printed"
 """Followed by from when to when: no more is known of what the engine dropped."""
 EARLY = b"output from before the first line may be lost: the engine's log was full when first read"
-AWAY = b"the engine did not answer for a while: if it was restarted, lines printed then may be missing here"
-MISSED = b"nobody was here for a while: if the engine was restarted then, lines printed then may be missing"
+AWAY = b"the engine was not heard for a while: if it was restarted, lines printed then may be missing here"
 
 
 class KeptLog:
@@ -54,9 +53,11 @@ class KeptLog:
         self._sure = not output
         """None before our last record in the engine's log is later than `_newest`, whatever its clock did."""
         self._pace = Pace()
-        self._missed: bytes | None = None
-        """Why lines may be missing after those that we have, in words. An engine that ends loses what it had
-        not written, and what is printed while there is none."""
+        self._away = False
+        """The engine was not heard for a while. One that is restarted loses what it had not written, and what
+        is printed while there is none."""
+        self._said_after: bytes | None = None
+        """Our last record when that was said last: before another has come, it is not said again."""
 
     @property
     def complete(self) -> bool:
@@ -75,7 +76,7 @@ class KeptLog:
             await self._note_absence()
             return await self._join()
         except Unavailable:
-            self._missed = AWAY
+            self._away = True
             raise
 
     async def join_all(self) -> None:
@@ -84,8 +85,8 @@ class KeptLog:
             self._pace.ended()
 
     def missed(self) -> None:
-        """Nobody of us was there, and the engine may have begun anew meanwhile."""
-        self._missed = MISSED
+        """The engine has begun anew, and perhaps nobody of us was there."""
+        self._away = True
 
     def note(self, text: bytes) -> None:
         """A word of ours between the lines of output."""
@@ -100,12 +101,15 @@ class KeptLog:
 
     async def _note_absence(self) -> None:
         """Say that lines may be missing, before those that were printed after the engine came back."""
-        if self._missed is None:
+        last = self._window[-1] if self._window else b""
+        if not self._away:
             return
         await self._engine.find(self.container_id)  # raises while the engine is still away
-        self.note(self._missed)
-        self._missed = None
-        self.writer.flush()
+        self._away = False
+        if last != self._said_after:
+            self._said_after = last
+            self.note(AWAY)
+            self.writer.flush()
 
     async def _join(self) -> int:
         first_look = not self._window
