@@ -45,16 +45,26 @@ class DockerEngine:
 
     `configured` is the address that the operator gave, if any: then that one must answer. Otherwise
     DOCKER_HOST, then the machine's own engine, then a dockerd of ours. Once a state directory has a
-    dockerd of its own it keeps it, as that one holds its jobs.
+    dockerd of its own it keeps it, as that one holds its jobs. With `stays_in_use` it is not stopped while
+    containers run.
     """
 
     name = "the Docker Engine"
 
-    def __init__(self, state: Path, *, configured: str | None, say: apt.Say, own: bool = False) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        configured: str | None,
+        say: apt.Say,
+        own: bool = False,
+        stays_in_use: bool = False,
+    ) -> None:
         self.folder = state / "docker"
         self.configured = configured
         self.say = say
         self.own = own
+        self.stays_in_use = stays_in_use
         self.host = ""
         self.is_ours = False
         self._run = places.for_sockets(self.folder, _DEEPEST_SOCKET)
@@ -88,13 +98,21 @@ class DockerEngine:
         await self._start_ours()
 
     async def stop(self) -> None:
-        """Stops a dockerd of ours. Containers live on (live-restore), and their bridge with them."""
+        """Stops a dockerd of ours. Containers live on (live-restore), and their bridge with them.
+
+        Without a dockerd nobody reads what they print, and they stand still once the pipe is full; how one
+        ended meanwhile, and its last words, nobody knows. Hence `stays_in_use`.
+        """
         if self._process is None:
             return
-        in_use = await running_containers(self.host) > 0 if await answers(self.host) else True
-        await self._process.stop(grace_s=30)
-        self._process = None
-        if not in_use:
+        running = await running_containers(self.host) if await answers(self.host) else None
+        process, self._process = self._process, None
+        if running and self.stays_in_use:
+            some = f"{running} containers run" if running > 1 else "A container runs"
+            self.say(f"{some} on, and dockerd for that (process {process.pid}): the next `up` takes it over.")
+            return
+        await process.stop(grace_s=30)
+        if running == 0:
             await processes.in_thread(self.remove_network)
             await processes.in_thread(self._unmount)
 

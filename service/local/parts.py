@@ -41,12 +41,14 @@ async def local_parts(
     store: bool,
     say: Say,
     own_engine: bool = False,
+    engine_stays_in_use: bool = False,
     first: Callable[[], None] | None = None,
 ) -> AsyncIterator[Parts]:
     """Runs the parts of the state directory `state` while the context lasts.
 
     `database_url`, `docker_host`: configured ones, used instead of starting any. `store`: also an S3
-    server. `own_engine`: a dockerd of ours even if the machine has one. `say` gets lines for people.
+    server. `own_engine`: a dockerd of ours even if the machine has one. `engine_stays_in_use`: a dockerd of
+    ours is left running as long as its containers do. `say` gets lines for people.
     `first` is called once the directory is ours and before anything is started, for checks that are cheap.
     A part of ours that dies meanwhile is started again, at the same address.
     Containers of a dockerd of ours live on after the end; the next run takes them over, as it does with
@@ -54,7 +56,9 @@ async def local_parts(
     Raises Misconfigured or Unavailable, in one line.
     """
     state = _made(state)
-    engine = DockerEngine(state, configured=docker_host, say=say, own=own_engine)
+    engine = DockerEngine(
+        state, configured=docker_host, say=say, own=own_engine, stays_in_use=engine_stays_in_use
+    )
     postgres = EmbeddedPostgres(state, say=say)
     objects = ObjectStore(state, say=say)
     parts: list[Part] = [engine, *([] if database_url else [postgres]), *([objects] if store else [])]

@@ -112,6 +112,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 database_url=os.environ.get("DATABASE_URL"),
                 docker_host=os.environ.get("DOCKER_HOST"),
                 store=configured is None,
+                engine_stays_in_use=True,
                 say=_say,
                 first=basics.settle,
             )

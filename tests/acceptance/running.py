@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.local import throwaway
+from service.local import docker, processes, throwaway
+from service.local.docker import DockerEngine
 from tests.support.waiting import until
 
 PROGRAM = (sys.executable, "-m", "service")
@@ -124,4 +125,15 @@ def new_state() -> Path:
 
 
 def remove(state: Path) -> None:
+    """The state directory, and a dockerd that `up` left to containers which a test did not end."""
+    asyncio.run(_engine_ended(state))
     throwaway.remove(state)
+
+
+async def _engine_ended(state: Path) -> None:
+    left = processes.adopt("dockerd", state / "docker" / "dockerd.pid")
+    if left is not None:
+        engine = DockerEngine(state, configured=None, say=print, own=True)
+        await engine.start()
+        await docker.remove_all(engine.host)
+        await engine.stop()

@@ -145,6 +145,35 @@ async def test_a_part_that_is_killed_is_started_again(state: Path) -> None:
     assert str(state) not in Path("/proc/self/mountinfo").read_text(), "nor does a mount stay behind"
 
 
+async def test_dockerd_stays_while_containers_run_when_it_is_asked_to(state: Path) -> None:
+    """So they go on printing, more than a pipe holds, and end with their own code, while nobody is there."""
+    said: list[str] = []
+
+    def parts() -> AbstractAsyncContextManager[Parts]:
+        return local_parts(
+            state,
+            database_url="given",
+            docker_host=None,
+            store=False,
+            say=said.append,
+            own_engine=True,
+            engine_stays_in_use=True,
+        )
+
+    talks = "i=0; while [ $i -lt 3000 ]; do echo " + "x" * 100 + "; i=$((i+1)); done; exit 3"
+    async with parts() as first:
+        await helpers.import_busybox(first.docker_host)
+        await helpers.start_container(first.docker_host, "lives", "sleep", "1000")
+        await helpers.start_container(first.docker_host, "talks", "sh", "-c", f"sleep 3; {talks}")
+    (pid,) = _running(state).values()
+    assert f"2 containers run on, and dockerd for that (process {pid}): the next `up` takes it over." in said
+    assert await helpers.wait_for_exit(first.docker_host, "talks") == 3
+    async with parts() as second:
+        assert list(_running(state).values()) == [pid] and second.docker_host == first.docker_host
+        await docker.remove_all(second.docker_host)
+    assert _running(state) == {}, "nothing needs it any more"
+
+
 async def test_sigterm_stops_everything_in_order(state: Path) -> None:
     async with helpers.another_run(state) as run:
         assert _running(state).keys() == _PIDFILES.keys()
