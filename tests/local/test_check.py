@@ -63,8 +63,9 @@ _NEVER = "def test_{0}():\n    raise AssertionError\n"
     ],
 )
 async def test_a_few_that_fail_beside_others_are_run_again_alone_and_named(
-    tmp_path: Path, bodies: list[str], code: int, unsteady: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bodies: list[str], code: int, unsteady: int
 ) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # this test's own runs may be split as well
     (tmp_path / "conftest.py").write_text(_CONFTEST)
     (tmp_path / "test_fine.py").write_text("def test_fine():\n    pass\n")
     for number, body in enumerate(bodies):
