@@ -72,6 +72,7 @@ class Answers:
             await yard.call("PUT", f"/v1/job/{answer.json['id']}/kill")
 
 
+@pytest.mark.fails_inside  # while the bug is planted; the test itself looks at every other answer
 async def test_a_full_postgres_refuses_and_forgets_nothing(
     tmp_path: Path, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
