@@ -152,7 +152,7 @@ async def credit(call: Call) -> wire.Ordered:
     amount = reading.money("amount", asked.amount)
     if (asked.job is None) != (asked.run is None):
         raise Invalid("run" if asked.run is None else "job", None, "name job and run, or neither")
-    live = await _billed(call, asked.job, asked.run) if asked.job and asked.run is not None else None
+    live = None if asked.job is None or asked.run is None else await _billed(call, asked.job, asked.run)
     project = await _ordered_in(call, asked.project, live)
     settings = call.service.parts.settings
     usual = live.currency if live is not None else settings.currency
@@ -244,7 +244,9 @@ async def _ordered_in(call: Call, asked: str | None, live: Run | None) -> str:
 
 
 async def _billed(call: Call, job: str, run: int) -> Run:
-    """The bill of a run that an overseer names."""
+    """The bill of a run that an overseer names. An empty text names none, and must not pass for no job."""
+    if not job:
+        raise Invalid("job", job, "the id of a job, which is a UUID")
     job_id, number = _run_id(job, str(run))
     live = await bills.of_run(call.ledger.pool, job_id, number)
     if live is None:

@@ -37,10 +37,11 @@ async def put(call: Call) -> wire.Budget:
     amount = None if asked.amount is None else reading.money("amount", asked.amount, reading.MAX_BUDGET)
     shares = None if asked.warn_at is None else map(_share, count(), asked.warn_at)
     given = {} if shares is None else {"warn_at": tuple(shares)}
+    usual = call.service.parts.settings.currency
     command = cmd.SetBudget(
         project=project.id,
         amount=amount,
-        currency=asked.currency or call.service.parts.settings.currency,
+        currency=usual if asked.currency is None else reading.currency("currency", asked.currency),
         **given,
     )
     await call.submit(command)

@@ -5,7 +5,6 @@ are checked before they are taken, and sealed.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from msgspec import UnsetType
 
@@ -16,6 +15,7 @@ from service.api.query import Query
 from service.domain import commands as cmd
 from service.domain.directory import DataStore
 from service.domain.events import DataStoreSet, Event
+from service.domain.s3stores import check_region, check_s3_endpoint
 from service.domain.volumes import check_alias
 from service.errors import Conflict, Invalid, NotFound, StoreRefused
 
@@ -70,7 +70,7 @@ async def _s3_command(
     call: Call, alias: str, asked: wire.StoreAsked | wire.StoreReplaced, *, replace: bool
 ) -> cmd.SetDataStore:
     keys = _keys(asked)
-    _check_endpoint(asked.endpoint)
+    check_s3_endpoint("endpoint", asked.endpoint)
     sealing = await call.ledger.keys.of(call.project)
     command = cmd.SetDataStore(
         project=call.project,
@@ -98,23 +98,8 @@ def _keys(asked: wire.StoreAsked | wire.StoreReplaced) -> wire.S3KeysAsked:
         if not 1 <= len(value) <= _MOST_CHARS or not (value.isascii() and value.isprintable()):
             said = Said("it is empty, too long or not printable")
             raise Invalid(f"credentials.s3.{field}", said, f"1 to {_MOST_CHARS} printable letters")
-    region = keys.region or ""
-    if len(region) > 64 or not all(char.isascii() and (char.isalnum() or char == "-") for char in region):
-        raise Invalid("credentials.s3.region", region, "letters, digits and '-', at most 64")
+    check_region("credentials.s3.region", keys.region or "")
     return keys
-
-
-def _check_endpoint(endpoint: str) -> None:
-    """An http(s) URL of a host, and nothing that could hold a secret or make it another request."""
-    good = len(endpoint) <= _MOST_CHARS and endpoint.isascii() and endpoint.isprintable()
-    try:
-        parts = urlsplit(endpoint)
-        good = good and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or " " in endpoint or "@" in endpoint or "?" in endpoint or "#" in endpoint:
-        shown = Said("a URL with a user was sent") if "@" in endpoint else endpoint
-        raise Invalid("endpoint", shown, "a URL such as https://s3.example.org, without user and query")
 
 
 async def _check(call: Call, command: cmd.SetDataStore) -> None:

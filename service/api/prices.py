@@ -12,6 +12,7 @@ from service.api.query import Query
 from service.domain import commands as cmd
 from service.domain.bills import reading
 from service.domain.bills.book import Listed, listed
+from service.domain.flavors import check_flavor_name
 from service.errors import Invalid
 
 
@@ -23,6 +24,8 @@ class PricesOf(Query, frozen=True):
 
 async def find(call: Call) -> wire.PriceList:
     asked: PricesOf = call.query
+    if asked.flavor is not None:
+        check_flavor_name("flavor", asked.flavor)
     book, now = await call.ledger.prices(), await call.ledger.now()
     found = [each for each in listed(book, now) if asked.flavor in (None, each.flavor)]
     return wire.PriceList(items=[_view(each) for each in found])
@@ -32,6 +35,7 @@ async def create(call: Call) -> wire.PriceList:
     """Answers what was set, as the book has it then."""
     asked: wire.PricesAsked = call.body
     settings = call.service.parts.settings
+    usual = settings.currency
     book = await call.ledger.prices()
     known = sorted({*settings.catalogue.ids(), *(flavor for e in book.entries for flavor in e.prices)})
     prices = {}
@@ -41,7 +45,7 @@ async def create(call: Call) -> wire.PriceList:
         prices[flavor] = reading.price(f"prices.{flavor}", text)
     command = cmd.SetPrices(
         prices=prices,
-        currency=reading.currency("currency", asked.currency) if asked.currency else settings.currency,
+        currency=usual if asked.currency is None else reading.currency("currency", asked.currency),
         valid_from=_valid_from(asked.valid_from),
         source="order",
     )

@@ -26,6 +26,8 @@ KEPT_S = 1.0
 LOOK_TIMEOUT_S = 3.0
 #: Why a part is down that can be late alone.
 SILENT = "it does not answer"
+#: Why the database is, when it can be read alone.
+FULL = "it takes no writes: it has no disk space left"
 
 _OK = Part(status="ok")
 
@@ -74,9 +76,11 @@ class Readiness:
         return wire.Ready(status="not-ready" if down else "ready", parts=parts)
 
     async def _database(self) -> Part:
-        if await self._ledger.migrated():
-            return _OK
-        return _down("its schema is not the one of this version; run `jobyard migrate`")
+        if not await self._ledger.migrated():
+            return _down("its schema is not the one of this version; run `jobyard migrate`")
+        if not await self._ledger.takes_writes():
+            return _down(FULL)
+        return _OK
 
     async def _engine(self) -> Part:
         duty = self._on_duty()

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 from service.config.bounds import BOUNDS
 from service.config.settings import PREFIX, Settings
+from service.domain.bills import reading
 from service.domain.job_names import is_domain
 from service.domain.registries import check_username
 from service.errors import Invalid
@@ -23,6 +24,10 @@ def problems_of(settings: Settings) -> list[str]:
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:  # so that nan is refused too
             found.append(f"{PREFIX}{name.upper()}: {value} is not {low} to {high}")
+    try:
+        reading.currency(f"{PREFIX}CURRENCY", settings.currency)
+    except Invalid as error:
+        found.append(error.message)
     if len(set(settings.node_gpus)) != len(settings.node_gpus):
         found.append(f"{PREFIX}NODE_GPUS: each GPU may stand once")
     if settings.job_domain and not is_domain(settings.job_domain):

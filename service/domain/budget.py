@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain import events as ev
+from service.domain.bills import reading
 from service.domain.bills.reading import MAX_BUDGET
 from service.domain.bills.run import ZERO as ZERO
 from service.domain.bills.run import Run, under
@@ -152,12 +153,9 @@ def budget_set(command: cmd.SetBudget) -> ev.BudgetSet:
     if command.amount is None:
         return ev.BudgetSet(amount=None, currency=command.currency)
     check_amount("amount", command.amount)
-    if not (len(command.currency) == 3 and command.currency.isascii() and command.currency.isalpha()):
-        raise Invalid("currency", command.currency, "three letters, as in ISO 4217: EUR")
-    if command.currency != command.currency.upper():
-        raise Invalid("currency", command.currency, f"in capitals: {command.currency.upper()}")
+    currency = reading.currency("currency", command.currency)
     return ev.BudgetSet(
-        amount=plain(command.amount), currency=command.currency, warn_at=_shares("warnAt", command.warn_at)
+        amount=plain(command.amount), currency=currency, warn_at=_shares("warnAt", command.warn_at)
     )
 
 

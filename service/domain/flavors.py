@@ -8,11 +8,15 @@ from typing import Literal
 import msgspec
 
 from service.domain.offers import JobImage, Preset
+from service.errors import Invalid
 
 Kind = Literal["cpu", "gpu"]
 KINDS: tuple[Kind, Kind] = ("cpu", "gpu")
 
 GIB = 1024**3
+
+MAX_NAME_CHARS = 64
+NAMES = f"the name of a flavor: 1 to {MAX_NAME_CHARS} printable characters, no space at either end"
 
 
 class Flavor(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +74,8 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             again = [at for at, name in enumerate(names) if name in names[:at]]
             found += [f"{what}[{at}].id: {names[at]!r} stands twice" for at in again]
         for at, flavor in enumerate(self.flavors):
+            if not is_flavor_name(flavor.id):
+                found.append(f"flavors[{at}].id: {flavor.id[:120]!r} is not {NAMES}")
             amounts = {
                 "maxUnits": flavor.max_units,
                 "cpus": flavor.cpus,
@@ -84,6 +90,17 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not price.is_finite() or price < 0:
                 found.append(f"flavors[{at}].hourlyPrice: {price} of {flavor.id!r} must not be negative")
         return found
+
+
+def is_flavor_name(text: str) -> bool:
+    """Whether it could name a flavor; which ones there are is the catalogue's to say."""
+    return 1 <= len(text) <= MAX_NAME_CHARS and text.isprintable() and text == text.strip()
+
+
+def check_flavor_name(field: str, text: str) -> None:
+    """The one rule for all that names a flavor. Raises `Invalid` for `field`."""
+    if not is_flavor_name(text):
+        raise Invalid(field, text, NAMES)
 
 
 #: The built-in catalogue: the seed's default of one GPU, and the published example prices.

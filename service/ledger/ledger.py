@@ -32,6 +32,7 @@ from service.ledger.keys import Keys
 from service.ledger.labels import labels_at
 from service.ledger.leases import Held, Lease
 from service.ledger.migrate import is_current
+from service.ledger.space import has_space
 from service.ledger.stuck import end_stuck
 from service.ledger.writer import Connect, Writer
 from service.vault import MasterKey
@@ -232,6 +233,16 @@ class Ledger:
     async def migrated(self) -> bool:
         """Whether the schema is the one of this version."""
         return await is_current(self.pool)
+
+    async def takes_writes(self) -> bool:
+        """Whether Postgres has disk space for them, as far as the writer knows. Raises `Unavailable`.
+
+        Asked of Postgres only when the last write found none: space may have come back with nobody writing
+        since, and whoever sends no requests to a service that is not ready would wait for ever.
+        """
+        if self._writer.found_full and await has_space(self.pool):
+            self._writer.found_full = False
+        return not self._writer.found_full
 
     async def events(
         self, after: int = 0, *, limit: int = read.PAGE, job: UUID | None = None, project: str | None = None

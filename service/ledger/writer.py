@@ -57,6 +57,8 @@ class Writer:
     on_append: Callable[[Sequence[Event]], None] | None = None
     #: Connects with the role of the URL itself; None leaves what holds the head to Postgres alone.
     owner: Connect | None = None
+    #: The last attempt failed because Postgres had no disk space, and nothing was appended since.
+    found_full: bool = False
     _queue: deque[_Waiting] = field(default_factory=deque)
     _came: asyncio.Event = field(default_factory=asyncio.Event)
     _connection: asyncpg.Connection | None = None
@@ -151,6 +153,7 @@ class Writer:
                 # Rolled back, so nothing is unknown; a disk is not freed within anybody's patience.
                 self._remembered.forget()
                 await self._drop()
+                self.found_full = True
                 raise Unavailable("Postgres has no disk space left; nothing was recorded") from error
             except PASSING as error:
                 self._remembered.forget()
@@ -174,8 +177,10 @@ class Writer:
     async def _write(self, submissions: list[Submission]) -> list[Receipt | Rejected]:
         """One transaction. Everything it changes in memory is thrown away when it does not commit."""
         answers, events = await commit(await self._connected(), self._remembered, submissions)
-        if events and self.on_append is not None:
-            self.on_append(events)
+        if events:
+            self.found_full = False
+            if self.on_append is not None:
+                self.on_append(events)
         return answers
 
     async def _connected(self) -> asyncpg.Connection:

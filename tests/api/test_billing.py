@@ -222,6 +222,10 @@ REFUSED_ORDERS: list[tuple[str, dict[str, Any], int, str]] = [
     ("credit", {"amount": "1", "cites": [999]}, 400, "of project default or of the yard"),
     ("credit", {"amount": "1", "cites": [1, 1]}, 400, "each once"),
     ("credit", {"amount": "1", "job": "{job}"}, 400, "name job and run, or neither"),
+    ("credit", {"amount": "1", "job": "", "run": 1}, 400, "job: '' is not allowed; the id of a job"),
+    ("credit", {"amount": "1", "job": ""}, 400, "name job and run, or neither"),
+    ("correction", {"amount": "1", "job": "", "run": 1}, 400, "job: '' is not allowed; the id of a job"),
+    ("credit", {"amount": "1", "project": ""}, 404, "there is no project ''"),
     ("credit", {"amount": "1", "project": "x\0"}, 404, "there is no project"),
     ("credit", {"amount": "0.000501", "job": "{job}", "run": 1}, 400, "the run costs 0.000500"),
     ("credit", {"amount": "0.0001", "job": "{job}", "run": 2}, 404, "there is no run 2"),
@@ -366,7 +370,11 @@ IMPOSSIBLE_REPLAYS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"priceBook": [entry(currency="€")]}, "priceBook[0].currency", "a currency such as EUR"),
     ({"priceBook": [entry(vaildTo="2026-01-02")]}, "priceBook[0].vaildTo", "did you mean validTo?"),
-    ({"priceBook": [entry(flavor="")]}, "priceBook[0].flavor", "the name of a flavor"),
+    ({"priceBook": [entry(currency="")]}, "priceBook[0].currency", "a currency such as EUR"),
+    *(
+        ({"priceBook": [entry(flavor=bad)]}, "priceBook[0].flavor", "1 to 64 printable characters")
+        for bad in ("", "a\0b", "a" * 65, "a" * 5000, " a", "a\n")
+    ),
     ({"priceBook": [entry()], "ledgerPrices": True}, "ledgerPrices", "name one of"),
     ({"from": "2026-02-01", "to": "2026-02-01"}, "to", "a time later than from"),
     ({"from": "0001-01-01T00:00:00+23:00"}, "from", "a time such as"),
@@ -455,6 +463,8 @@ REFUSED_PRICES: list[tuple[dict[str, Any], str, str]] = [
     ({"prices": {"ai1-1-cpu": "NaN"}}, "prices.ai1-1-cpu", "'NaN' is not allowed; a price per hour"),
     ({"prices": {"ai1-1-cpu": "１"}}, "prices.ai1-1-cpu", "in decimal digits"),
     ({"prices": {"ai1-1-cpu": "1"}, "currency": "eur"}, "currency", "a currency such as EUR"),
+    ({"prices": {"ai1-1-cpu": "1"}, "currency": ""}, "currency", "a currency such as EUR"),
+    ({"prices": {"": "1"}}, "prices.", "the flavors are"),
     ({"prices": {"ai1-1-cpu": "1"}, "valid_from": "x"}, "valid_from", "did you mean validFrom?"),
 ]
 

@@ -91,6 +91,11 @@ async def test_a_budget_is_set_by_overseers_and_seen_by_all_who_see_all_jobs(yar
         ({"amount": "1", "warnAt": [0.5]}, "warnAt[0]", "it must be text"),
         ({"amount": "1", "warnAt": 0.5}, "warnAt", "it must be a list"),
         ({"amount": "1", "currency": "euro"}, "currency", "ISO 4217"),
+        *(
+            ({"amount": of, "currency": bad}, "currency", "EUR")
+            for of in ("1", None)
+            for bad in ("", "eur", "€")
+        ),
         ({"amount": "1", "currenzy": "EUR"}, "currenzy", "did you mean currency?"),
     ],
 )

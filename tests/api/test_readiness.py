@@ -12,10 +12,12 @@ import pytest
 from msgspec.structs import replace
 
 from service.app import Duty
+from service.domain import commands as cmd
+from service.errors import NotFound
 from service.supervisor.data import StoreAccess
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.supervisor import Supervisor
-from tests.api.yard import ADMIN, ENGINE, Supervision, Yard
+from tests.api.yard import ADMIN, ENGINE, SPEC, Supervision, Yard
 from tests.support.engine.fake import FakeEngine
 from tests.support.waiting import until
 
@@ -133,6 +135,44 @@ async def test_a_schema_of_another_version_is_told(yard: Yard, supervision: Supe
 async def test_a_database_out_of_reach_is_told(yard: Yard, supervision: Supervision) -> None:
     await yard.ledger.pool.close()
     assert (await _parts(yard, 503))["database"] == {"status": "down", "why": "it does not answer"}
+
+
+async def test_a_database_without_disk_space_is_told_until_it_has_some(
+    yard: Yard, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused for want of space is asked about, and a write that succeeds answers by itself."""
+    has_space = False
+
+    async def asked(_pool: asyncpg.Pool) -> bool:
+        return has_space
+
+    async def full(*_: Any) -> Any:
+        raise asyncpg.DiskFullError("could not extend file: No space left on device")
+
+    async def refused() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("service.ledger.writer.commit", full)
+            answer = await yard.call("POST", "/v1/job", SPEC)
+            assert (answer.status, "no disk space" in answer.json["message"]) == (503, True)
+
+    monkeypatch.setattr("service.ledger.ledger.has_space", asked)
+    assert (await _parts(yard, 200))["database"] == OK
+    await refused()
+    for _ in range(2):
+        found = await _parts(yard, 503)
+        assert found["database"] == {
+            "status": "down",
+            "why": "it takes no writes: it has no disk space left",
+        }
+    with pytest.raises(NotFound):
+        await yard.ledger.submit(cmd.RemoveDataStore(project="default", alias="none"), actor="test")
+    assert (await _parts(yard, 503))["database"]["status"] == "down"  # a refusal wrote nothing
+    await yard.submit()
+    assert (await _parts(yard, 200))["database"] == OK
+    await refused()
+    assert (await _parts(yard, 503))["database"]["status"] == "down"
+    has_space = True
+    assert (await _parts(yard, 200))["database"] == OK
 
 
 async def test_a_default_store_that_refuses_or_is_away_is_told_without_secrets(

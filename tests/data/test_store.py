@@ -7,18 +7,29 @@ import os
 import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from botocore.utils import is_valid_uri, validate_region_name
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable, UnsafeKey
+from service.domain.s3stores import check_region, check_s3_endpoint
+from service.errors import Invalid, StoreDenied, StoreMissing, StoreRefused, Unavailable, UnsafeKey
 from service.supervisor.data import Source, Store, StoreAccess, Timing
 from service.supervisor.data.s3.bodies import Pulse, hashed
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
 from tests.data.sync import fill, held, pulled, pushed, write
 
+#: Endpoints that look like URLs and that no client can be made for, or none that could ask anything.
+UNUSABLE = [
+    "http://my_minio:9000", "https://a..b", "http://-a.invalid", "http://a-.invalid", "http://%zz", "http://_x:1",
+    f"http://{'a' * 64}.invalid", f"http://{'a.' * 130}a", "http://[::1]x:1", "http://[::g]", "http://[::1%25a/b]",
+    "http://x:0", "http://127.1", "http://x:80:80",
+]  # fmt: skip
 HASTY = Timing(call_s=0.15, progress_s=0.15, attempts=2, backoff_s=0.01)
 
 
@@ -174,12 +185,45 @@ async def test_container_names_are_checked(store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["", "ftp://x", "http://", "http://u:p@x", "http://x?y", "file:///etc", "http://x:99999"]
+    "endpoint",
+    ["", "ftp://x", "http://", "http://u:p@x", "http://x?y", "file:///etc", "http://x:99999", *UNUSABLE],
 )
 async def test_endpoints_are_checked(access: StoreAccess, endpoint: str) -> None:
     with pytest.raises(StoreRefused, match="endpoint"):
         async with Store.open(replace(access, endpoint=endpoint)):
             pass
+
+
+@pytest.mark.parametrize("region", ["-5", "a-", "-a", "5", "a" * 64])
+async def test_a_region_that_the_client_refuses_is_refused(access: StoreAccess, region: str) -> None:
+    with pytest.raises(StoreRefused, match="region"):
+        async with Store.open(replace(access, region=region)):
+            pass
+
+
+async def test_whatever_the_client_says_of_an_endpoint_becomes_ours(
+    access: StoreAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if its rules grow stricter than ours; and no value that it shows goes on."""
+    monkeypatch.setattr("service.supervisor.data.s3.client.check_s3_endpoint", lambda field, endpoint: None)
+    for endpoint in ("http://my_minio:9000", "https://a..b", "http://-a.invalid", "http://%zz"):
+        with pytest.raises(StoreRefused, match="its endpoint is none that can be connected to") as caught:
+            async with Store.open(replace(access, endpoint=endpoint)):
+                pass
+        assert caught.value.__suppress_context__
+
+
+@given(
+    st.from_regex(r"\Ahttps?://[a-zA-Z0-9._\[\]:%-]{1,70}(/[ -~]{0,5})?\Z"),
+    st.text("aZ5-_ \n", max_size=5) | st.sampled_from(["", "a" * 63, "a" * 64]),
+)
+def test_what_is_taken_at_the_door_the_client_takes(endpoint: str, region: str) -> None:
+    with suppress(Invalid):
+        check_s3_endpoint("endpoint", endpoint)
+        assert is_valid_uri(endpoint)
+    with suppress(Invalid):
+        check_region("region", region)
+        validate_region_name(region or None)
 
 
 @pytest.mark.parametrize(

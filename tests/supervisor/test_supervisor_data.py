@@ -222,6 +222,30 @@ async def test_a_pull_that_fails(stored_on_fake: World, bucket: Bucket, door: Do
     assert stored_on_fake.created(job) == []
 
 
+@pytest.mark.parametrize("unusable", [{"region": "a-"}, {"endpoint": "http://my_minio:9000"}])
+async def test_a_pull_from_a_store_that_cannot_be_opened(
+    stored_on_fake: World, bucket: Bucket, door: Door, unusable: dict[str, str]
+) -> None:
+    """Such stores are not taken any more, but an older ledger may have them."""
+    world = stored_on_fake
+    key = await world.ledger.keys.of(PROJECT)
+    store = cmd.SetDataStore(
+        project=PROJECT,
+        alias="local",
+        endpoint=door.access.endpoint,
+        region=door.access.region,
+        access_key=key.seal(door.access.access_key),
+        secret_key=key.seal(door.access.secret_key),
+        replace=True,
+    )
+    await world.order(replace(store, **unusable))
+    async with world.supervised():
+        ended = await world.end(await world.submit(RUNS_ON, volumes=[volume("/in", "RO", bucket.name)]))
+    assert (ended.state, ended.info.code) == (State.FAILED, "data-pull-refused")
+    assert f"{bucket.name}@local: " in ended.info.message
+    assert next(iter(unusable.values())) in ended.info.message
+
+
 async def test_an_interrupt_while_data_is_pulled(stored_on_fake: World, bucket: Bucket, door: Door) -> None:
     await bucket.put({"big": b"1"})
     door.hold()

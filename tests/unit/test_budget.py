@@ -342,7 +342,7 @@ def test_the_row_is_right_in_every_state(state: State) -> None:
         (budget("1", "0.00001"), "warnAt[0]"),
         (budget("1", *(["0.1"] * 11)), "warnAt: '11 shares'"),
         (budget("1", currency="euro"), "currency: 'euro'"),
-        (budget("1", currency="eur"), "in capitals: EUR"),
+        (budget("1", currency="eur"), "three capital letters"),
     ],
 )
 def test_bad_budgets(command: cmd.SetBudget, text: str) -> None:

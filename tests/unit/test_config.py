@@ -66,6 +66,7 @@ def test_the_command_line_wins_where_it_says_something() -> None:
         ("DEFAULT_QUOTA_GPU", "-1"),
         ("CHECKPOINT_EVENTS", "0"),
         ("CHECKPOINT_S", "nan"),
+        *(("CURRENCY", bad) for bad in ("", "eur", "EURO", "€")),
         ("CATALOGUE", "/nowhere/at/all.yaml"),
     ],
 )
@@ -180,6 +181,10 @@ def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
         ),
         ("hourlyPrice: 0.5", "hourlyPrice: [1]", "JOBYARD_CATALOGUE"),
         (CATALOGUE, "flavors: []", "flavors: there must be at least one"),
+        *(
+            ("id: big", f"id: {bad}", r"flavors\[1\].id: '.*' is not the name of a flavor")
+            for bad in ('""', r'"a\0"', '" a"', "a" * 65)
+        ),
         ("kind: gpu", "kind: tpu", "JOBYARD_CATALOGUE"),
         ("kind: gpu", "kinds: gpu", "JOBYARD_CATALOGUE"),
         ("flavors:", "flavors: [", "JOBYARD_CATALOGUE"),

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from service.domain.asked import Asked
 from service.domain.bills import reading
 from service.domain.directory import PriceBook, PriceEntry
+from service.domain.flavors import check_flavor_name
 from service.errors import Invalid
 
 MAX_ENTRIES = 10_000
@@ -79,14 +80,13 @@ def read_book(field: str, entries: Sequence[PriceAsked]) -> GivenBook:
     by_flavor: dict[str, list[tuple[Span, bool]]] = defaultdict(list)
     for index, entry in enumerate(entries):
         at = f"{field}[{index}]"
-        if not entry.flavor:
-            raise Invalid(f"{at}.flavor", entry.flavor, "the name of a flavor")
+        check_flavor_name(f"{at}.flavor", entry.flavor)
         ends = entry.valid_to is not None
         span = Span(
             start=reading.moment(f"{at}.validFrom", entry.valid_from),
             end=reading.moment(f"{at}.validTo", entry.valid_to) if entry.valid_to is not None else FOR_EVER,
             price=reading.price(f"{at}.hourlyPrice", entry.hourly_price),
-            currency=reading.currency(f"{at}.currency", entry.currency or "EUR"),
+            currency=reading.currency(f"{at}.currency", "EUR" if entry.currency is None else entry.currency),
             entry=index,
         )
         if span.end <= span.start:

@@ -74,7 +74,7 @@ def moment(field: str, text: str) -> datetime:
 
 
 def currency(field: str, text: str) -> str:
-    """Three capital letters, such as `EUR`. Raises `Invalid`."""
+    """Three capital letters, such as `EUR`: the one rule for all that names a currency. Raises `Invalid`."""
     if not _CURRENCY.match(text):
-        raise Invalid(field, text, "a currency such as EUR")
+        raise Invalid(field, text, "three capital letters, as in ISO 4217: a currency such as EUR")
     return text

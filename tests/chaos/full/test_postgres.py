@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from service.api.readiness import FULL
 from service.errors import Unavailable
 from service.ledger import database, verify
 from service.ledger.migrate import migrate
@@ -72,6 +73,7 @@ class Answers:
             await yard.call("PUT", f"/v1/job/{answer.json['id']}/kill")
 
 
+@pytest.mark.fails_inside  # while the bug is planted; the test itself looks at every other answer
 async def test_a_full_postgres_refuses_and_forgets_nothing(
     tmp_path: Path, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,8 +92,11 @@ async def test_a_full_postgres_refuses_and_forgets_nothing(
             assert set(meanwhile.statuses) <= {200, 503}, meanwhile.statuses
             assert meanwhile.statuses.total() < 2 * refusals + 200, "the disk never was full for Postgres"
         assert meanwhile.silent == 0
+        await it_is_told_that_it_takes_no_writes(house.yard, meanwhile)
         assert (await house.yard.call("GET", "/healthz", token=None)).status == 200
         house.ballast.drop()
+        # Of itself, with nobody writing: a service that is not ready may be sent no requests.
+        await until(lambda: is_told(house.yard, {"status": "ok"}), DEADLINE_S)
         await until(lambda: takes(house.yard), DEADLINE_S)
         lost = (before.taken | meanwhile.taken) - await ids(house.yard)
         assert lost == set()
@@ -128,6 +133,21 @@ async def a_writer_that_lets_it_through_is_found(
         await answers.submitted(house.yard)
         assert answers.statuses.total() < 150, answers.statuses
     before.taken |= answers.taken
+
+
+async def it_is_told_that_it_takes_no_writes(yard: Yard, answers: Answers) -> None:
+    """Now and then it is down altogether, and says that it does not answer."""
+
+    async def told() -> bool:
+        await answers.submitted(yard)
+        return await is_told(yard, {"status": "down", "why": FULL})
+
+    await until(told, DEADLINE_S)
+
+
+async def is_told(yard: Yard, database: dict[str, str]) -> bool:
+    answer = await yard.call("GET", "/readyz", token=None)
+    return bool(answer.json["parts"]["database"] == database)
 
 
 async def takes(yard: Yard) -> bool:

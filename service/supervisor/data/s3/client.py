@@ -6,21 +6,22 @@ Path-style addressing and no optional checksums, for stores that are not AWS.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from service.errors import StoreRefused
+from service.domain.s3stores import check_s3_endpoint
+from service.errors import Invalid, StoreRefused
 from service.supervisor.data.model import StoreAccess, Timing
 from service.supervisor.data.s3.bodies import Bodies
+from service.supervisor.data.s3.faults import opening
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -30,36 +31,38 @@ _CONNECTIONS = 64
 
 @asynccontextmanager
 async def connected(access: StoreAccess, timing: Timing) -> AsyncIterator[tuple[S3Client, Bodies]]:
-    """Both are lazy: no call is made. Raises StoreRefused when the endpoint is not an http(s) URL."""
+    """Both are lazy: no call is made. Raises StoreRefused for an endpoint or a region that cannot be used."""
     _check_endpoint(access.endpoint)
-    connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60)
-    async with (
-        session().client(
-            "s3",
-            endpoint_url=access.endpoint,
-            region_name=access.signing_region,
-            aws_access_key_id=access.access_key,
-            aws_secret_access_key=access.secret_key,
-            config=_config(timing),
-        ) as client,
-        aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            read_bufsize=512 * 1024,
-        ) as http,
-    ):
-        yield client, Bodies(access, timing, http)
+    async with AsyncExitStack() as stack:
+        with opening(access):
+            client = await stack.enter_async_context(
+                session().client(
+                    "s3",
+                    endpoint_url=access.endpoint,
+                    region_name=access.signing_region,
+                    aws_access_key_id=access.access_key,
+                    aws_secret_access_key=access.secret_key,
+                    config=_config(timing),
+                )
+            )
+            http = await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60),
+                    timeout=aiohttp.ClientTimeout(total=None),
+                    auto_decompress=False,
+                    read_bufsize=512 * 1024,
+                )
+            )
+            bodies = Bodies(access, timing, http)
+        yield client, bodies
 
 
 def _check_endpoint(endpoint: str) -> None:
+    """As at the API's door. An older ledger may have what is not taken there any more."""
     try:
-        parts = urlsplit(endpoint)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or parts.username or parts.password or parts.query or parts.fragment:
-        raise StoreRefused("the endpoint must be an http or https URL without user, query or fragment")
+        check_s3_endpoint("endpoint", endpoint)
+    except Invalid as error:
+        raise StoreRefused(f"the data store cannot be used: {error.message}") from None
 
 
 @cache

@@ -14,12 +14,14 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
+    InvalidRegionError,
     NoCredentialsError,
     ParamValidationError,
 )
 
+from service.domain.shown import shown
 from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable
-from service.supervisor.data.model import Timing
+from service.supervisor.data.model import StoreAccess, Timing
 
 T = TypeVar("T")
 
@@ -90,6 +92,22 @@ def translated(what: str) -> Iterator[None]:
         raise StoreRefused(f"{what}: {type(error).__name__}") from None
     except (HTTPClientError, BotoCoreError, aiohttp.ClientError, OSError) as error:
         raise Unavailable(f"{what}: the store cannot be reached ({type(error).__name__})") from None
+
+
+@contextmanager
+def opening(access: StoreAccess) -> Iterator[None]:
+    """Turn what the client says of an endpoint or a region, before it asks anybody, into StoreRefused.
+
+    What it is known to refuse is not taken any more (`domain.s3stores`), but an older ledger may have it.
+    """
+    try:
+        yield
+    except InvalidRegionError:
+        why = f"its region {shown(access.region)!r} is none that requests can be signed for"
+        raise StoreRefused(f"store {shown(access.endpoint)}: {why}") from None
+    except (BotoCoreError, ValueError) as error:
+        why = f"its endpoint is none that can be connected to ({type(error).__name__})"
+        raise StoreRefused(f"store {shown(access.endpoint)}: {why}") from None
 
 
 async def persistent(

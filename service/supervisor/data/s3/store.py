@@ -47,7 +47,7 @@ class Store:
     @classmethod
     @asynccontextmanager
     async def open(cls, access: StoreAccess, timing: Timing | None = None) -> AsyncIterator[Self]:
-        """Connect lazily: no call is made. Raises StoreRefused when the endpoint is not an http(s) URL."""
+        """Connect lazily: no call is made. Raises StoreRefused for an endpoint or region of no use."""
         timing = timing or Timing()
         async with connected(access, timing) as (client, bodies):
             yield cls(client, bodies, access, timing)
