@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from service import app
 from service.audit.bucket import open_place
 from service.cli import exits
+from service.cli.values import state_dir
 from service.config import Settings, read_settings
 from service.errors import JobyardError, Misconfigured
 from service.ledger.ledger import Ledger
@@ -43,7 +44,9 @@ _log = structlog.get_logger()
 def up(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    state: Annotated[Path | None, typer.Option(help="Where everything is kept.", metavar="DIR")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Where everything is kept.", metavar="DIR", parser=state_dir)
+    ] = None,
     api_workers: Annotated[int | None, typer.Option(help="API processes beside the supervisor.")] = None,
 ) -> None:
     """Run Jobyard here, with every part that is not configured, until Ctrl-C."""
@@ -51,7 +54,7 @@ def up(
         settings = read_settings(os.environ, port=port, host=host, state_dir=state, api_workers=api_workers)
         _make(settings.state_dir)
         with _log_stream(settings.state_dir) as stream:
-            set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"), stream)
+            set_up_logging(settings.log_level, stream)
             collect_seldom()
             uvloop.run(_up(settings))
     except JobyardError as error:

@@ -82,6 +82,32 @@ async def test_a_place_for_checkpoints_that_is_none(state: Path) -> None:
     assert said.startswith("jobyard: s3://bucket needs the keys of its store: set JOBYARD_CHECKPOINT_S3")
 
 
+@pytest.mark.parametrize("word", ["up", "demo"])
+async def test_a_state_directory_that_is_empty_is_not_the_one_somebody_stands_in(
+    word: str, state: Path
+) -> None:
+    here = sorted(Path.cwd().iterdir())
+    otherwise = {"JOBYARD_STATE_DIR": "", "JOBYARD_MASTER_KEY": "none"}  # so that nothing would start here
+    for given, name in ((("--state", ""), "--state"), ((), "JOBYARD_STATE_DIR")):
+        said = await running.cli(word, *given, state=state, **otherwise)
+        assert (said.code, said.out) == (Exit.USAGE, "")
+        assert said.err.startswith(f"jobyard: {name}: '' is not allowed; it is empty; "), said
+        assert said.err.count("\n") == 1
+    assert sorted(Path.cwd().iterdir()) == here
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("99999", "jobyard: --port: 99999 is not allowed; it must be a whole number from 0 to 65535"),
+        ("abc", "'--port': 'abc' is not allowed; it must be a whole number"),
+    ],
+)
+async def test_a_port_that_is_none_is_blamed_on_the_option(state: Path, given: str, said: str) -> None:
+    found = await running.cli("up", "--port", given, state=state)
+    assert found.code == Exit.USAGE and said in found.err
+
+
 async def test_an_address_that_is_not_here(state: Path) -> None:
     said = await refused(state, "--port", "0", "--host", "192.0.2.1")
     assert said.startswith("jobyard: port 0 of 192.0.2.1 cannot be used")
