@@ -28,6 +28,7 @@ from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
 from service.local import first_look, first_run, stopping
 from service.local.parts import Parts, local_parts
+from service.local.places import make_state, open_in_state
 from service.local.workers import workers
 from service.memory import collect_seldom
 from service.ssh.host_key import host_key
@@ -52,7 +53,7 @@ def up(
     """Run Jobyard here, with every part that is not configured, until Ctrl-C."""
     try:
         settings = read_settings(os.environ, port=port, host=host, state_dir=state, api_workers=api_workers)
-        _make(settings.state_dir)
+        make_state(settings.state_dir)
         with _log_stream(settings.state_dir) as stream:
             set_up_logging(settings.log_level, stream)
             collect_seldom()
@@ -64,17 +65,10 @@ def up(
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
 
 
-def _make(state: Path) -> None:
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Misconfigured(f"the state directory {state} cannot be made: {error.strerror}") from error
-
-
 def _log_stream(state: Path) -> TextIO:
     """The service's log: a file when a person looks at the terminal, else standard error."""
     if sys.stderr.isatty():
-        return (state / LOG_FILE).open("a")
+        return open_in_state(state / LOG_FILE, "a")
     return os.fdopen(os.dup(2), "w", buffering=1)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import pty
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
@@ -94,6 +95,35 @@ async def test_a_state_directory_that_is_empty_is_not_the_one_somebody_stands_in
         assert said.err.startswith(f"jobyard: {name}: '' is not allowed; it is empty; "), said
         assert said.err.count("\n") == 1
     assert sorted(Path.cwd().iterdir()) == here
+
+
+@pytest.mark.parametrize("word", ["up", "demo"])
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("/proc/there-is-none", "the state directory {} cannot be made: No such file or directory"),
+        ("/proc", "nothing can be written in {}: No such file or directory"),
+        (__file__, "the state directory {} cannot be made: File exists"),
+        (f"{__file__}/below", "the state directory {} cannot be made: Not a directory"),
+    ],
+)
+async def test_a_state_directory_that_cannot_be(word: str, folder: str, why: str, state: Path) -> None:
+    said = await running.cli(word, "--state", folder, state=state)
+    assert (said.code, said.err) == (Exit.USAGE, f"jobyard: {why.format(folder)}\n")
+
+
+async def test_a_log_that_cannot_be_written_at_a_terminal(state: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = running.environment(state)
+    async with (
+        running.started("up", "--state", "/proc", stdout=DEVNULL, stderr=theirs, env=environment) as process,
+        asyncio.timeout(60),
+    ):
+        assert await process.wait() == Exit.USAGE
+    os.close(theirs)
+    said = os.read(ours, 65536)
+    os.close(ours)
+    assert said.strip() == b"jobyard: nothing can be written in /proc: No such file or directory"
 
 
 @pytest.mark.parametrize(
