@@ -78,9 +78,7 @@ def set_up_logging(level: str = "info", file: TextIO | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
     structlog.configure(
         processors=[_Line()],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=file or sys.stderr),
         cache_logger_on_first_use=True,
     )

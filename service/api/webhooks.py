@@ -32,6 +32,11 @@ from service.webhooks.signing import new_secret
 _WITHOUT = "?check=false takes it without looking"
 _BY_ORDER = Info("by-order", "An administrator paused it.")
 ALLOW = "JOBYARD_WEBHOOK_ALLOW"
+_HTTP = (
+    f"plain http is only for addresses that the operator allowed by {ALLOW}; "
+    "to public addresses webhooks go by https: write https://HOST[:PORT][/PATH]"
+)
+_HTTPS = f"webhooks go by https to public addresses, and to those of {ALLOW}, which is the operator's"
 
 
 class UrlAsked(Query, frozen=True):
@@ -165,7 +170,11 @@ async def _url(call: Call, text: str) -> WebhookUrl:
     """The URL, whose host is looked up now; each attempt does it again. Raises `Invalid`."""
     hooks = call.service.parts.hooks
     sender = hooks.sender
-    url = read_webhook_url("url", text, http=sender.takes_http)
+    # What stands before an @ may be a password: the reader of plain http would show it, the one of https not.
+    user = "@" in text.partition("://")[2].partition("/")[0]
+    url = read_webhook_url("url", text, http=not user)
+    if url.scheme == "http" and not sender.takes_http:
+        raise Invalid("url", url.place, _HTTP)
     asked: UrlAsked = call.query
     if not asked.check and not is_address(url.at.host):
         return url
@@ -175,8 +184,7 @@ async def _url(call: Call, text: str) -> WebhookUrl:
         async with hooks.lookups:
             await sender.addresses(url)
     except NotPublic:
-        said = f"webhooks go by https to public addresses, and to those of {ALLOW}, which is the operator's"
-        raise Invalid("url", url.place, said) from None
+        raise Invalid("url", url.place, _HTTP if url.scheme == "http" else _HTTPS) from None
     except FetchRefused:
         raise Invalid("url", url.place, f"there must be such a host; {_WITHOUT}") from None
     except Unavailable:

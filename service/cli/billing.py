@@ -23,6 +23,7 @@ _COLUMNS = (
     Column("PRICE/H", extra=True),
     "MINUTES",
     Column("AMOUNT", whole=True),
+    Column("NET", whole=True),
     "",
     Column("POLICY", extra=True),
 )
@@ -59,6 +60,8 @@ _COMPARED = (
     "WHY",
     Column("EVENTS", extra=True),
 )
+
+_DONE = {"credit": "credited", "correction": "corrected"}
 
 _Policy = Annotated[
     str | None,
@@ -104,6 +107,7 @@ async def billing(
 
 
 def _line(item: Any) -> tuple[Any, ...]:
+    done = ["credited"] * item["credited"] + [_DONE[each["kind"]] for each in item["adjustments"]]
     return (
         item["job"],
         item["run"],
@@ -111,8 +115,9 @@ def _line(item: Any) -> tuple[Any, ...]:
         item["units"],
         item["hourlyPrice"],
         item["minutes"],
-        _money(item["amount"], item),
-        "credited" if item["credited"] else "",
+        _money(item["original"], item),
+        _money(item["amount"], item) if item["adjustments"] else "",
+        ", ".join(dict.fromkeys(done)),
         item["policy"],
     )
 

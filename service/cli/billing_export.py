@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from service.cli import words
 from service.cli.billing import Project
 from service.cli.client import Client, segment
 from service.cli.command import command
@@ -52,6 +53,7 @@ async def export(
     then: AsOf = None,
 ) -> None:
     """Writes a month's bill as a file in the format of FOCUS 1.2, for tools that read such."""
+    words.check_given("--file", file)
     if file == _STDOUT and output.format is not None:
         raise Invalid("--file", file, "with -o standard output is for the document: name a file")
     asked = {"format": str(form), "month": month, "project": project, "asOf": as_of(then)}

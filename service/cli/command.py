@@ -23,7 +23,7 @@ from typer.models import ArgumentInfo
 from service.cli import exits, where, words
 from service.cli.client import Client
 from service.cli.output import Format, Output
-from service.cli.values import ValueCommand
+from service.cli.values import ValueCommand, state_dir
 from service.errors import JobyardError, Misconfigured
 from service.ledger import database
 
@@ -31,7 +31,9 @@ F = TypeVar("F", bound=Callable[..., Awaitable[None]])
 
 _STATE = Annotated[
     Path | None,
-    typer.Option("--state", metavar="DIR", help="State directory of a service that runs here."),
+    typer.Option(
+        "--state", metavar="DIR", parser=state_dir, help="State directory of a service that runs here."
+    ),
 ]
 _OPTIONS: dict[type, dict[str, Any]] = {
     Client: {

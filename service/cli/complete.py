@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -80,8 +79,8 @@ def _asked(ctx: typer.Context, path: str, row: Callable[[Any], Row], params: dic
 
 
 def _read(given: dict[str, Any], path: str, params: dict[str, Any]) -> list[Any]:
-    state = given.get("state") or os.environ.get("JOBYARD_STATE_DIR")
-    here = where.find(given.get("url"), given.get("token"), Path(state) if state else None)
+    state = given.get("state")
+    here = where.find(given.get("url"), given.get("token"), None if state is None else Path(state))
     url = urlsplit(here.url)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=PATIENCE_S)

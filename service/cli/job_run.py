@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli import complete, estimate, exits, job, parse, ssh_keys, watch
+from service.cli import complete, estimate, exits, job, parse, ssh_keys, watch, words
 from service.cli.client import Client
 from service.cli.command import command
 from service.cli.output import Output
@@ -192,6 +192,7 @@ def spec_of(context: typer.Context) -> dict[str, Any]:
         raise Invalid("--image", given["image_option"], said)
     if given["cpu"] and given["gpu"]:
         raise Invalid("--cpu", given["cpu"], "--gpu is given too; a job runs on units of one flavor")
+    words.check_given("--name", given["name"])  # the API makes one up for a name that is empty
     timeout = given["timeout"]
     resources = {name: given[name] for name in ("gpu", "cpu", "flavor") if given[name] is not None}
     return {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+from service.cli import words
 
 _ALLOWED = {
     "int_parsing": "it must be a whole number",
@@ -14,6 +17,13 @@ _ALLOWED = {
     "greater_than_equal": "it must be {ge} or more",
     "less_than_equal": "it must be {le} or less",
 }
+
+
+def state_dir(given: str) -> Path:
+    """A state directory as `--state` names it. Empty, as of a variable that is not set, it would be the very
+    directory that somebody stands in, as `.` is."""
+    words.check_given("--state", given)
+    return Path(given)
 
 
 class ValueCommand(TyperCommand):

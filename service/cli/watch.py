@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, BinaryIO
 
 from rich.console import Console
@@ -43,7 +44,6 @@ class Screen:
         self._log = log or sys.stdout.buffer
         self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
-        self._told: set[str] = set()
 
     def state(self, visit: Any, info: str = "") -> None:
         """The job entered a state."""
@@ -67,14 +67,11 @@ class Screen:
         if not moving:
             self.close()
 
-    def moved(self, syncs: list[Any]) -> None:
-        """What has moved: a line for each volume that held anything, once."""
-        for sync in syncs:
-            if sync["status"]["state"] in _ENDED_SYNCS and sync["id"] not in self._told:
-                self._told.add(sync["id"])
-                for progress in sync["status"]["progress"]:
-                    if progress["total"] or progress["failed"] or progress["deleted"]:
-                        self.notes.print(Text(f"              {moved(progress)}", "dim"))
+    def moved(self, sync: Any) -> None:
+        """What has moved: a line for each volume that held anything."""
+        for progress in sync["status"]["progress"]:
+            if progress["total"] or progress["failed"] or progress["deleted"]:
+                self.notes.print(Text(f"              {moved(progress)}", "dim"))
 
     def close(self) -> None:
         """Takes the bars away."""
@@ -166,15 +163,20 @@ class _Follower:
         self.reader: asyncio.Task[None] | None = None
         self.run = 0
         self.running = False
+        self.moved: set[str] = set()
 
     async def to_the_end(self) -> Any:
         while True:
             job = await self._job()
             status = job["status"]
-            self.run = self.run or sum(visit["state"] == "QUEUED" for visit in status["history"][: self.seen])
-            news, self.seen = status["history"][self.seen :], len(status["history"])
+            told, news = status["history"][: self.seen], status["history"][self.seen :]
+            if told and not self.run:
+                self.run = sum(visit["state"] == "QUEUED" for visit in told)
+                self._moved(status, until=(news or told[-1:])[0], silently=True)
+            self.seen = len(status["history"])
             for visit in news:
                 await self._tell(visit, status, last=visit is news[-1])
+            self._moved(status)
             self.screen.moving(status["dataSync"])
             if status["state"] in ENDED:
                 await self._log_ends()
@@ -193,17 +195,28 @@ class _Follower:
         self.running = state is State.RUNNING
         if state is State.FINALIZING:
             await self._log_ends()
-        syncs = status["dataSync"]
-        if state is State.PENDING:
-            self.screen.moved([each for each in syncs if each["spec"]["direction"] == "pull"])
-        elif state in ENDED:
-            self.screen.moved(syncs)
+        self._moved(status, until=visit)
         # In FINALIZING the info tells of the outcome already, which is told when it has come.
         now = last and state is not State.FINALIZING
         message = status.get("info", {}).get("message", "") if now else ""
         self.screen.state(visit, message or (MEANING if last else _PASSED)[state])
         if state is State.RUNNING and self.with_log:
             self.reader = asyncio.create_task(self._log(self.run))
+
+    def _moved(self, status: Any, *, until: Any = None, silently: bool = False) -> None:
+        """Tells what has moved, once; with `until` only what had when the job came there.
+
+        All that ever moved is there at every look, and a look may find several states that passed, of several
+        runs: so it is the time at which each ended that says between which of them it stands.
+        """
+        for sync in status["dataSync"]:
+            ended = moment(sync["status"]["endedAt"])
+            if ended is None or sync["id"] in self.moved:
+                continue
+            if until is None or ended <= datetime.fromisoformat(until["date"]):
+                self.moved.add(sync["id"])
+                if not silently:
+                    self.screen.moved(sync)
 
     async def _log(self, run: int) -> None:
         """The log of a run to its end; after a lost connection, or a service that closed, from where it was.

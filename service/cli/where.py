@@ -44,9 +44,10 @@ class Where(msgspec.Struct, frozen=True):
 def find(
     url: str | None, token: str | None, state: Path | None, environ: Mapping[str, str] = os.environ
 ) -> Where:
-    """The service to talk to. Raises `Unavailable` when none runs here, `Misconfigured` for half a way."""
-    url = url or environ.get("JOBYARD_URL")
-    token = _token(token or environ.get("JOBYARD_TOKEN"))
+    """The service to talk to. Raises `Unavailable` when none runs here, `Misconfigured` for half a way, and
+    `Invalid` for what is given or set and empty."""
+    url = _said("--url", url, "JOBYARD_URL", environ)
+    token = _token(_said("--token", token, "JOBYARD_TOKEN", environ))
     if url:
         # The token of a local service must not be sent to another one.
         if not token:
@@ -57,6 +58,17 @@ def find(
         return Where(url.rstrip("/"), token)
     up = require_up(state, environ)
     return Where(up.url.rstrip("/"), token or up.token)
+
+
+def _said(option: str, given: str | None, variable: str, environ: Mapping[str, str]) -> str | None:
+    """The option's value, else the variable's.
+
+    Empty is not the same as absent: what a script takes from a variable that is not set would have it act on
+    another service, or as another, than it names.
+    """
+    name, value = (option, given) if given is not None else (variable, environ.get(variable))
+    words.check_given(name, value)
+    return value
 
 
 def _token(given: str | None) -> str | None:
@@ -72,6 +84,7 @@ def database(url: str | None, state: Path | None, environ: Mapping[str, str] = o
 
     Whoever has named another service by JOBYARD_URL is not told of this one's ledger. Raises `Misconfigured`.
     """
+    words.check_given("--database-url", url)
     given = url or environ.get("DATABASE_URL")
     if given:
         return given
@@ -113,9 +126,12 @@ def read_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up |
 
 
 def _folders(state: Path | None, environ: Mapping[str, str]) -> list[Path]:
-    named = state or (Path(environ["JOBYARD_STATE_DIR"]) if environ.get("JOBYARD_STATE_DIR") else None)
+    if state is not None:
+        return [state]
+    named = environ.get("JOBYARD_STATE_DIR")
     if named is not None:
-        return [named]
+        words.check_given("JOBYARD_STATE_DIR", named)
+        return [Path(named)]
     return [Path(STATE_DIR), Path(__file__).parents[2] / STATE_DIR]
 
 

@@ -22,6 +22,12 @@ def check_filled(name: str, word: object) -> None:
         raise Invalid(name, "", "it is empty; write what it stands for")
 
 
+def check_given(name: str, word: str | None) -> None:
+    """Raises `Invalid` for an option or a variable that is there and empty, which is not absent."""
+    if word is not None and not word.strip():
+        raise Invalid(name, word, "it is empty; give it a value, or leave it out")
+
+
 def is_text(word: str) -> bool:
     """Whether it can be sent as it is."""
     try:

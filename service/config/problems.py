@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Collection
 from ipaddress import ip_network
+from typing import get_args
+
+import msgspec
 
 from service.config.bounds import BOUNDS
-from service.config.settings import PREFIX, Settings
+from service.config.settings import LOG_LEVELS, PREFIX, Settings
 from service.domain.bills import reading
 from service.domain.job_names import is_domain
 from service.domain.registries import check_username
@@ -18,12 +22,42 @@ _ADDRESS = re.compile(
 )
 
 
-def problems_of(settings: Settings) -> list[str]:
+_KINDS = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+_OPTIONS = {"state_dir": "--state"}
+EMPTY = "it is empty; give it a value, or leave it out"
+
+
+def said_of(field: str, given: object, allowed: str, *, by_option: bool = False) -> str:
+    """A problem in the words of all others. `by_option`: the command line gave it, and not the variable."""
+    option = _OPTIONS.get(field, f"--{field.replace('_', '-')}")
+    name = option if by_option else f"{PREFIX}{field.upper()}"
+    return f"{name}: {given!r} is not allowed; {allowed}"
+
+
+def allowed_for(field: str) -> str | None:
+    """What a setting may be, in words; None where its own reader says it better."""
+    kind = _KINDS[field]
+    if field == "ssh_port":
+        return "it must be a port from 0 to 65535, or `off`, which switches SSH off"
+    if field in BOUNDS:
+        low, high = BOUNDS[field]
+        whole = "" if float in (kind, *get_args(kind)) else "whole "
+        return f"it must be a {whole}number from {low} to {high}"
+    choices = [each for each in get_args(kind) if isinstance(each, str)]
+    return f"it must be {' or '.join(choices)}" if choices else None
+
+
+def problems_of(settings: Settings, options: Collection[str] = ()) -> list[str]:
+    """`options`: the fields that the command line gave."""
     found = []
     for name, (low, high) in BOUNDS.items():
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:  # so that nan is refused too
-            found.append(f"{PREFIX}{name.upper()}: {value} is not {low} to {high}")
+            found.append(said_of(name, value, str(allowed_for(name)), by_option=name in options))
+    if not settings.host.strip():  # it would be every address of the machine
+        found.append(said_of("host", settings.host, EMPTY, by_option="host" in options))
+    if settings.log_level.lower() not in LOG_LEVELS:
+        found.append(said_of("log_level", settings.log_level, f"it must be one of {', '.join(LOG_LEVELS)}"))
     try:
         reading.currency(f"{PREFIX}CURRENCY", settings.currency)
     except Invalid as error:
@@ -35,7 +69,7 @@ def problems_of(settings: Settings) -> list[str]:
             f"{PREFIX}JOB_DOMAIN: {settings.job_domain!r} is not a domain such as example.org[:8790]"
         )
     if isinstance(settings.ssh_port, int) and not 0 <= settings.ssh_port <= 65_535:
-        found.append(f"{PREFIX}SSH_PORT: {settings.ssh_port} is not 0 to 65535; `off` switches SSH off")
+        found.append(said_of("ssh_port", settings.ssh_port, str(allowed_for("ssh_port"))))
     if settings.ssh_address and _ADDRESS.fullmatch(settings.ssh_address) is None:
         found.append(
             f"{PREFIX}SSH_ADDRESS: {settings.ssh_address!r} is not a host such as yard.example.org[:22]"

@@ -14,6 +14,7 @@ from service.vault import Secret
 
 PREFIX = "JOBYARD_"
 SSH_PORT = 8722
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _DAY_S = 86_400
 
@@ -34,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ssh_host: str | None = None
     #: `host[:port]` where clients reach it; `up` fills it in when it is empty and SSH is on.
     ssh_address: str = ""
+    #: Of the JSON log; in capitals as well.
+    log_level: str = "info"
     catalogue: Catalogue = DEFAULT_CATALOGUE
     currency: str = "EUR"
 

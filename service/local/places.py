@@ -8,11 +8,28 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Literal, TextIO
 
 from service.errors import Misconfigured
 from service.local.processes import User
 
 _SOCKET_PATH_LIMIT_BYTES = 107  # sizeof(sockaddr_un.sun_path) - 1 on Linux
+
+
+def make_state(state: Path) -> None:
+    """Makes the state directory if it is not there."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"the state directory {state} cannot be made: {error.strerror}") from error
+
+
+def open_in_state(file: Path, mode: Literal["a", "w"]) -> TextIO:
+    """A file of the state directory, opened to write."""
+    try:
+        return file.open(mode)
+    except OSError as error:
+        raise Misconfigured(f"nothing can be written in {file.parent}: {error.strerror}") from error
 
 
 def digest(path: Path) -> str:

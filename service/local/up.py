@@ -21,12 +21,14 @@ from msgspec.structs import replace
 from service import app
 from service.audit.bucket import open_place
 from service.cli import exits
+from service.cli.values import state_dir
 from service.config import Settings, read_settings
 from service.errors import JobyardError, Misconfigured
 from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
 from service.local import first_look, first_run, stopping
 from service.local.parts import Parts, local_parts
+from service.local.places import make_state, open_in_state
 from service.local.workers import workers
 from service.memory import collect_seldom
 from service.ssh.host_key import host_key
@@ -43,15 +45,17 @@ _log = structlog.get_logger()
 def up(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    state: Annotated[Path | None, typer.Option(help="Where everything is kept.", metavar="DIR")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Where everything is kept.", metavar="DIR", parser=state_dir)
+    ] = None,
     api_workers: Annotated[int | None, typer.Option(help="API processes beside the supervisor.")] = None,
 ) -> None:
     """Run Jobyard here, with every part that is not configured, until Ctrl-C."""
     try:
         settings = read_settings(os.environ, port=port, host=host, state_dir=state, api_workers=api_workers)
-        _make(settings.state_dir)
+        make_state(settings.state_dir)
         with _log_stream(settings.state_dir) as stream:
-            set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"), stream)
+            set_up_logging(settings.log_level, stream)
             collect_seldom()
             uvloop.run(_up(settings))
     except JobyardError as error:
@@ -61,17 +65,10 @@ def up(
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
 
 
-def _make(state: Path) -> None:
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Misconfigured(f"the state directory {state} cannot be made: {error.strerror}") from error
-
-
 def _log_stream(state: Path) -> TextIO:
     """The service's log: a file when a person looks at the terminal, else standard error."""
     if sys.stderr.isatty():
-        return (state / LOG_FILE).open("a")
+        return open_in_state(state / LOG_FILE, "a")
     return os.fdopen(os.dup(2), "w", buffering=1)
 
 

@@ -73,6 +73,22 @@ async def test_a_data_store_is_added_used_and_forgotten_and_its_secret_never_sho
     assert (await service.cli("datastore", "delete", "mine")).code == Exit.NOT_FOUND
 
 
+async def test_a_project_that_was_just_created_adds_its_first_store(service: Service, tmp_path: Path) -> None:
+    """As the README says it."""
+    made = (await service.cli("project", "create", "vision", "-o", "json")).json
+    token = ("--token", made["token"]["status"]["value"])
+    file = tmp_path / "train.csv"
+    file.write_text("x,y\n1,2\n")
+    upload = ("bucket", "object", "upload", "data@local", str(file), *token)
+    assert (await service.cli("datastore", "list", *token, "-o", "json")).json == []
+    assert (await service.cli(*upload)).err == "jobyard: there is no data store 'local'\n"
+    s3 = service.up["s3"]
+    words = (s3["endpoint"], s3["region"], s3["accessKey"], s3["secretKey"])
+    added = await service.cli("datastore", "add", "s3", "local", *words, *token)
+    assert (added.code, added.out) == (Exit.DONE, "added local\n")
+    assert (await service.cli(*upload)).out == "uploaded 1 object, 8 B\n"
+
+
 async def test_a_store_of_repositories_is_added_shown_and_used(service: Service, tmp_path: Path) -> None:
     add = ("datastore", "add", "git")
     assert "--ssh-private-key" in (await service.cli(*add, "--help")).out

@@ -136,7 +136,8 @@ async def test_our_fault_is_a_credit_beside_the_line(yard: Yard, supervision: Su
     )
     assert found["totals"][0]["total"] == "0.000000"
     (listed,) = (await yard.call("GET", "/v1/billing")).json["items"]
-    assert (listed["credited"], listed["amount"]) == (True, "0.000000")
+    assert (listed["credited"], listed["original"], listed["amount"]) == (True, "0.000500", "0.000000")
+    assert listed["adjustments"] == [credit]
 
 
 async def test_of_then_a_token_sees_what_it_would_have_seen(yard: Yard, supervision: Supervision) -> None:
@@ -174,7 +175,22 @@ async def test_credits_and_corrections_stand_beside_the_line(yard: Yard, supervi
         *("-0.000300", "0.000700"),
     )
     (listed,) = (await yard.call("GET", "/v1/billing")).json["items"]
-    assert listed["amount"] == "0.000700"
+    assert (listed["minutes"], listed["original"], listed["amount"]) == (1, "0.000500", "0.000700")
+    assert listed["adjustments"] == line["adjustments"]
+
+
+async def test_no_policy_is_said_to_bill_what_a_correction_made_of_a_line(
+    yard: Yard, supervision: Supervision
+) -> None:
+    job = await ran(yard, supervision)
+    before = await yard.head()
+    await order(yard, "billing/correction", job=job, run=1, minutes=600)
+    for policy in ("2021-05", "2023-12", "2026-01"):
+        (line,) = (await yard.call("GET", f"/v1/billing?policy={policy}")).json["items"]
+        assert (line["minutes"], line["original"], line["amount"]) == (1, "0.000500", "0.300000")
+        assert [each["amount"] for each in line["adjustments"]] == ["0.299500"]
+        bill = (await yard.call("GET", f"/v1/billing?policy={policy}&asOf={before}")).json
+        assert (bill["items"][0]["adjustments"], bill["total"]) == ([], "0.000500")
 
 
 async def test_a_run_that_waits_has_no_price_yet(yard: Yard) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import pty
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
@@ -80,6 +81,61 @@ async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
 async def test_a_place_for_checkpoints_that_is_none(state: Path) -> None:
     said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_TO="s3://bucket", JOBYARD_S3="")
     assert said.startswith("jobyard: s3://bucket needs the keys of its store: set JOBYARD_CHECKPOINT_S3")
+
+
+@pytest.mark.parametrize("word", ["up", "demo"])
+async def test_a_state_directory_that_is_empty_is_not_the_one_somebody_stands_in(
+    word: str, state: Path
+) -> None:
+    here = sorted(Path.cwd().iterdir())
+    otherwise = {"JOBYARD_STATE_DIR": "", "JOBYARD_MASTER_KEY": "none"}  # so that nothing would start here
+    for given, name in ((("--state", ""), "--state"), ((), "JOBYARD_STATE_DIR")):
+        said = await running.cli(word, *given, state=state, **otherwise)
+        assert (said.code, said.out) == (Exit.USAGE, "")
+        assert said.err.startswith(f"jobyard: {name}: '' is not allowed; it is empty; "), said
+        assert said.err.count("\n") == 1
+    assert sorted(Path.cwd().iterdir()) == here
+
+
+@pytest.mark.parametrize("word", ["up", "demo"])
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("/proc/there-is-none", "the state directory {} cannot be made: No such file or directory"),
+        ("/proc", "nothing can be written in {}: No such file or directory"),
+        (__file__, "the state directory {} cannot be made: File exists"),
+        (f"{__file__}/below", "the state directory {} cannot be made: Not a directory"),
+    ],
+)
+async def test_a_state_directory_that_cannot_be(word: str, folder: str, why: str, state: Path) -> None:
+    said = await running.cli(word, "--state", folder, state=state)
+    assert (said.code, said.err) == (Exit.USAGE, f"jobyard: {why.format(folder)}\n")
+
+
+async def test_a_log_that_cannot_be_written_at_a_terminal(state: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = running.environment(state)
+    async with (
+        running.started("up", "--state", "/proc", stdout=DEVNULL, stderr=theirs, env=environment) as process,
+        asyncio.timeout(60),
+    ):
+        assert await process.wait() == Exit.USAGE
+    os.close(theirs)
+    said = os.read(ours, 65536)
+    os.close(ours)
+    assert said.strip() == b"jobyard: nothing can be written in /proc: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("99999", "jobyard: --port: 99999 is not allowed; it must be a whole number from 0 to 65535"),
+        ("abc", "'--port': 'abc' is not allowed; it must be a whole number"),
+    ],
+)
+async def test_a_port_that_is_none_is_blamed_on_the_option(state: Path, given: str, said: str) -> None:
+    found = await running.cli("up", "--port", given, state=state)
+    assert found.code == Exit.USAGE and said in found.err
 
 
 async def test_an_address_that_is_not_here(state: Path) -> None:

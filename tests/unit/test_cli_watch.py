@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from service.cli import watch
@@ -60,3 +61,81 @@ async def test_an_outcome_is_told_when_it_has_come() -> None:
         "The job's log is being kept and its data pushed.",
         info,
     ]
+
+
+RUN = (State.QUEUED, State.INITIALIZING, State.PENDING, State.RUNNING, State.FINALIZING, State.DONE)
+
+
+def sync(direction: str, at_s: int, size: int, *, ended: bool = True) -> Any:
+    """Data that had moved at this second; its size says which it was."""
+    progress = {
+        "id": f"{direction}-{at_s}", "direction": direction, "total": 1, "processed": 1,
+        "transferredBytes": size, "failed": 0, "deleted": 0,
+    }  # fmt: skip
+    status = {
+        "state": "DONE" if ended else "RUNNING",
+        "endedAt": _at(at_s) if ended else None,
+        "progress": [progress],
+    }
+    return {"id": f"{direction}-{at_s}", "status": status, "spec": {"direction": direction}}
+
+
+def _at(second: int) -> str:
+    """With a fraction only where there is one, as the API has it."""
+    return f"2026-01-31T12:00:{second // 10:02}{'' if second % 10 == 0 else f'.{second % 10}'}Z"
+
+
+def moving(upto: int, *syncs: Any, path: tuple[State, ...] = (*RUN, *RUN)) -> Any:
+    """The first states of a job that came into one every second, and the data that had moved."""
+    job = seen(*path[:upto], info="now")
+    for at, visit in enumerate(job["status"]["history"]):
+        visit["date"] = _at(10 * at)
+    job["status"]["dataSync"] = list(syncs)
+    return job
+
+
+#: Of two runs: each pulls in INITIALIZING, pulls and pushes by hand in RUNNING, pushes in FINALIZING.
+SYNCS = [
+    *(sync("pull", 20, 1), sync("pull", 35, 2), sync("push", 36, 3), sync("push", 49, 4)),
+    *(sync("pull", 75, 5), sync("push", 95, 6), sync("pull", 96, 7), sync("push", 109, 8)),
+]
+ORDER = [
+    *("QUEUED", "INITIALIZING", "1", "PENDING", "RUNNING", "2", "3", "FINALIZING", "4", "DONE"),
+    *("QUEUED", "INITIALIZING", "5", "PENDING", "RUNNING", "6", "7", "FINALIZING", "8", "DONE"),
+]
+
+
+async def order(*looks: Any, seen: int = 0) -> list[str]:
+    """The states and, between them, what had moved, by its size."""
+    said = io.StringIO()
+    async with _Known(*looks) as client:
+        screen = watch.Screen(Console(file=said, width=200))
+        await watch.follow(client, "j", screen, with_log=False, seen=seen)
+    lines = said.getvalue().splitlines()
+    return [each.split()[-2] if "object" in each else each.split()[1] for each in lines]
+
+
+async def test_data_that_moved_stands_at_its_own_moment_and_run() -> None:
+    assert await order(moving(12, *SYNCS)) == ORDER, "however late somebody looks"
+
+
+async def test_data_that_moves_is_told_when_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, as it may be long until the next state."""
+    monkeypatch.setattr(watch, "POLL_S", 0)
+    looks = [
+        *(moving(2), moving(2, sync("pull", 20, 1, ended=False)), moving(2, SYNCS[0]), moving(4, *SYNCS[:2])),
+        *(moving(4, *SYNCS[:3]), moving(5, *SYNCS[:4]), moving(8, *SYNCS[:5]), moving(10, *SYNCS[:6])),
+    ]
+    assert await order(*looks, moving(12, *SYNCS)) == ORDER
+    assert await order(*looks[:5], moving(6, *SYNCS[:3])) == [*ORDER[:8], "DONE"]
+
+
+async def test_of_runs_before_nothing_moved_is_told_again() -> None:
+    again = sync("push", 55, 9)  # by hand, after the first run
+    assert await order(moving(12, *SYNCS, again), seen=6) == ORDER[10:]
+
+
+async def test_data_pushed_again_after_the_end_stands_after_it() -> None:
+    again = sync("push", 55, 9)
+    assert await order(moving(6, *SYNCS[:4], again)) == [*ORDER[:10], "9"]
+    assert await order(moving(12, *SYNCS, again)) == [*ORDER[:10], "9", *ORDER[10:]]

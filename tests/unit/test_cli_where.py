@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
-from service.cli import where
-from service.errors import Misconfigured, Unavailable
+from service.cli import exits, where
+from service.cli.main import app_for
+from service.errors import Invalid, Misconfigured, Unavailable
 
 LOCAL, LEDGER = "http://127.0.0.1:8080", "postgresql:///here"
 
@@ -44,3 +46,53 @@ def test_another_service_is_never_taken_for_the_one_that_runs_here(state: Path) 
 def test_where_nothing_runs_nothing_is_read(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         _found(tmp_path, JOBYARD_URL="http://other")
+
+
+REMOTE = {"JOBYARD_URL": "http://other", "JOBYARD_TOKEN": "theirs"}
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_what_is_there_and_empty_never_leads_to_the_service_that_runs_here(state: Path, empty: str) -> None:
+    """A script names it from a variable that is not set: here it would be the administrator."""
+    for name, url, token in (
+        ("--url", empty, None),
+        ("--token", None, empty),
+        ("--token", "http://x", empty),
+    ):
+        for environ in ({}, REMOTE):
+            with pytest.raises(Invalid, match=f"^{name}: .* is not allowed; it is empty"):
+                where.find(url, token, state, environ)
+    for name in REMOTE:
+        with pytest.raises(Invalid, match=f"^{name}: .* is not allowed; it is empty"):
+            where.find(None, None, state, {**REMOTE, name: empty})
+    with pytest.raises(Invalid, match=r"^JOBYARD_STATE_DIR: .* it is empty"):
+        where.find(None, None, None, {"JOBYARD_STATE_DIR": empty})
+    with pytest.raises(Invalid, match=r"^--database-url: .* it is empty"):
+        where.database(empty, state, {})
+
+
+def test_an_option_stands_before_a_variable_that_is_empty(state: Path) -> None:
+    found = where.find("http://x/", "mine", state, {"JOBYARD_URL": "", "JOBYARD_TOKEN": ""})
+    assert (found.url, found.token) == ("http://x", "mine")
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("me --token=", "--token"),
+        ("me --url=", "--url"),
+        ("me --state=", "--state"),
+        ("job run --name= image", "--name"),
+        ("job run -n  image", "--name"),
+        ("billing export --file=", "--file"),
+    ],
+)
+def test_an_option_that_is_empty_is_bad_usage(
+    line: str, name: str, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBYARD_STATE_DIR", str(state))
+    said = CliRunner().invoke(app_for(line.partition(" ")[0]), line.split(" "))
+    # What reads --state raises before there is a command that could say it; `__main__` says it then.
+    told = said.exception.message if isinstance(said.exception, Invalid) else said.stderr
+    assert f"{name}: '' is not allowed; it is empty; give it a value, or leave it out" in told
+    assert isinstance(said.exception, Invalid) or said.exit_code == exits.Exit.USAGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from service.config import BOUNDS, Settings, read_settings
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.errors import Misconfigured
+from service.telemetry import set_up_logging
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -73,6 +75,47 @@ def test_the_command_line_wins_where_it_says_something() -> None:
 def test_errors_name_the_variable(name: str, value: str) -> None:
     with pytest.raises(Misconfigured, match=f"JOBYARD_{name}|{name}"):
         read_settings({f"JOBYARD_{name}": value})
+
+
+_EMPTY = "it is empty; give it a value, or leave it out"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("PORT", "abc", "it must be a whole number from 0 to 65535"),
+        ("NODE_CPUS", "", "it must be a whole number from 1 to 4096"),
+        ("POLL_S", "soon", "it must be a number from 0.01 to 3600"),
+        ("SSH_PORT", "abc", "it must be a port from 0 to 65535, or `off`, which switches SSH off"),
+        ("IMAGE_PULL", "never", "it must be always or missing"),
+        ("LOG_LEVEL", "loud", "it must be one of debug, info, warning, error, critical"),
+        ("LOG_LEVEL", "", "it must be one of debug, info, warning, error, critical"),
+        ("STATE_DIR", "", _EMPTY),
+        ("STATE_DIR", " ", _EMPTY),
+        ("CATALOGUE", "", _EMPTY),
+        ("HOST", "", _EMPTY),
+    ],
+)
+def test_errors_say_what_was_given_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        read_settings({f"JOBYARD_{name}": value})
+    assert refused.value.message == f"JOBYARD_{name}: {value!r} is not allowed; {allowed}"
+
+
+def test_errors_name_the_option_that_was_given_in_place_of_the_variable() -> None:
+    with pytest.raises(Misconfigured) as refused:
+        read_settings({"JOBYARD_PORT": "80", "JOBYARD_API_WORKERS": "0"}, port=99999, host="")
+    assert refused.value.message == (
+        "--port: 99999 is not allowed; it must be a whole number from 0 to 65535; "
+        "JOBYARD_API_WORKERS: 0 is not allowed; it must be a whole number from 1 to 64; "
+        f"--host: '' is not allowed; {_EMPTY}"
+    )
+
+
+@pytest.mark.parametrize("level", ["debug", "INFO", "Warning", "error", "critical"])
+def test_levels_that_the_log_has(level: str) -> None:
+    set_up_logging(read_settings({"JOBYARD_LOG_LEVEL": level}).log_level, io.StringIO())
+    set_up_logging()
 
 
 def test_every_number_has_bounds_and_a_default_within_them() -> None:

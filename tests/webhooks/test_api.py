@@ -140,10 +140,11 @@ async def test_a_repeat_under_one_key_makes_one_webhook_and_shows_no_second_secr
     [
         ("url", {"url": "https://10.0.0.1/hook"}, "public addresses"),
         ("url", {"url": "https://[::ffff:169.254.169.254]/hook"}, "public addresses"),
-        ("url", {"url": "http://8.8.8.8/hook"}, "public addresses"),
+        ("url", {"url": "http://8.8.8.8/hook"}, "plain http is only for addresses that the operator allowed"),
         ("url", {"url": "https://2130706433/"}, "write https://"),
         ("url", {"url": "ftp://example.org/"}, "write https://"),
         ("url", {"url": "https://user:pw@example.org/"}, "without a user"),
+        ("url", {"url": "http://user:pw@127.0.0.1/"}, "without a user"),
         ("url", {"url": "https://example.org/#f"}, "without a user or a fragment"),
         ("url", {"url": "example.org"}, "write https://"),
         ("url", {"url": "https://nowhere.invalid/"}, "?check=false"),
@@ -163,6 +164,7 @@ async def test_what_is_refused_names_the_field(
     body = body | ({"url": receiver.url} if body.get("url") == "" else {})
     status, named, message = await refused(yard, "POST", body=body)
     assert (status, named) == (400, field)
+    assert "pw" not in message
     assert words in message
     assert "pw" not in message
 
@@ -256,6 +258,23 @@ async def test_of_an_erased_project_the_place_is_left_until_all_is_given_anew(
         await ask(yard, "POST", f"{path}/resume")
         await receiver.until_taken(missed.position)
     assert receiver.got[0].verified(rotated["secret"])["id"] == str(missed.position)
+
+
+async def test_plain_http_without_a_network_that_is_allowed(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an `up` that nothing was set for: it says what is missing and whose it is, and shows no password."""
+    monkeypatch.setattr(yard.app[SERVICE].parts.hooks.sender, "_allow", ())
+    for url in ("http://127.0.0.1:9000/hook?key=1", "http://nowhere.invalid:9000/hook"):
+        for query in ("", "?check=false"):
+            status, field, said = await refused(yard, "POST", query, {"url": url})
+            place = url.partition("/hook")[0]
+            assert (status, field) == (400, "url")
+            assert said.startswith(f"url: '{place}' is not allowed; plain http is only for addresses"), said
+            assert "JOBYARD_WEBHOOK_ALLOW" in said
+    for url, words in (("http://me:hunter2@127.0.0.1/", "without a user"), ("https://127.0.0.1/", "public")):
+        said = (await refused(yard, "POST", body={"url": url}))[2]
+        assert words in said and "hunter2" not in said
 
 
 async def test_so_many_hosts_are_looked_up_at_once_and_no_more(yard: Yard, receiver: Receiver) -> None:

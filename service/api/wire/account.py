@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from service.api.wire.base import Metadata, Wire
 from service.domain.asked import Asked
+from service.domain.bills.run import Adjustment
 from service.domain.directory import Role
 from service.domain.flavors import Kind
 from service.domain.pricing import PolicyName
@@ -42,10 +43,12 @@ class Quota(Wire, frozen=True):
 
 
 class BillLine(Wire, frozen=True):
-    """One run. `credited` runs failed through our fault and cost nothing; `positions` are the events that
-    prove the line; `windowStart` and `windowEnd` are what the policy bills, once it is over. Of that,
-    `absentSeconds` are left out, as nobody looked after the run: `minutes` is the rest, rounded up. A run
-    that was not placed yet has no flavor and no price: `hourlyPrice` is null."""
+    """One run. `original` is what the policy bills for its minutes; `adjustments` are the credits and
+    corrections beside it, which no policy changes, and `amount` is what it comes to with them. `credited`
+    runs failed through our fault and cost nothing; `positions` are the events that prove the line;
+    `windowStart` and `windowEnd` are what the policy bills, once it is over. Of that, `absentSeconds` are
+    left out, as nobody looked after the run: `minutes` is the rest, rounded up. A run that was not placed
+    yet has no flavor and no price: `hourlyPrice` is null."""
 
     job: str
     run: int
@@ -56,7 +59,9 @@ class BillLine(Wire, frozen=True):
     currency: str
     policy: PolicyName
     minutes: int
+    original: Decimal
     amount: Decimal
+    adjustments: tuple[Adjustment, ...]
     credited: bool
     window_start: datetime | None
     window_end: datetime | None

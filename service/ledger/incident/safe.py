@@ -16,7 +16,7 @@ SHOWN = (
     *("volume_max_objects", "cache_max_age_s", "cache_max_bytes", "log_cap_bytes", "storage_check_s"),
     *("api_workers", "max_body_bytes", "max_connections", "checkpoint_events", "checkpoint_s"),
     *("budget_look_s", "token_rate", "token_requests", "token_streams"),
-    *("disk_reserve_bytes", "memory_reserve_bytes", "room_look_s"),
+    *("disk_reserve_bytes", "memory_reserve_bytes", "room_look_s", "log_level"),
 )
 #: Secrets, and where things are: addresses, paths and networks are nobody else's business.
 WITHHELD = (

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from service.cli import exits, output
+from service.cli.values import state_dir
 from service.cli.where import STATE_DIR, read_up
 from service.config import read_settings
 from service.errors import JobyardError
@@ -32,7 +33,9 @@ def demo(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout, the rest on stderr.")
     ] = False,
-    state: Annotated[Path | None, typer.Option("--state", metavar="DIR", help="State directory.")] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="DIR", help="State directory.", parser=state_dir)
+    ] = None,
 ) -> None:
     """Trains a model on real data, in a job, and shows what becomes of it. Exit status 0: all is right."""
     try:

@@ -9,11 +9,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TextIO
 
 from service.cli import where
 from service.cli.where import Up
 from service.errors import Unavailable
+from service.local.places import make_state, open_in_state
 
 START_TIMEOUT_S = 600.0  # the first time, a Docker Engine may have to be installed
 STOP_TIMEOUT_S = 60.0
@@ -57,9 +58,9 @@ async def _started(state: Path, say: Say) -> AsyncIterator[Up]:
         await told
 
 
-def _log(state: Path) -> BinaryIO:
-    state.mkdir(parents=True, exist_ok=True)
-    return (state / LOG).open("wb")
+def _log(state: Path) -> TextIO:
+    make_state(state)
+    return open_in_state(state / LOG, "w")
 
 
 def _environ() -> dict[str, str]:
