@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import complete
+from service.cli import complete, words
 from service.cli.client import Client, segment
 from service.cli.command import command
 from service.cli.output import Column, Output, clock
@@ -50,6 +50,7 @@ async def create(
     ] = None,
 ) -> None:
     """Makes a token; its value is shown this once."""
+    words.check_given("--label-selector", label)  # without one it would be good for all jobs
     spec = {"name": name, "role": str(_LONG.get(role, role))} | ({"labelSelector": label} if label else {})
     made = await client.post("/token", spec)
     value = made["status"].get("value")

@@ -85,6 +85,7 @@ def test_an_option_stands_before_a_variable_that_is_empty(state: Path) -> None:
         ("job run --name= image", "--name"),
         ("job run -n  image", "--name"),
         ("billing export --file=", "--file"),
+        ("token create ci --label-selector=", "--label-selector"),
     ],
 )
 def test_an_option_that_is_empty_is_bad_usage(
