@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import structlog
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 from multidict import CIMultiDict, istr
 
 from service.api import errors
@@ -53,8 +53,9 @@ async def edge(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         response: web.StreamResponse = await handler(request)
     except Exception as error:  # noqa: BLE001 (whatever it is, the client is answered)
-        left = isinstance(error, ClientConnectionResetError) and gone(request)
-        # The answer could not be sent: nobody is there to take this one either.
+        left = isinstance(error, ConnectionResetError) and gone(request)
+        # The answer could not be sent: nobody is there to take this one either. (aiohttp has an error of its
+        # own for it, of this kind; who leaves before a websocket is open is told of by the plain one.)
         response = web.Response(status=LEFT) if left else errors.answer(error, request_id)
         if left:
             line["cut"] = "client"

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,8 @@ def new_state() -> Path:
 
 def remove(state: Path) -> None:
     """The state directory, and a dockerd that `up` left to containers which a test did not end."""
-    asyncio.run(_engine_ended(state))
+    with ThreadPoolExecutor(1) as aside:  # it may be called where a loop runs already
+        aside.submit(asyncio.run, _engine_ended(state)).result()
     throwaway.remove(state)
 
 

@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
 
 from service.api.call import SERVICE
 from service.api.events.feed import Pace
@@ -307,3 +309,31 @@ async def test_head_and_metrics(yard: Yard) -> None:
         assert "jobyard_event_streams_behind 0.0" in text
         assert "jobyard_event_frames_total 0.0" not in text
     await until(lambda: not yard.app[SERVICE].feed.streams, what="streams that were left end")
+
+
+async def test_a_client_that_leaves_before_its_websocket_is_open_is_no_failure(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, came = web.WebSocketResponse.prepare, asyncio.Event()
+
+    async def late(self: web.WebSocketResponse, request: web.BaseRequest) -> Any:
+        came.set()
+        await until(lambda: request.transport is None, what="the client has left")
+        return await prepare(self, request)
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", late)
+    host, _, port = yard.url.removeprefix("http://").partition(":")
+    head = (
+        f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {yard.tokens[READER]}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with capture_logs() as lines:
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head.encode())
+        await writer.drain()
+        await came.wait()
+        writer.transport.abort()
+        await until(lambda: any(line["event"] == "request" for line in lines))
+    (line,) = [line for line in lines if line["event"] == "request"]
+    assert (line["cut"], line["status"]) == ("client", 499), lines
