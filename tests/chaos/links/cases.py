@@ -22,6 +22,8 @@ from tests.support.waiting import until
 
 #: From the moment that nothing passes over the link any more.
 NOTICED_S = 10.0
+#: Looks that lie further apart are looks of a process that was held up.
+BREATH_S = 0.1
 #: So long after it was cut one way a link on which words still come the other way counts as one that serves.
 GOES_ON_S = 30.0
 #: After it was mended. What waits for a store, or for an effect of the engine, gives up after a minute.
@@ -71,10 +73,16 @@ async def _noticed(case: Case, house: House, line: Line, since: int, what: str) 
     notice: what it would have led to is asked afterwards, as ever.
     """
     now, broken_at = asyncio.get_running_loop().time, line.log[-1][0]
+    looked_at, held_up_s = now(), 0.0
 
     def over() -> bool:
+        nonlocal looked_at, held_up_s
+        # While others had the processors, nobody in this process could notice anything.
+        held_up_s += max(0.0, now() - looked_at - BREATH_S)
+        looked_at = now()
         silent_since = max(broken_at, line.passed_at.get(case.sort, 0.0))
-        return case.noticed(house, since) or now() > min(silent_since, broken_at + GOES_ON_S) + NOTICED_S
+        due_at = min(silent_since, broken_at + GOES_ON_S) + NOTICED_S + held_up_s
+        return case.noticed(house, since) or now() > due_at
 
     await until(over, GOES_ON_S + WAIT_S)
     goes_on = line.passed_at.get(case.sort, 0.0) > broken_at + GOES_ON_S
