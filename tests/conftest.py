@@ -95,6 +95,17 @@ def nothing_fails_inside(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         raise failed[0]
 
 
+@pytest.fixture(autouse=True)
+def the_log_stays_as_it_is() -> Iterator[None]:
+    """No test leaves another log behind: in those after it, `capture_logs` would hear nothing."""
+    before = structlog.get_config()
+    yield
+    left = structlog.get_config()
+    if left != before:
+        structlog.configure(**before)
+        pytest.fail(f"it left the log set up otherwise: {left}")
+
+
 @pytest.fixture
 async def ledger(database_url: str) -> AsyncIterator[Ledger]:
     async with Ledger.open(database_url, MASTER, readers=3) as opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,7 @@ import pytest
 from service.config import BOUNDS, Settings, read_settings
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.errors import Misconfigured
-from service.telemetry import set_up_logging
+from tests.support import logs
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -114,8 +113,8 @@ def test_errors_name_the_option_that_was_given_in_place_of_the_variable() -> Non
 
 @pytest.mark.parametrize("level", ["debug", "INFO", "Warning", "error", "critical"])
 def test_levels_that_the_log_has(level: str) -> None:
-    set_up_logging(read_settings({"JOBYARD_LOG_LEVEL": level}).log_level, io.StringIO())
-    set_up_logging()
+    with logs.set_up(read_settings({"JOBYARD_LOG_LEVEL": level}).log_level):
+        pass
 
 
 def test_every_number_has_bounds_and_a_default_within_them() -> None:

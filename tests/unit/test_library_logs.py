@@ -9,23 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
-from service.telemetry import set_up_logging
+from tests.support import logs
 
 
 @pytest.fixture
 def said() -> Iterator[io.StringIO]:
-    before, root = structlog.get_config(), logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    file = io.StringIO()
-    set_up_logging("info", file)
-    try:
+    with logs.set_up() as file:
         yield file
-    finally:
-        structlog.configure(**before)
-        root.handlers[:] = handlers
-        root.setLevel(level)
 
 
 def lines(said: io.StringIO) -> list[dict[str, Any]]:

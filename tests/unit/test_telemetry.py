@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 
 import structlog
 
-from service.telemetry import set_up_logging
+from tests.support import logs
 
 
 def test_a_logged_exception_says_where_but_not_what_stood_in_the_variables() -> None:
-    stream, before = io.StringIO(), structlog.get_config()
-    set_up_logging(file=stream)
-    try:
-        _fail_beside("correct horse battery staple")
-    except ValueError:
-        structlog.get_logger().exception("it failed", job="7")
-    finally:
-        structlog.configure(**before)
+    with logs.set_up() as stream:
+        try:
+            _fail_beside("correct horse battery staple")
+        except ValueError:
+            structlog.get_logger().exception("it failed", job="7")
     line = json.loads(stream.getvalue())
     assert line["event"] == "it failed" and line["job"] == "7"
     assert line["exception"][0]["exc_type"] == "ValueError"
@@ -42,14 +38,10 @@ class _Guarded:
 
 
 def test_what_an_object_hides_stays_hidden_and_what_is_no_text_is_written_still() -> None:
-    stream, before = io.StringIO(), structlog.get_config()
-    set_up_logging(file=stream)
-    try:
+    with logs.set_up() as stream:
         log = structlog.get_logger()
         log.info("one", value=_Guarded("horse"), many=[_Guarded("horse")])
         log.info("two", path="\udc80", number=2**70)
-    finally:
-        structlog.configure(**before)
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert "horse" not in stream.getvalue()
     assert (first["value"], first["many"]) == ("guarded", ["guarded"])
