@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 from msgspec import UNSET, Meta, Raw, field
 
-from service.api import scope, wire
+from service.api import projects, scope, wire
 from service.api.call import JSON, Call
 from service.api.query import Query
 from service.api.scope import Level
@@ -84,7 +84,13 @@ async def _wanted(call: Call, asked: EventsAsked) -> Wanted:
     unknown = next((each for each in asked.type if each not in BODIES), None)
     if unknown is not None:
         raise Invalid("type", unknown, "the name of a type of event, such as JobSubmitted")
-    project, yard = _whose(call, asked)
+    project, yard = await _whose(call, asked)
+    since = None if asked.since is None else _moment("from", asked.since)
+    until = None if asked.until is None else _moment("to", asked.until)
+    if (isinstance(since, int) and isinstance(until, int) and until < since) or (
+        isinstance(since, datetime) and isinstance(until, datetime) and until < since
+    ):
+        raise Invalid("to", asked.until, f"it must not be before from, which is {asked.since}")
     return Wanted(
         project=project,
         yard=yard,
@@ -94,12 +100,12 @@ async def _wanted(call: Call, asked: EventsAsked) -> Wanted:
         request_id=asked.request_id,
         command_id=asked.command_id,
         selector=scope.selector_of(call.token),
-        after=await _from(call, asked.since),
-        upto=await _to(call, asked.until),
+        after=await _from(call, since),
+        upto=await _to(call, until),
     )
 
 
-def _whose(call: Call, asked: EventsAsked) -> tuple[str | None, bool]:
+async def _whose(call: Call, asked: EventsAsked) -> tuple[str | None, bool]:
     """The project, or None for all; and whether it is the events of none."""
     if asked.project is not None and asked.projects != "own":
         raise Invalid("projects", asked.projects, "name one project, or projects, not both")
@@ -110,21 +116,21 @@ def _whose(call: Call, asked: EventsAsked) -> tuple[str | None, bool]:
             "projects beside your own are for administrators of the project "
             f"{scope.ROOT_PROJECT} without a label selector"
         )
+    if asked.project is not None:
+        await projects.known(call, asked.project)
     return asked.project, asked.projects == "none"
 
 
-async def _from(call: Call, text: str | None) -> int:
+async def _from(call: Call, at: int | datetime | None) -> int:
     """The position before the first that is wanted."""
-    if text is None:
+    if at is None:
         return 0
-    at = _moment("from", text)
     return max(0, at - 1) if isinstance(at, int) else await reading.before(call.ledger.pool, at)
 
 
-async def _to(call: Call, text: str | None) -> int:
-    if text is None:
+async def _to(call: Call, at: int | datetime | None) -> int:
+    if at is None:
         return END
-    at = _moment("to", text)
     return at if isinstance(at, int) else await reading.before(call.ledger.pool, at, including=True)
 
 

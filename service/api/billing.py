@@ -7,14 +7,13 @@ jobs, and none of the credits that are the whole project's.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import defaultdict
 from decimal import Decimal
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from service.api import past, past_lists, reads, scope, wire
+from service.api import past, past_lists, projects, reads, scope, wire
 from service.api.call import Call
 from service.api.query import Moment, Query
 from service.api.scope import Level
@@ -31,7 +30,6 @@ from service.domain.pricing import DEFAULT_POLICY, PolicyName
 from service.errors import Forbidden, Invalid, NotFound
 from service.ledger import asof, bills
 
-_PROJECT = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _MOST_RUN = 2**31 - 1
 _MOST_POSITION = 2**53 - 1
 
@@ -229,8 +227,7 @@ async def project_asked(call: Call, asked: str | None) -> str:
         return call.project
     if not _oversees(call):
         raise Forbidden(f"project: your token is of project {call.project}, and sees no other")
-    if not _PROJECT.match(asked) or await call.ledger.project(asked) is None:
-        raise NotFound(f"project: there is no project {asked[:64]!r}")
+    await projects.known(call, asked)
     return asked
 
 

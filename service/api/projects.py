@@ -74,6 +74,12 @@ async def named(call: Call) -> Project:
     return found
 
 
+async def known(call: Call, project_id: str) -> None:
+    """That a query names a project that is there. Raises `NotFound`."""
+    if not _ID.match(project_id) or await call.ledger.project(project_id) is None:
+        raise NotFound(f"project: there is no project {project_id[:64]!r}")
+
+
 def _view(project: Project, quota: Quota) -> wire.Project:
     return wire.Project(
         id=project.id, name=project.name, created_at=project.created_at, cpu=quota.cpu, gpu=quota.gpu

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import aioboto3
-import msgspec
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from service.audit.places import Directory, Place, read_bucket
+from service.config.stores import S3Access, read_s3_access
 from service.errors import Misconfigured, Unavailable
 
 CALL_S = 30.0
@@ -21,22 +21,10 @@ _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 _THERE = frozenset({"412", "409", "PreconditionFailed", "ConditionalRequestConflict"})
 
 
-class Access(msgspec.Struct, frozen=True, rename="camel"):
-    """How a store is entered: as JOBYARD_S3 says it."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str
-    region: str = "us-east-1"
-
-    def __repr__(self) -> str:
-        return f"Access({self.endpoint!r})"
-
-
 class Bucket:
     """A place in an object store. The client is made when first needed, and closed by `close`."""
 
-    def __init__(self, access: Access, bucket: str, prefix: str = "") -> None:
+    def __init__(self, access: S3Access, bucket: str, prefix: str = "") -> None:
         self._access = access
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
@@ -161,10 +149,4 @@ def open_place(where: str, keys: str) -> Place:
             f"{where} needs the keys of its store: set JOBYARD_CHECKPOINT_S3 (or JOBYARD_S3) to"
             ' {"endpoint", "accessKey", "secretKey", "region"}'
         )
-    try:
-        access = msgspec.json.decode(keys, type=Access)
-    except msgspec.MsgspecError as error:
-        raise Misconfigured(
-            f'JOBYARD_CHECKPOINT_S3: it must be {{"endpoint", "accessKey", "secretKey", "region"}}; {error}'
-        ) from error
-    return Bucket(access, *found)
+    return Bucket(read_s3_access("JOBYARD_CHECKPOINT_S3", keys), *found)

@@ -66,10 +66,12 @@ async def log(
         "projects": "all" if everything else None,
     }
     entries = await _entries(client, params, after, limit)
-    if tree:
+    if tree and entries:
         _show_trees(output, entries)
         return
     output.items(entries, _COLUMNS, [_row(each) for each in entries])
+    if not entries:
+        output.note("no event is like that")
 
 
 async def trace(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from service.errors import JobyardError, Misconfigured
@@ -159,16 +160,10 @@ def variables(parts: Parts) -> dict[str, str]:
     """The environment variables by which the tests find the parts."""
     if parts.s3 is None:
         raise Misconfigured("the tests need an object store")
-    s3 = {
-        "endpoint": parts.s3.endpoint,
-        "accessKey": parts.s3.access_key,
-        "secretKey": parts.s3.secret_key,
-        "region": parts.s3.region,
-    }
     return {
         "JOBYARD_TEST_DATABASE_URL": parts.database_url,
         "JOBYARD_TEST_DOCKER_HOST": parts.docker_host,
-        "JOBYARD_TEST_S3": json.dumps(s3),
+        "JOBYARD_TEST_S3": msgspec.json.encode(parts.s3).decode(),
     }
 
 

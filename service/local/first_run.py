@@ -15,10 +15,10 @@ import structlog
 
 from service.api.auth import new_value
 from service.config import Settings
+from service.config.stores import S3Access, read_s3_access
 from service.domain import commands as cmd
-from service.errors import Conflict, Misconfigured
+from service.errors import Conflict
 from service.ledger.ledger import Ledger
-from service.local.objectstore import S3Access
 
 PROJECT = "default"
 ACTOR = "system:up"
@@ -147,40 +147,15 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-class _Configured(msgspec.Struct, rename="camel"):
-    endpoint: str
-    access_key: str
-    secret_key: str
-    region: str = "us-east-1"
-
-
 def configured_store(environment: Mapping[str, str]) -> S3Access | None:
-    """The object store of JOBYARD_S3 (JSON), which is used in place of the embedded one."""
+    """The object store of JOBYARD_S3, which is used in place of the embedded one. Raises `Misconfigured`."""
     text = environment.get("JOBYARD_S3")
-    if not text:
-        return None
-    try:
-        found = msgspec.json.decode(text, type=_Configured)
-    except msgspec.MsgspecError as error:
-        raise Misconfigured(
-            f'JOBYARD_S3: it must be {{"endpoint", "accessKey", "secretKey", "region"}}; {error}'
-        ) from error
-    return S3Access(found.endpoint, found.access_key, found.secret_key, found.region)
+    return read_s3_access("JOBYARD_S3", text) if text else None
 
 
 def up_json(url: str, token: str, docker_host: str, database_url: str, s3: S3Access | None) -> str:
     """What `.jobyard/up.json` holds while a service runs."""
-    store = (
-        {
-            "endpoint": s3.endpoint,
-            "accessKey": s3.access_key,
-            "secretKey": s3.secret_key,
-            "region": s3.region,
-            "alias": ALIAS,
-        }
-        if s3
-        else None
-    )
+    store = {**msgspec.to_builtins(s3), "alias": ALIAS} if s3 else None
     return json.dumps(
         {
             "url": url,

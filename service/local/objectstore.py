@@ -8,11 +8,11 @@ import secrets
 import socket
 import sysconfig
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from service.config.stores import S3Access
 from service.errors import Misconfigured, Unavailable
 from service.local import processes
 from service.local.apt import Say
@@ -20,16 +20,6 @@ from service.local.processes import Process
 
 _START_TIMEOUT_S = 30
 _PORT_TIMEOUT_S = 2
-
-
-@dataclass(frozen=True)
-class S3Access:
-    """How to reach an S3 store. `endpoint` is an http URL; the secret is not in the repr."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str = field(repr=False)
-    region: str
 
 
 class _Kept(msgspec.Struct):

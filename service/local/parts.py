@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from service.config.stores import S3Access
 from service.errors import Misconfigured
 from service.local.apt import Say
 from service.local.docker import DockerEngine
-from service.local.objectstore import ObjectStore, S3Access
+from service.local.objectstore import ObjectStore
 from service.local.postgres import EmbeddedPostgres
 from service.local.watch import Part, kept_running
 

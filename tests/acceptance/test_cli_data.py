@@ -159,6 +159,21 @@ async def test_the_audit_trail_holds_and_says_so(service: Service) -> None:
     assert elsewhere.code == Exit.USAGE
 
 
+async def test_an_audit_log_of_nothing_says_so(service: Service) -> None:
+    none = ("audit", "log", "--request", "of-nobody")
+    for asked in (none, (*none, "--tree")):
+        said = await service.cli(*asked)
+        assert said.code == Exit.DONE and said.err == "no event is like that\n", said
+    assert (await service.cli(*none, "-o", "json")).json == []
+    for words, why in (
+        (("--from", "10", "--to", "5"), "to: '5' is not allowed; it must not be before from, which is 10"),
+        (("--project", "nowhere"), "project: there is no project 'nowhere'"),
+    ):
+        refused = await service.cli("audit", "log", *words)
+        assert refused.code in (Exit.USAGE, Exit.NOT_FOUND) and refused.out == "", refused
+        assert why in refused.err and refused.err.count("\n") == 1, refused.err
+
+
 async def test_the_bill_of_a_job_under_every_policy(service: Service) -> None:
     # Long enough that the engine cannot say that it ended before it began, which `true` has been seen to do.
     run = ("job", "run", "-w", "-c", "2", "-o", "json", BUSYBOX, "--", "sleep", "0.3")

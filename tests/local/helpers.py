@@ -12,8 +12,8 @@ from pathlib import Path
 
 import aioboto3
 
+from service.config.stores import S3Access
 from service.local import docker
-from service.local.objectstore import S3Access
 
 ROOT = Path(__file__).parents[2]
 

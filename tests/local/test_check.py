@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from service.config.stores import S3Access
 from service.errors import Misconfigured
 from service.local import check
-from service.local.objectstore import S3Access
 from service.local.parts import Parts
 from tests.support.waiting import until
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from service.config import Settings, read_settings
+from service.config.stores import S3Access
 from service.domain import commands as cmd
 from service.domain.flavors import Catalogue
 from service.errors import Unavailable
@@ -19,7 +20,6 @@ from service.ledger.commit import Receipt
 from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
 from service.local import first_run
-from service.local.objectstore import S3Access
 from tests.conftest import MASTER
 from tests.support import databases
 

@@ -83,6 +83,25 @@ async def test_a_place_for_checkpoints_that_is_none(state: Path) -> None:
     assert said.startswith("jobyard: s3://bucket needs the keys of its store: set JOBYARD_CHECKPOINT_S3")
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (
+            {"endpoint": "http://my_minio:9000"},
+            "JOBYARD_S3: endpoint: 'http://my_minio:9000' is not",
+        ),
+        ({"endpoint": "https://key:hidden@s3.example.org"}, "JOBYARD_S3: endpoint: 'a URL with a user'"),
+        ({"region": "nowhere in particular"}, "JOBYARD_S3: region: 'nowhere in particular' is not allowed;"),
+        ({"accessKey": ""}, "JOBYARD_S3: it must be {"),
+        ({"secretKey": 7}, "JOBYARD_S3: it must be {"),
+    ],
+)
+async def test_an_object_store_that_none_could_enter(state: Path, given: dict[str, object], why: str) -> None:
+    store = {"endpoint": "http://127.0.0.1:1", "accessKey": "a" * 16, "secretKey": "hidden" * 3} | given
+    said = await refused(state, "--port", "0", JOBYARD_S3=json.dumps(store))
+    assert said.startswith(f"jobyard: {why}") and "hidden" not in said, said
+
+
 @pytest.mark.parametrize("word", ["up", "demo"])
 async def test_a_state_directory_that_is_empty_is_not_the_one_somebody_stands_in(
     word: str, state: Path

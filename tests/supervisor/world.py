@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from projections import status
 from service.config import Settings
+from service.config.stores import S3Access
 from service.domain import commands as cmd
 from service.domain.asked import (
     DataStoreAsked,
@@ -36,7 +37,6 @@ from service.domain.reading import read_spec
 from service.domain.states import State
 from service.ledger.ledger import Ledger
 from service.local import first_run
-from service.local.objectstore import S3Access
 from service.supervisor.data import StoreAccess
 from service.supervisor.engine.protocol import Container, ContainerSpec, Engine, ImageInfo
 from service.supervisor.logs.keeper import LogKeeper

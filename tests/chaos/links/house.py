@@ -19,9 +19,9 @@ import structlog
 
 from service import app
 from service.config import Settings
+from service.config.stores import S3Access
 from service.ledger.ledger import Ledger
 from service.local import first_run
-from service.local.objectstore import S3Access
 from service.supervisor.data import StoreAccess
 from service.supervisor.engine.docker import DockerEngine
 from tests.chaos.links import sorts
