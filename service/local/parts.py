@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from service.config.stores import S3Access
 from service.errors import Misconfigured
 from service.local.apt import Say
 from service.local.docker import DockerEngine
 from service.local.objectstore import ObjectStore
+from service.local.places import open_in_state, written_in
 from service.local.postgres import EmbeddedPostgres
 from service.local.watch import Part, kept_running
 
@@ -94,7 +94,7 @@ async def _all(*starting: Coroutine[None, None, None]) -> None:
 @contextlib.contextmanager
 def _only_one(state: Path) -> Iterator[None]:
     """One Jobyard per state directory; the kernel frees the lock even after a kill -9."""
-    with _locked_file(state) as lock:
+    with open_in_state(state / "lock", "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -104,24 +104,11 @@ def _only_one(state: Path) -> Iterator[None]:
                 f"{state} is in use by another Jobyard (process {holder}):"
                 " stop it, or choose another directory"
             ) from None
-        with _written(state):
+        with written_in(state):
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
         yield
-
-
-@contextlib.contextmanager
-def _written(state: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Misconfigured(f"nothing can be written in {state}: {error.strerror}") from None
-
-
-def _locked_file(state: Path) -> TextIO:
-    with _written(state):
-        return (state / "lock").open("a+")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ import os
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -24,12 +26,19 @@ def make_state(state: Path) -> None:
         raise Misconfigured(f"the state directory {state} cannot be made: {error.strerror}") from error
 
 
-def open_in_state(file: Path, mode: Literal["a", "w"]) -> TextIO:
-    """A file of the state directory, opened to write."""
+@contextmanager
+def written_in(folder: Path) -> Iterator[None]:
+    """What cannot be written there, as on a full disk, is told of the folder. Raises `Misconfigured`."""
     try:
-        return file.open(mode)
+        yield
     except OSError as error:
-        raise Misconfigured(f"nothing can be written in {file.parent}: {error.strerror}") from error
+        raise Misconfigured(f"nothing can be written in {folder}: {error.strerror}") from error
+
+
+def open_in_state(file: Path, mode: Literal["a", "a+", "w"]) -> TextIO:
+    """A file of the state directory, opened to write."""
+    with written_in(file.parent):
+        return file.open(mode)
 
 
 def digest(path: Path) -> str:
