@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from service.domain import commands as cmd
 from service.domain.job import Job
 from service.domain.states import State
+from service.errors import WrongState
 from service.supervisor.data.volume import beneath
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
@@ -146,6 +147,37 @@ async def test_a_push_that_fails_keeps_the_volume_until_it_is_pushed_again(
         assert (pushed.data_syncs[-1].manual, pushed.data_syncs[-1].state) == (True, "DONE")
         assert await bucket.holds() == {"model": b"weights"}
         await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+async def test_a_job_that_is_deleted_by_force_while_its_kept_volumes_are_pushed(
+    stored_on_fake: World, bucket: Bucket, door: Door
+) -> None:
+    """The order ends with the job. What is on its way may arrive; nothing of the job is left here, and its
+    driver is free."""
+    world = stored_on_fake
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        door.shut()
+        await _ran(world, job)
+        assert (await world.end(job)).volumes_kept
+        door.open()
+        door.hold()
+        door.knocked.clear()
+        await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="second", direction="push"))
+        await door.knocked.wait()
+        with pytest.raises(WrongState, match="being pushed now"):
+            await world.delete(job)
+        await world.delete(job, force=True)
+        gone = await world.when(job, lambda known, _: known.deleted, "deleted")
+        assert (gone.push_ordered, gone.data_syncs[-1].state) == (None, "FAILED")
+        door.open()
+        await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+        after = await world.submit(RUNS_ON)
+        await world.reach(after, State.RUNNING)
+    said = [event.type for event in await world.events(job)]
+    assert said[-2:] == ["DataSyncMoved", "JobDeleted"]
+    assert await bucket.holds() in ({}, {"model": b"weights"})
 
 
 async def test_a_mark_from_a_push_that_failed_before_one_that_worked_keeps_nothing(

@@ -79,6 +79,11 @@ class Api:
         self._process = process
         self.tasks: set[asyncio.Task[Answer]] = set()
 
+    @property
+    def dead(self) -> bool:
+        """Killed, and nobody has begun the next one yet: its port takes no connection."""
+        return self._process.dead
+
     def send(self, request: Request) -> asyncio.Task[Answer]:
         task = asyncio.create_task(self._answered(request))
         self.tasks.add(task)

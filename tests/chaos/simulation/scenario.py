@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import traceback
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -245,5 +246,8 @@ def play(seed: int) -> Told:
                 loop.run(world.run())
             except loop.Stuck as error:
                 world.oracle.broken = world.oracle.broken or str(error)
+            except Exception as error:  # noqa: BLE001 (told with its seed, and the other seeds go on)
+                said = "".join(traceback.format_exception(error))
+                world.oracle.broken = world.oracle.broken or f"ended by an error:\n{said}"
     oracle = world.oracle
     return Told(seed, oracle.broken, oracle.trace, oracle.steps, world.crashes, world.server.lost)
