@@ -79,11 +79,6 @@ class Api:
         self._process = process
         self.tasks: set[asyncio.Task[Answer]] = set()
 
-    @property
-    def dead(self) -> bool:
-        """Killed, and nobody has begun the next one yet: its port takes no connection."""
-        return self._process.dead
-
     def send(self, request: Request) -> asyncio.Task[Answer]:
         task = asyncio.create_task(self._answered(request))
         self.tasks.add(task)
@@ -91,6 +86,8 @@ class Api:
         return task
 
     async def _answered(self, sent: Request) -> Answer:
+        if self._process.dead:  # killed in this very step: the connection is lost as it is cut
+            await asyncio.get_running_loop().create_future()
         await self._process.gate("receive")
         request = _request(self._app, sent)
         response: Any = await edge(request, HANDLERS[sent.method, sent.path])

@@ -55,7 +55,7 @@ class Client:
         """None when the connection was lost, or nobody waited any longer. The next goes to the other one."""
         api = self._apis[self._turn]
         self._turn = (self._turn + 1) % len(self._apis)
-        if api is None or api.dead:
+        if api is None:
             return None
         task = api.send(request)
         await asyncio.wait((task,), timeout=self._chance.choice((1, 10, 30)))
