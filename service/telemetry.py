@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import MutableMapping
@@ -63,13 +64,19 @@ class _Line:
         return f"{self._said}.{rest_ns // 1000:06d}Z"
 
 
+#: A token, as it is and as a websocket's sub-protocol carries it: aiohttp warns of sub-protocols that it does
+#: not know, and quotes them.
+_TOKENS = re.compile(r"(jy_|base64url\.bearer\.authorization\.k8s\.io\.)[^\s'\",]+")
+
+
 class _Libraries(logging.Handler):
     """What libraries say by Python's own logging becomes a line of ours: theirs would be bare text, and a
-    traceback of many lines."""
+    traceback of many lines. They do not know what is secret."""
 
     def emit(self, record: logging.LogRecord) -> None:
         said = structlog.get_logger().bind(library=record.name)
-        said.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+        message = _TOKENS.sub(r"\1***", record.getMessage())
+        said.log(record.levelno, message, exc_info=record.exc_info)
 
 
 def set_up_logging(level: str = "info", file: TextIO | None = None) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from service.api import handshake
 from service.domain.directory import Token
 from service.errors import Unauthenticated
 from service.ledger.ledger import Ledger
@@ -26,11 +27,9 @@ MOST_KEPT = 10_000
 LOOKUPS = 4
 #: Every value begins with it, so that it is known where it must not be.
 PREFIX = "jy_"
-_MOST_CHARS = 512
+#: No value is longer.
+MOST_CHARS = 512
 _UNKNOWN = "the token is unknown or was revoked"
-#: A browser cannot set headers for a websocket: there the token, in base64url without padding, may follow
-#: this in a sub-protocol, beside another one. Source: Kubernetes, apiserver, `websocket/protocol.go`.
-SOCKET_TOKEN = "base64url.bearer.authorization.k8s.io."  # noqa: S105 (a prefix, not a value)
 
 
 def new_value() -> str:
@@ -113,21 +112,20 @@ def _bearer(request: web.Request) -> str:
         raise Unauthenticated("send one header `Authorization: Bearer <token>`")
     scheme, _, value = given[0].partition(" ")
     value = value.strip()
-    if scheme.lower() != "bearer" or not value or len(value) > _MOST_CHARS or not value.isascii():
+    if scheme.lower() != "bearer" or not value or len(value) > MOST_CHARS or not value.isascii():
         raise Unauthenticated("the header must be `Authorization: Bearer <token>`")
     return value
 
 
 def _carried(request: web.Request) -> str | None:
     """The token that a websocket's sub-protocols carry. Raises `Unauthenticated` for what is none."""
-    if request.headers.get("Upgrade", "").lower() != "websocket":
-        return None
-    offered = [each.strip() for each in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-    carried = [each.removeprefix(SOCKET_TOKEN) for each in offered if each.startswith(SOCKET_TOKEN)]
+    carried = handshake.carried(request)
     if not carried:
         return None
     try:
         (text,) = carried
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
     except ValueError:
-        raise Unauthenticated(f"the sub-protocol must be {SOCKET_TOKEN}<the token in base64url>") from None
+        raise Unauthenticated(
+            f"the sub-protocol must be {handshake.SOCKET_TOKEN}<the token in base64url>"
+        ) from None

@@ -8,12 +8,13 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from service.api import exec_socket, jobs
+from service.api import exec_socket, handshake, jobs, scope
 from service.api.call import Call
 from service.api.idempotency import CommandId
+from service.api.origin import same_origin
 from service.api.ports import ExecOutput, RunningExec
 from service.api.query import Query
-from service.api.stream import cut_off, pump, same_origin, while_wanted
+from service.api.stream import cut_off, pump, while_wanted
 from service.api.watch import Follower
 from service.domain import commands as cmd
 from service.domain.job import Job
@@ -42,9 +43,9 @@ class ExecAsked(Query, frozen=True):
 async def run(call: Call) -> web.StreamResponse:
     asked: ExecAsked = call.query
     _check(asked)
-    socket = call.request.headers.get("Upgrade", "").lower() == "websocket"
+    socket = handshake.is_socket(call.request)
     if socket:
-        same_origin(call.request)
+        same_origin(call.request, "open this socket")
         exec_socket.check(call.request)
     elif asked.stdin or asked.tty:
         field = "stdin" if asked.stdin else "tty"
@@ -91,7 +92,7 @@ async def _opened(call: Call, job: Job, asked: ExecAsked) -> str:
     command = cmd.OpenExec(
         project=call.project,
         job=job.id,
-        scope=None,
+        scope=scope.selector_of(call.token),
         exec_id=str(uuid4()),
         command=key.seal(msgspec.json.encode(asked.command).decode()),
         tty=asked.tty,

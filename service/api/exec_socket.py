@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from service.api import last_words
+from service.api import handshake, last_words
 from service.api.call import EDGE, Call
 from service.api.ports import RunningExec
 from service.api.stream import cut_off
@@ -48,10 +48,10 @@ _size = msgspec.json.Decoder(_Size).decode
 
 def check(request: web.Request) -> None:
     """Raise `Invalid` unless the client speaks one of the sub-protocols."""
-    offered = [each.strip() for each in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    offered = handshake.protocols(request)
     if not set(offered) & set(PROTOCOLS):
-        shown = ", ".join(filter(None, offered)) or "none"
-        raise Invalid("Sec-WebSocket-Protocol", shown, f"one of {', '.join(PROTOCOLS)}")
+        shown = ", ".join(offered)[:200] or "none"
+        raise Invalid(handshake.PROTOCOL_HEADER, shown, f"one of {', '.join(PROTOCOLS)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from service.api import handshake
 from service.errors import TooMany
 
 #: So many tokens are counted at most; those that were idle long enough to owe nothing go first.
@@ -110,7 +111,7 @@ class Limits:
 def wants_stream(request: web.Request) -> bool:
     """Whether an answer that goes on until somebody ends it is asked for, where there is one."""
     return (
-        request.headers.get("Upgrade", "").lower() == "websocket"
+        handshake.is_socket(request)
         or request.query.get("follow", "false").lower() not in ("", "false")
-        or "text/event-stream" in request.headers.get("Accept", "")
+        or handshake.is_event_stream(request)
     )

@@ -53,6 +53,8 @@ async def read(call: Call) -> web.StreamResponse:
     watch = call.service.watch
     if asked.follow:
         with watch.followed(job.id, run, call.token) as follower:
+            # Whatever becomes of the token from here on is told to the follower; this is what was before.
+            await call.service.tokens.caller(call.request)
             chunks = call.service.parts.logs.follow(
                 job.id, run, tail=asked.tail, since=asked.since, timestamps=asked.timestamps
             )

@@ -13,6 +13,7 @@ from aiohttp import web
 from service.api import hints, idempotency, past
 from service.api.call import JSON, Call, Route
 from service.api.errors import ErrorBody
+from service.api.handshake import EVENT_STREAM
 from service.api.scope import Level
 
 DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi", bytes)
@@ -28,7 +29,7 @@ _ROLES = {
     Level.OVERSEE: "Administrators of the project `default`.",
 }
 #: What is streamed to a client that asks for it by its `Accept`; as a websocket: see /v1/asyncapi.json.
-_STREAMED = {"/v1/events": "text/event-stream"}
+_STREAMED = {"/v1/events": EVENT_STREAM}
 _REFUSALS = {
     400: "A value is wrong; `field` names it.",
     401: "No token, or one that is unknown or revoked.",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
 from service.api.call import EDGE
 from service.api.watch import Follower
-from service.errors import Forbidden, Unavailable
+from service.errors import Unavailable
 
 #: A client that takes nothing for so long is gone.
 WRITE_TIMEOUT_S = 60.0
@@ -68,16 +67,6 @@ async def pump(request: web.Request, response: web.StreamResponse, chunks: Async
         cut_off(request)
     finally:
         edge.line["sent_bytes"] = sent
-
-
-def same_origin(request: web.Request) -> None:
-    """A page of another site must not open sockets here, whatever its browser would send along.
-
-    Raises `Forbidden`.
-    """
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
-        raise Forbidden("Origin: a page of another site cannot open this socket")
 
 
 def gone(request: web.Request) -> bool:

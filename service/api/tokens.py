@@ -42,11 +42,19 @@ def _selector(creator: Token, asked: str | None) -> str | None:
         return creator.label_selector
     wanted = parse_selector("labelSelector", asked)
     if own is None:
-        return str(wanted)
+        return _written(wanted)
     spoken_of = {term.name for term in own.terms}
     if any(term.name in spoken_of and term not in own.terms for term in wanted.terms):
         raise Forbidden(f"labelSelector: your own token is limited to {own}; others can only narrow it")
-    return str(Selector(tuple(dict.fromkeys(own.terms + wanted.terms))))
+    return _written(Selector(tuple(dict.fromkeys(own.terms + wanted.terms))))
+
+
+def _written(selector: Selector) -> str:
+    """As it is kept, which is longer than it may have been asked for. Raises `Invalid` for what is too long:
+    whoever kept it could not be read any more."""
+    text = str(selector)
+    parse_selector("labelSelector", text)
+    return text
 
 
 async def find(call: Call) -> wire.TokenList:
@@ -94,9 +102,13 @@ def _unknown(token_id: str) -> NotFound:
 
 def _within(caller: Token, token: Token) -> bool:
     """Whether the caller looks after a token: of its project, and of its scope."""
-    own, its = scope.selector_of(caller), scope.selector_of(token)
-    in_scope = own is None or (its is not None and set(own.terms) <= set(its.terms))
-    return token.project == caller.project and in_scope
+    if token.project != caller.project:
+        return False
+    own = scope.selector_of(caller)
+    if own is None:
+        return True
+    its = scope.selector_of(token)
+    return its is not None and set(own.terms) <= set(its.terms)
 
 
 def view(token: Token, value: str | UnsetType = UNSET) -> wire.Token:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from projections.waiting.compare import GRAIN, Compared, ModelError, Told, compared, model_error
@@ -16,6 +17,7 @@ from service.api.call import Call
 from service.domain.bills.run import ZERO
 from service.domain.flavors import KINDS, Kind
 from service.domain.pricing import PolicyName, seconds
+from service.domain.times import FIRST
 from service.errors import Invalid
 from service.ledger import past
 
@@ -56,16 +58,11 @@ def _said(at: datetime) -> str:
 
 
 def _time(field: str, text: str) -> datetime:
-    allowed = "it must be a time such as 2026-01-31T12:00:00Z"
-    try:
-        found = datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
-        if found is not None:
-            found.timestamp()  # not one whose offset leads out of the calendar
-    except (ValueError, OverflowError):
-        found = None
-    if found is None:
-        raise Invalid(field, text, allowed)
-    return found
+    # What is no time, or has an offset that leads out of the calendar.
+    with suppress(ValueError, OverflowError):
+        if _TIME.fullmatch(text):
+            return datetime.fromisoformat(text).astimezone(UTC)
+    raise Invalid(field, text, "it must be a time such as 2026-01-31T12:00:00Z")
 
 
 def _change(call: Call, asked: wire.WhatIfAsked, since: datetime) -> Change:
@@ -100,7 +97,8 @@ async def _compared(
 ) -> list[Compared]:
     """The window, and before it as long as a patience lasts: so it is known who has been first since when."""
     pool = call.ledger.pool
-    begin = since - timedelta(seconds=call.service.parts.settings.patience_s)
+    patience = timedelta(seconds=call.service.parts.settings.patience_s)
+    begin = since - min(patience, since - FIRST)
     after, upto = await past.position_at(pool, begin), await past.position_at(pool, until)
     if await past.moves_within(pool, after, upto, MOST_MOVES + 1) > MOST_MOVES:
         allowed = f"the window may hold {MOST_MOVES} moves of jobs, of all projects: choose a shorter one"

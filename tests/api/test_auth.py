@@ -269,6 +269,25 @@ async def test_a_scoped_administrator_hands_on_no_more_than_its_scope(yard: Yard
         assert (await yard.call(method, theirs, token="scoped")).status == 404
 
 
+async def test_a_selector_is_kept_as_long_as_it_can_be_read(yard: Yard) -> None:
+    """It is written out in one form, which may be longer than what was asked for."""
+    asked = {"name": "x", "role": READER}
+    short = ",".join(["ab in(a,b)"] * 93)
+    assert len(short) <= 1024
+    refused = await yard.call("POST", "/v1/token", asked | {"labelSelector": short}, token=ADMIN)
+    assert (refused.status, refused.json["field"]) == (400, "labelSelector")
+    assert "at most 1024 characters" in refused.json["message"]
+    longest = ",".join(["ab in(a,b)"] * 85)
+    made = await yard.call("POST", "/v1/token", asked | {"labelSelector": longest}, token=ADMIN)
+    assert made.status == 200
+    await yard.token("scoped", ADMIN, selector="team=a")
+    wider = await yard.call("POST", "/v1/token", asked | {"labelSelector": longest[:-1]}, token="scoped")
+    assert wider.status == 400
+    for caller in (ADMIN, "scoped"):
+        assert (await yard.call("GET", "/v1/token", token=caller)).status == 200
+    assert (await yard.call("DELETE", f"/v1/token/{made.json['id']}", token=ADMIN)).status == 204
+
+
 async def test_a_selector_of_any_form_limits_every_path(yard: Yard) -> None:
     """Lists, reads, orders and bills see the same jobs as the selector's own words say."""
     labels: list[dict[str, str]] = [{}, {"team": "a"}, {"team": "b"}, {"team": "c", "stage": "x"}]

@@ -232,9 +232,10 @@ async def test_a_service_that_closes_says_so(yard: Yard) -> None:
         assert json.loads(last["data"])["code"] == 1012
 
 
-async def test_a_page_of_another_site_opens_nothing(yard: Yard) -> None:
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://[", "http://]:1/", ""])
+async def test_a_page_of_another_site_opens_nothing(yard: Yard, origin: str) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-        async with socket(yard, headers={"Origin": "https://evil.example"}):
+        async with socket(yard, headers={"Origin": origin}):
             pass
     assert refused.value.status == 403
 

@@ -13,6 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
+from service.api import jobs
+from service.api.call import Call
 from service.api.exec import EXIT_CODE, MOST_HELD_BYTES
 from service.api.exec_socket import CLOSE, ERROR, PROTOCOLS, RESIZE, STDERR, STDIN, STDOUT
 from service.domain.events import ExecOpened
@@ -283,6 +285,24 @@ async def test_who_may_not_run_anything_here(room: Room) -> None:
     assert (idle.status, idle.json["code"]) == (400, "wrong-state")
     assert "while it is RUNNING" in idle.json["message"]
     assert await room.yard.head() == before + 2  # the token and the job
+
+
+async def test_a_job_that_leaves_the_tokens_scope_on_the_way_runs_nothing(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = f"/v1/job/{room.job}/label"
+    assert (await room.yard.call("PUT", label, {"name": "team", "value": "a"})).status == 204
+    await room.yard.token("scoped", OPERATOR, selector="team=a")
+    assert (await room.get("true", token="scoped")).status == 200
+    seen = jobs.seen
+
+    async def overtaken(call: Call) -> Any:
+        found = await seen(call)
+        assert (await room.yard.call("PUT", label, {"name": "team", "value": "b"})).status == 204
+        return found
+
+    monkeypatch.setattr(jobs, "seen", overtaken)
+    assert (await room.get("true", token="scoped")).status == 404
 
 
 BAD: list[tuple[str, str]] = [

@@ -187,6 +187,7 @@ async def test_another_sites_page_cannot_use_a_browsers_credentials(web: Web) ->
     mine = basic(web.yard.tokens[READER])
     for more, status in (
         ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
         ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),

@@ -61,8 +61,11 @@ async def test_streams_have_places_of_their_own(yard: Yard, tmp_path: Path) -> N
         url = f"{bounded.url}/v1/events?after=now"
         async with bounded.http.get(url, headers=headers | {"Accept": "text/event-stream"}) as stream:
             assert stream.status == 200
-            async with bounded.http.get(url, headers=headers | {"Accept": "text/event-stream"}) as second:
-                assert (second.status, (await second.json())["code"]) == (429, "too-many-requests")
+            for accept in ("text/event-stream", "text/html, TEXT/Event-Stream;q=0.5"):
+                async with bounded.http.get(url, headers=headers | {"Accept": accept}) as second:
+                    assert (second.status, (await second.json())["code"]) == (429, "too-many-requests")
+            async with bounded.http.get(url, headers=headers | {"Accept": "text/event-streams"}) as page:
+                assert page.status == 200, "none of those"
             assert (await bounded.call("GET", "/v1/me")).status == 200
         await until(lambda: _opens(bounded, url, headers), what="the stream's place given back")
 

@@ -8,7 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.api.yard import OPERATOR, Printer, Supervision, Yard, gathered
+from service.api import jobs
+from service.api.call import Call
+from tests.api.yard import ADMIN, DEADLINE_S, OPERATOR, READER, Printer, Supervision, Yard, gathered
 from tests.support.waiting import until
 
 
@@ -36,6 +38,34 @@ async def test_a_log_is_read_whole_and_in_parts(yard: Yard, job: str) -> None:
     assert stamped.endswith(b"Z line 9\n")
     head = await yard.call("HEAD", f"{path}?follow=true")
     assert (head.status, head.raw) == (200, b"")
+
+
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00%2B14:00", "0500-01-01T00:00:00Z"])
+async def test_a_log_since_a_time_at_the_calendars_beginning_is_whole(
+    yard: Yard, job: str, since: str
+) -> None:
+    printer = Printer(yard, job)
+    printer.line("all")
+    printer.end()
+    for more in ("", "&follow=true"):
+        assert (await yard.call("GET", f"/v1/job/{job}/log?since={since}{more}")).raw == b"all\n"
+
+
+async def test_a_token_revoked_on_the_way_follows_no_log(
+    yard: Yard, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token_id = await yard.token("ci", READER)
+    seen = jobs.seen
+
+    async def overtaken(call: Call, *more: Any) -> Any:
+        found = await seen(call, *more)
+        assert (await yard.call("DELETE", f"/v1/token/{token_id}", token=ADMIN)).status == 204
+        return found
+
+    monkeypatch.setattr(jobs, "seen", overtaken)
+    async with asyncio.timeout(DEADLINE_S):
+        answer = await yard.call("GET", f"/v1/job/{job}/log?follow=true", token="ci")
+    assert answer.status == 401
 
 
 async def test_two_hundred_follow_one_log_to_its_end(yard: Yard, job: str) -> None:

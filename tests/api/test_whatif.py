@@ -117,6 +117,14 @@ async def test_a_window_that_begins_in_the_middle(yard: Yard, supervision: Super
     assert found["items"][0]["baseline"]["outcome"] == "waiting"
 
 
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00-14:00"])
+async def test_a_window_may_begin_with_the_calendar(yard: Yard, supervision: Supervision, since: str) -> None:
+    await a_morning(yard, supervision)
+    found = await asked(yard, **{"from": since})
+    assert found["totals"]["runs"] == 3
+    assert found["from"].endswith("Z"), "in UTC"
+
+
 @pytest.mark.parametrize(
     ("body", "field", "text"),
     [
@@ -124,6 +132,8 @@ async def test_a_window_that_begins_in_the_middle(yard: Yard, supervision: Super
         ({"from": "2026-01-01"}, "from", "a time such as"),
         ({"from": "2026-01-01T00:00:00"}, "from", "a time such as"),
         ({"from": "2026-02-30T00:00:00Z"}, "from", "a time such as"),
+        ({"from": "0001-01-01T00:00:00+14:00"}, "from", "a time such as"),
+        ({"to": "9999-12-31T23:59:59-14:00"}, "to", "a time such as"),
         ({"from": "2999-01-01T00:00:00Z"}, "from", "before the window's end"),
         ({"to": "2999-01-01T00:00:00Z"}, "to", "must be over"),
         ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "from", "before the window's end"),

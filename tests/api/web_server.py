@@ -116,6 +116,9 @@ class Handler(BaseHTTPRequestHandler):
             if kind == 8:
                 self.frame(8, data or struct.pack(">H", 1000))
                 return
+            if data == b"headers":
+                self.frame(1, json.dumps(self.headers.items()).encode())
+                continue
             if data == b"close 4321":
                 self.frame(8, struct.pack(">H", 4321))
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from service.api.auth import PREFIX, new_value
+from service.api.handshake import SOCKET_TOKEN
 from tests.support import logs
 
 
@@ -38,6 +41,17 @@ def test_a_library_that_tells_of_an_error_leaves_one_line_and_no_values(said: io
     )
     assert line["exception"][0]["exc_type"] == "ConnectionRefusedError"
     assert password not in said.getvalue()
+
+
+def test_a_token_that_a_library_quotes_is_not_written(said: io.StringIO) -> None:
+    """As aiohttp does, of a websocket whose only sub-protocol carries the token."""
+    value = new_value()
+    carried = base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
+    offered = [SOCKET_TOKEN + carried, value, "soap"]
+    logging.getLogger("aiohttp.websocket").warning("Client protocols %r do not overlap", offered)
+    (line,) = lines(said)
+    shown = f"Client protocols ['{SOCKET_TOKEN}***', '{PREFIX}***', 'soap'] do not overlap"
+    assert line["event"] == shown
 
 
 def test_what_a_library_says_by_the_way_is_left_out(said: io.StringIO) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from service.api import handshake
 from service.api.call import JSON, Call
 from service.api.events import asked, socket, sse
 from service.api.events.asked import EventsAsked
 from service.api.events.pieces import Piece
-from service.api.stream import same_origin
+from service.api.origin import same_origin
 from service.domain.cloudevents import source_of
 from service.domain.filters import EventFilter
 from service.ledger.read import Head, Looked
@@ -24,9 +25,10 @@ async def read(call: Call) -> web.StreamResponse:
     """All that can be wrong with a request is told before a stream begins."""
     request, query = call.request, call.query
     wanted = asked.filter_of(query, call.token)
-    as_socket, as_sse = socket.is_wanted(request), sse.is_wanted(request)
+    as_socket = handshake.is_socket(request) and request.method == "GET"
+    as_sse = handshake.is_event_stream(request)
     if as_socket:
-        same_origin(request)
+        same_origin(request, "open this socket")
         socket.check(request)
     head = await call.ledger.head()
     after = asked.cursor_of(request, query, head, resumes=as_sse and not as_socket)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from aiohttp import WSCloseCode, web
 
-from service.api.auth import SOCKET_TOKEN
+from service.api import handshake
 from service.api.call import EDGE, SERVICE
 from service.api.events.feed import Pace, Stream
 from service.api.events.pieces import Control, Piece, socket_frame
@@ -30,16 +30,11 @@ MOST_MESSAGE_BYTES = 4096
 _GONE_MS = 60_000
 
 
-def is_wanted(request: web.Request) -> bool:
-    return request.headers.get("Upgrade", "").lower() == "websocket" and request.method == "GET"
-
-
 def check(request: web.Request) -> None:
     """Raise `Invalid` for a client that offers sub-protocols, and not ours."""
-    offered = [each.strip() for each in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-    named = [each for each in offered if each and not each.startswith(SOCKET_TOKEN)]
-    if named and PROTOCOL not in named:
-        raise Invalid("Sec-WebSocket-Protocol", ", ".join(named)[:200], f"{PROTOCOL}, or none")
+    offered = handshake.protocols(request)
+    if offered and PROTOCOL not in offered:
+        raise Invalid(handshake.PROTOCOL_HEADER, ", ".join(offered)[:200], f"{PROTOCOL}, or none")
 
 
 class SocketOutlet:

@@ -13,19 +13,14 @@ from service.api.call import EDGE, SERVICE
 from service.api.events.feed import Pace, Stream
 from service.api.events.pieces import Control, Piece
 from service.api.events.sending import FAILED, MEANING, RESTARTS, SLOW, TOKEN, Sending, TooSlow
+from service.api.handshake import EVENT_STREAM
 from service.api.stream import cut_off, while_wanted
 from service.api.watch import SERVICE_ENDS, Follower
 from service.ledger.read import Head
 
-MEDIA = "text/event-stream"
 #: A browser that lost its stream connects again after so many milliseconds.
 RETRY_MS = 2000
 _HEADERS = {"X-Accel-Buffering": "no"}  # nginx holds back what it proxies, unless it is told not to
-
-
-def is_wanted(request: web.Request) -> bool:
-    accepted = request.headers.get("Accept", "").lower()
-    return MEDIA in {each.partition(";")[0].strip() for each in accepted.split(",")}
 
 
 class SseOutlet:
@@ -57,7 +52,7 @@ class SseOutlet:
 
 def answer() -> web.StreamResponse:
     response = web.StreamResponse(headers=_HEADERS)
-    response.content_type, response.charset = MEDIA, "utf-8"
+    response.content_type, response.charset = EVENT_STREAM, "utf-8"
     return response
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from service.api.handshake import PROTOCOL_HEADER, without_token
+
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
@@ -46,6 +48,11 @@ def to_job(
         dropped |= {"authorization"}
     kept = ((name, sendable(value)) for name, value in sent.items() if name.lower() not in dropped)
     passed = CIMultiDict(kept)
+    if offered := passed.popall(PROTOCOL_HEADER, None):
+        # A websocket's token travels among its sub-protocols, and is ours alone.
+        left = ", ".join(filter(None, map(without_token, offered)))
+        if left:
+            passed[PROTOCOL_HEADER] = left
     passed["X-Forwarded-For"] = client
     passed["X-Forwarded-Proto"] = scheme
     passed["X-Forwarded-Host"] = host

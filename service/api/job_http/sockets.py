@@ -10,6 +10,7 @@ import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 from yarl import URL
 
+from service.api import handshake
 from service.api.call import EDGE, PROXIED
 from service.api.job_http import headers
 from service.api.job_http.forward import passed_headers
@@ -27,10 +28,6 @@ CLOSE_S = 5.0
 
 _log = structlog.get_logger()
 Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
-
-
-def is_wanted(request: web.Request) -> bool:
-    return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 async def bridge(
@@ -66,12 +63,11 @@ async def _opened(
     passed = passed_headers(request, target, prefix)
     for name in headers.OF_A_SOCKET:
         passed.popall(name, None)
-    offered = request.headers.get("Sec-WebSocket-Protocol", "")
     try:
         return await http.ws_connect(
             URL(f"http://{target.authority}{path}", encoded=True),
             headers=passed,
-            protocols=tuple(filter(None, (each.strip() for each in offered.split(",")))),
+            protocols=handshake.protocols(request),
             max_msg_size=MOST_MESSAGE_BYTES,
             autoping=True,
         )

@@ -7,13 +7,13 @@ import base64
 import binascii
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from service.api import reads, scope
-from service.api.auth import PREFIX, Tokens
+from service.api.auth import MOST_CHARS, PREFIX, Tokens
 from service.api.call import EDGE, Service
+from service.api.origin import same_origin
 from service.api.ports import Addresses
 from service.domain.directory import Token
 from service.domain.job import Job
@@ -27,6 +27,8 @@ _REACHABLE = frozenset({State.RUNNING, State.INTERRUPTING, State.TIMEOUT})
 #: For so long an address is taken for the container's. Shorter than it takes to end one and start another.
 FRESH_S = 0.5
 MOST_KEPT = 1000
+#: Credentials of more words are no request's to an open job. Digest, the wordiest, has some twelve.
+MOST_WORDS = 16
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ async def find(service: Service, looks: Looks, request: web.Request, name: Name)
     found = await reads.job(service.parts.ledger.pool, name.job)
     job = None if found is None or found[0].deleted else found[0]
     open_to_all = job is not None and job.spec.unsecure_http
-    token = None if open_to_all else await _caller(service, request)
+    token = None if open_to_all else await _told_caller(service, request)
     if job is None or (token is not None and not scope.sees(token, job)):
         raise NotFound(f"there is no job {name.job}")
     if job.state not in _REACHABLE or job.container_id is None:
@@ -82,12 +84,22 @@ async def find(service: Service, looks: Looks, request: web.Request, name: Name)
     return Target(job, ip, name.port or job.spec.default_http_port, token, ours)
 
 
-async def _caller(service: Service, request: web.Request) -> Token:
-    """The token of a program (Bearer), or of a person's browser (Basic: it is the password)."""
+async def caller(tokens: Tokens, request: web.Request) -> Token:
+    """The token of a program (Bearer), or of a person's browser (Basic: it is the password).
+
+    Raises `Unauthenticated`, and `Forbidden` for another site's page.
+    """
     basic = _basic(request)
-    token = await (service.tokens.caller(request) if basic is None else service.tokens.of_value(basic))
-    if basic is not None:
-        _refuse_other_sites(request)
+    if basic is None:
+        return await tokens.caller(request)
+    token = await tokens.of_value(basic)
+    _refuse_other_sites(request)
+    return token
+
+
+async def _told_caller(service: Service, request: web.Request) -> Token:
+    """The caller, who then stands in the request's line."""
+    token = await caller(service.tokens, request)
     line = request[EDGE].line
     line["token"], line["project"] = token.id, token.project
     return token
@@ -106,24 +118,30 @@ def _basic(request: web.Request) -> str | None:
 
 def _refuse_other_sites(request: web.Request) -> None:
     """Browsers send Basic credentials along whoever asks: a page of another site must not use them."""
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
-        raise Forbidden("Origin: a page of another site cannot use your credentials here")
+    same_origin(request, "use your credentials here")
     navigates = request.method in ("GET", "HEAD") and request.headers.get("Sec-Fetch-Mode") == "navigate"
     if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and not navigates:
         raise Forbidden("Sec-Fetch-Site: a page of another site cannot use your credentials here")
 
 
 async def _is_ours(tokens: Tokens, request: web.Request) -> bool:
-    """Whether some Authorization of a request to an open job is a token of ours, however it is spelt."""
-    for given in request.headers.getall("Authorization", []):
-        words = given.split()
-        for word in words[1:]:
-            words += _decoded(word)
-        for word in words:
-            if PREFIX in word or await _is_token(tokens, word):
-                return True
-    return False
+    """Whether some Authorization of a request to an open job is a token of ours, however it is spelt.
+
+    Anybody may ask, and each word is a look into the ledger: what has too many of them is not passed on.
+    """
+    words = [word for given in request.headers.getall("Authorization", []) for word in _words(given)]
+    if any(PREFIX in word for word in words):
+        return True
+    words = [word for word in dict.fromkeys(words) if len(word) <= MOST_CHARS]
+    if len(words) > MOST_WORDS:
+        return True
+    return any([await _is_token(tokens, word) for word in words])
+
+
+def _words(given: str) -> list[str]:
+    """All that could be a value in credentials."""
+    words = given.split()
+    return words + [each for word in words[1:] for each in _decoded(word)]
 
 
 def _decoded(word: str) -> list[str]:

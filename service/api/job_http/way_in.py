@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from service.api import errors
-from service.api.call import EDGE, SERVICE
+from service.api import errors, handshake
+from service.api.call import EDGE, SERVICE, Service
 from service.api.job_http import forward, sockets, target
 from service.domain import job_names as names
 from service.errors import NotFound, Unauthenticated
@@ -65,18 +65,27 @@ async def _proxied(request: web.Request, text: str, path: str, *, prefix: str) -
     if name is None or not path.startswith("/"):
         raise NotFound(f"there is no job {text[:64]!r}; a name is <job id> or <job id>-<port>")
     try:
-        found = await target.find(service, request.app[LOOKS], request, name)
+        return await _let_in(service, request, name, path, prefix)
     except Unauthenticated as error:
         response = errors.answer(error, request[EDGE].request_id)
         response.headers.add("WWW-Authenticate", _BASIC)
         return response
-    http = request.app[HTTP]
-    stream = sockets.is_wanted(request)
+
+
+async def _let_in(
+    service: Service, request: web.Request, name: names.Name, path: str, prefix: str
+) -> web.StreamResponse:
+    """Raises `Unauthenticated` before anything has been sent."""
+    found = await target.find(service, request.app[LOOKS], request, name)
+    stream = handshake.is_socket(request)
     # An open job has callers without a token: they share the job's own bounds.
     asker = str(found.job.id) if found.token is None else found.token.id
     with (
         service.limits.admitted(asker, stream=stream),
         service.watch.followed(found.job.id, found.job.run, found.token) as follower,
     ):
+        if found.token is not None:
+            # Whatever becomes of the token from here on is told to the follower; this is what was before.
+            await target.caller(service.tokens, request)
         handle = sockets.bridge if stream else forward.forward
-        return await handle(http, request, found, path, prefix, follower)
+        return await handle(request.app[HTTP], request, found, path, prefix, follower)

@@ -8,19 +8,17 @@ lock: an append that is under way has taken its time already, and is waited for.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 
+from service.domain.times import in_utc
 from service.errors import Invalid, LedgerCorrupt
 from service.ledger.database import translated
 from sql import queries
 
 _SQL = queries("asof")
-
-#: The ends of the calendar.
-_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 #: A moment as somebody asks for it: a position, or a time with its zone.
 Asked = int | datetime
@@ -39,7 +37,7 @@ async def moment_of(pool: asyncpg.Pool, asked: Asked, field: str = "asOf") -> Mo
     with translated():
         head: Any = await pool.fetchrow(_SQL.head)
         if isinstance(asked, datetime):
-            return await _at(pool, _in_utc(asked), head, field)
+            return await _at(pool, in_utc(asked), head, field)
         if not 0 <= asked <= head["position"]:
             raise Invalid(field, asked, f"the ledger's last position is {head['position']}")
         recorded = await pool.fetchval(_SQL.recorded_at, asked)
@@ -78,11 +76,3 @@ async def _settle(pool: asyncpg.Pool) -> None:
     busy, or stopped, and nobody could write.
     """
     await pool.execute(_SQL.lock_out)
-
-
-def _in_utc(time: datetime) -> datetime:
-    """The same time, or the end of the calendar that it lies beyond."""
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        return _FIRST if time.year == 1 else _LAST

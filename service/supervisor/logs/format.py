@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+from service.domain.times import in_utc
 from service.supervisor.engine.protocol import LogChunk
 
 Kind = Literal["1", "2", "m", "s", "e"]
@@ -98,7 +99,8 @@ def whole_records(data: bytes) -> tuple[list[Record], int]:
 
 def stamp(moment: datetime) -> str:
     """An aware time in the records' form, so that it compares with theirs as text."""
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
+    # Not `strftime`: it writes the year 1 with one digit.
+    return f"{in_utc(moment).replace(tzinfo=None).isoformat(timespec='microseconds')}000Z"
 
 
 @dataclass(frozen=True, slots=True)
