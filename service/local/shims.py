@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ _NEVER = "0001-01-01T00:00:00Z"
 _PATIENCE_S = 5.0
 #: In the folder in which a shim works: the number of the process that it made.
 _MADE = "init.pid"
+#: Below the exec-root, a folder for each shim to work in, by namespace and container.
+_TASKS = "containerd/daemon/io.containerd.runtime.v2.task"
+#: What a shim writes there first of all as it begins to make a container.
+_BEGUN = "runtime"
 
 _log = structlog.get_logger()
 
@@ -69,6 +74,24 @@ async def settle(exec_root: Path, data_root: Path) -> list[str]:
         if shim is not None and container and (told := await _settled(shim, container, data_root)):
             _log.warning("shim settled", container=container[:12], done=told)
             done.append(f"Container {container[:12]}: {told}")
+    return done + await asyncio.to_thread(_clear_unmade, exec_root)
+
+
+def _clear_unmade(exec_root: Path) -> list[str]:
+    """Remove the folders of containers that a shim was to make and had not begun to; in words which.
+
+    containerd asks the runtime to delete what is left of a shim that is gone, and the runtime fails where the
+    folder does not say which runtime it was: then the folder stays for good, and its container can never be
+    started ("file exists"). Nothing is mounted in such a folder yet, and no process belongs to it.
+    """
+    held = {_container(pid) for pid in of(exec_root)}
+    done = []
+    for folder in sorted((exec_root / _TASKS).glob("*/*")):
+        if folder.name in held or (folder / _BEGUN).exists() or os.path.ismount(folder / "rootfs"):
+            continue
+        shutil.rmtree(folder)
+        _log.warning("task folder removed", container=folder.name[:12])
+        done.append(f"Container {folder.name[:12]}: its start had not begun; it can be started")
     return done
 
 

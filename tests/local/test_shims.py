@@ -130,6 +130,30 @@ async def test_a_container_that_had_not_begun_can_be_started(engine: DeadlyEngin
     assert (await _ended(engine.host, cut))["ExitCode"] == 0
 
 
+@pytest.mark.parametrize("alive", [True, False])
+async def test_a_container_that_its_shim_had_not_begun_to_make_can_be_started(
+    engine: DeadlyEngine, alive: bool
+) -> None:
+    """containerd cannot remove its folder, which does not say by which runtime; then nobody can start it.
+
+    A shim comes no further than this when its containerd dies as soon as it is there.
+    """
+    cut = await _create(engine.host, "echo", runtime="deadly")
+    await _cut_off(engine, cut, "create")
+    (shim,) = shims.of(engine.exec_root)
+    (folder,) = (engine.exec_root / shims._TASKS).glob(f"*/{cut}")
+    assert Path(f"/proc/{shim}/cwd").samefile(folder)
+    (folder / "runtime").unlink()
+    if not alive:
+        process = processes.running("containerd-shim", shim)
+        assert process is not None and process.send(signal.SIGKILL) and await process.ended(10)
+
+    await engine.restart()
+
+    assert await _start(engine.host, cut) == 204
+    assert (await _ended(engine.host, cut))["ExitCode"] == 0
+
+
 async def test_a_container_that_had_begun_goes_on_and_is_not_begun_twice(engine: DeadlyEngine) -> None:
     cut = await _create(engine.host, "sh", "-c", _UNTIL_TOLD, runtime="deadly")
     await _cut_off(engine, cut, "started")
