@@ -41,7 +41,7 @@ async def create(call: Call) -> wire.ProjectMade:
         project=wire.Project(
             id=asked.id, name=body.name, created_at=project.recorded_at, cpu=body.cpu, gpu=body.gpu
         ),
-        token=made(token, None if receipt.repeated else value),
+        token=made(token, value),
     )
 
 

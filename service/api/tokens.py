@@ -10,7 +10,7 @@ from service.api.call import Call
 from service.api.pages import paged
 from service.domain import commands as cmd
 from service.domain.directory import Token
-from service.domain.events import Event, TokenCreated
+from service.domain.events import Event, TokenCreated, TokenRenewed
 from service.domain.selectors import Selector, parse_selector
 from service.errors import Forbidden, NotFound
 
@@ -31,8 +31,7 @@ async def create(call: Call) -> wire.Token:
         label_selector=selector,
     )
     receipt = await call.submit(command, identity)
-    # A repeat made no new value, and the first one is kept nowhere: it is answered without.
-    return made(receipt.events[0], None if receipt.repeated else value)
+    return made(receipt.events[0], value)
 
 
 def _selector(creator: Token, asked: str | None) -> str | None:
@@ -76,7 +75,7 @@ async def renew(call: Call) -> wire.Token:
     receipt = await call.submit(command)
     call.service.tokens.forget(token.id)
     renewed = await _seen(call, revoked=True)
-    return view(renewed, UNSET if receipt.repeated else value)
+    return view(renewed, _own(receipt.events[0], value))
 
 
 async def revoke(call: Call) -> None:
@@ -125,8 +124,17 @@ def view(token: Token, value: str | UnsetType = UNSET) -> wire.Token:
     )
 
 
-def made(event: Event, value: str | None) -> wire.Token:
-    """A token as the event that made it tells, with its value if this is the first answer."""
+def _own(event: Event, value: str) -> str | UnsetType:
+    """The value, if it is this event's; the answer to a repeat is without: the first one is kept nowhere.
+
+    A commit whose answer was lost is found again like a repeat, and is this very call's for all that.
+    """
+    body: TokenCreated | TokenRenewed = event.body
+    return value if body.sha256 == sha256_of(value) else UNSET
+
+
+def made(event: Event, value: str) -> wire.Token:
+    """A token as the event that made it tells, with its value if this very call has made it."""
     body: TokenCreated = event.body
     return wire.Token(
         id=body.token_id,
@@ -137,5 +145,5 @@ def made(event: Event, value: str | None) -> wire.Token:
             role=body.role,  # type: ignore[arg-type]
             label_selector=body.label_selector or UNSET,
         ),
-        status=wire.TokenStatus(value=value or UNSET),
+        status=wire.TokenStatus(value=_own(event, value)),
     )

@@ -12,7 +12,7 @@ from service.api.pages import PageAsked, metadata, paged
 from service.api.query import Query
 from service.domain import commands as cmd
 from service.domain.cloudevents import TYPE_PREFIX
-from service.domain.events import BODIES, Info
+from service.domain.events import BODIES, Info, WebhookRotated, WebhookSet
 from service.domain.states import State
 from service.domain.webhooks import (
     Wanted,
@@ -24,6 +24,7 @@ from service.domain.webhooks import (
 )
 from service.domain.weburls import is_address
 from service.errors import Erased, FetchRefused, Invalid, NotFound, NotNow, Unavailable
+from service.ledger.commit import Receipt
 from service.outward.addresses import NotPublic
 from service.webhooks import ping, reads
 from service.webhooks.reads import Attempt, Standing
@@ -64,7 +65,7 @@ async def create(call: Call) -> wire.Webhook:
         after=asked.after,
     )
     receipt = await call.submit(command, identity)
-    return await _answer(call, command.webhook_id, None if receipt.repeated else secret)
+    return await _answer(call, command.webhook_id, secret if _is_own(receipt, command) else None)
 
 
 async def update(call: Call) -> None:
@@ -110,15 +111,23 @@ async def rotate(call: Call) -> wire.Webhook:
     asked: wire.WebhookRotation = call.body
     known = await _known(call)
     secret, sealing = new_secret(), await call.ledger.keys.of(call.project)
-    receipt = await call.submit(
-        cmd.RotateWebhook(
-            project=call.project,
-            webhook_id=known.id,
-            secret=sealing.seal(secret),
-            keep_s=asked.keep_old_seconds,
-        )
+    command = cmd.RotateWebhook(
+        project=call.project,
+        webhook_id=known.id,
+        secret=sealing.seal(secret),
+        keep_s=asked.keep_old_seconds,
     )
-    return await _answer(call, known.id, None if receipt.repeated else secret)
+    receipt = await call.submit(command)
+    return await _answer(call, known.id, secret if _is_own(receipt, command) else None)
+
+
+def _is_own(receipt: Receipt, command: cmd.SetWebhook | cmd.RotateWebhook) -> bool:
+    """Whether the secret that was recorded is this very call's, and not one of a request that it repeats.
+
+    A commit whose answer was lost is found again like a repeat; no two seals are alike.
+    """
+    body: WebhookSet | WebhookRotated = receipt.events[0].body
+    return body.secret == command.secret
 
 
 async def pause(call: Call) -> wire.Webhook:

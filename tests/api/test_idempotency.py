@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.api.yard import ADMIN, SPEC, Yard, gathered, opened
+from tests.api.yard import ADMIN, READER, SPEC, Yard, gathered, opened
+from tests.support.proxy import proxied
 
 KEY = {"Idempotency-Key": "order 66"}
 
@@ -79,6 +80,33 @@ async def test_a_repeat_of_a_token_has_no_value(yard: Yard) -> None:
     assert again.json["id"] == first.json["id"]
     assert "value" not in again.json["status"]
     assert (await yard.call("GET", "/v1/me", token=first.json["status"]["value"])).status == 200
+
+
+async def test_what_is_shown_once_is_shown_when_the_answer_to_the_commit_was_lost(
+    yard: Yard, tmp_path: Path
+) -> None:
+    """The writer finds its own command then as it finds a repeat's; nobody could make this value again."""
+    async with proxied(yard.database) as proxy, opened(proxy.url, tmp_path / "cut", yard.tokens) as cut:
+
+        async def posted(path: str, body: Any = None) -> Any:
+            struck, proxy.after_commit = proxy.struck, 1
+            answer = await cut.call("POST", path, body, token=ADMIN)
+            assert (answer.status, proxy.struck) == (200, struck + 1), answer.raw
+            return answer.json
+
+        token = await posted("/v1/token", {"name": "x", "role": READER})
+        yard.tokens["x"] = token["status"]["value"]
+        assert (await yard.call("GET", "/v1/me", token="x")).status == 200
+        renewed = await posted(f"/v1/token/{token['id']}/renew")
+        yard.tokens["x"] = renewed["status"]["value"]
+        assert (await yard.call("GET", "/v1/me", token="x")).status == 200
+        project = await posted("/v1/project", {"id": "lost"})
+        yard.tokens["lost"] = project["token"]["status"]["value"]
+        assert (await yard.call("GET", "/v1/me", token="lost")).status == 200
+        hook = await posted("/v1/webhook?check=false", {"url": "https://hooks.example/x"})
+        rotated = await posted(f"/v1/webhook/{hook['id']}/rotate", {})
+        secrets = {hook["secret"], rotated["secret"]}
+        assert len(secrets) == 2 and all(each.startswith("whsec_") for each in secrets)
 
 
 async def test_a_repeat_about_a_token_that_was_revoked_since(yard: Yard) -> None:
