@@ -119,6 +119,22 @@ class Call:
             self._id = await command_id(self.request, self.raw, self.token, self.ledger)
         return self._id
 
+    async def recalled(self) -> Receipt | None:
+        """What became of this very request, when its Idempotency-Key says that it was carried out before.
+
+        To be asked in front of what a repeat must not fail on: who is asked outside may not answer any more,
+        and what the request was about may be gone. Raises `Conflict` when the key was another request's.
+        """
+        identity = await self.command_id()
+        if identity.digest is None:
+            return None
+        receipt = await self.ledger.recalled(identity.id, identity.digest)
+        if receipt is not None:
+            line = self.request[EDGE].line
+            line["command_id"], line["repeated"] = str(identity.id), True
+            line["positions"] = [event.position for event in receipt.events]
+        return receipt
+
     async def submit(self, command: Command, identity: CommandId | None = None) -> Receipt:
         """Carry out a command in the caller's name. Raises the `Rejected` that refused it."""
         edge = self.request[EDGE]
@@ -172,6 +188,9 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
     # A part with a pattern is whatever follows, and for its handler to read.
     parts = route.path.partition(":")[0].count("/") if ":" in route.path else None
 
+    #: Whose repeat has the same answer whatever there is by now: that it was done.
+    changes = route.answers is None and route.media == JSON and route.method in ("PUT", "POST", "DELETE")
+
     async def handle(request: web.Request) -> web.StreamResponse:
         service = request.app[SERVICE]
         call = Call(service, request, _NOBODY)
@@ -192,6 +211,8 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
         if reader is not None:
             call.raw = await bodies.read(request, call.service.parts.settings.max_body_bytes)
             call.body = reader.decode(call.raw)
+        if changes and await call.recalled() is not None:
+            return web.Response(status=204)
         response = answered(await route.handler(call))
         if call.headers:
             response.headers.update(call.headers)

@@ -32,12 +32,13 @@ class CheckAsked(Query, frozen=True):
 async def create(call: Call) -> wire.DataStore:
     asked: wire.StoreAsked = call.body
     check_alias("alias", asked.alias)
-    identity = await call.command_id()
+    if (receipt := await call.recalled()) is not None:
+        return _made(receipt.events[0])
     known = await call.ledger.project(call.project)
-    if identity.digest is None and known is not None and asked.alias in known.data_stores:
+    if known is not None and asked.alias in known.data_stores:
         raise Conflict(f"alias: data store {asked.alias} exists already; PUT replaces it")
     command = await _command(call, asked.alias, asked, replace=False)
-    return _made((await call.submit(command, identity)).events[0])
+    return _made((await call.submit(command)).events[0])
 
 
 async def replace(call: Call) -> None:

@@ -17,11 +17,13 @@ from service.errors import Invalid, NotFound
 async def create(call: Call) -> wire.Registry:
     """A repeat under the same Idempotency-Key is answered as the first was, without a second check."""
     asked: wire.RegistryAsked = call.body
+    if (receipt := await call.recalled()) is not None:
+        return _made(receipt.events[0])
     identity = await call.command_id()
     command = await _command(
         call, str(identity.made("registry")), asked.url, asked.username, asked.password, replace=False
     )
-    await _check(call, command, asked.password, repeatable=identity.digest is not None)
+    await _check(call, command, asked.password)
     return _made((await call.submit(command, identity)).events[0])
 
 
@@ -60,14 +62,10 @@ async def _command(
     )
 
 
-async def _check(
-    call: Call, command: cmd.SetRegistry, password: str | None, *, repeatable: bool = False
-) -> None:
+async def _check(call: Call, command: cmd.SetRegistry, password: str | None) -> None:
     """Refuse what deciding would refuse, before anything is sent; then ask the registry. Raises `Invalid`."""
     project = await _project(call)
     known = project.registries.get(command.registry_id)
-    if repeatable and known is not None:
-        return  # it was attached by the first request of this key
     made = merged(command, known, project)
     place = RegistryUrl(made.scheme, made.host)
     shared = call.service.parts.settings.shared

@@ -49,6 +49,8 @@ class UrlAsked(Query, frozen=True):
 async def create(call: Call) -> wire.Webhook:
     """A repeat under the same Idempotency-Key is answered without the secret, which nobody can read again."""
     asked: wire.WebhookAsked = call.body
+    if (known := await call.recalled()) is not None:
+        return await _answer(call, known.events[0].body.webhook_id)
     url = await _url(call, asked.url)
     wanted = _wanted(Wanted(), asked.types, asked.states, asked.jobs, asked.label_selector)
     check_description(asked.description)

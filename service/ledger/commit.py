@@ -75,7 +75,7 @@ async def commit(
             if len(batch.appended) - batch.sent >= EVENTS_AT_ONCE:
                 await _send(sending, batch, done)
             if submission.id in earlier:
-                answers.append(_repeat(submission, *earlier[submission.id]))
+                answers.append(_repeat(submission.digest, *earlier[submission.id]))
                 continue
             outcome = batch.carry_out(submission)
             if isinstance(outcome, Rejected):
@@ -164,8 +164,20 @@ async def _earlier(connection: Any, known: Sequence[Any]) -> Earlier:
     return found
 
 
-def _repeat(submission: Submission, digest: bytes | None, events: tuple[Event, ...]) -> Receipt | Rejected:
-    if digest is not None and submission.digest is not None and digest != submission.digest:
+async def recalled(source: Any, command_id: UUID, digest: bytes | None) -> Receipt | None:
+    """What became of a command, if it was carried out before. Raises `Conflict` when it was another one."""
+    known = await source.fetchrow(_SQL.command, command_id)
+    if known is None:
+        return None
+    (found,) = (await _earlier(source, [known])).values()
+    receipt = _repeat(digest, *found)
+    if isinstance(receipt, Rejected):
+        raise receipt
+    return receipt
+
+
+def _repeat(asked: bytes | None, digest: bytes | None, events: tuple[Event, ...]) -> Receipt | Rejected:
+    if digest is not None and asked is not None and digest != asked:
         return Conflict("Idempotency-Key: it was used for another request; use a new key for this one")
     return Receipt(_asked_for(events), events[-1].position, repeated=True)
 

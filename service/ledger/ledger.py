@@ -23,7 +23,7 @@ from service.domain.spec import Sealed
 from service.domain.states import LIVE, State
 from service.errors import NotFound, Unavailable
 from service.ledger import asof, database, leases, read
-from service.ledger.commit import Receipt
+from service.ledger.commit import Receipt, recalled
 from service.ledger.database import translated
 from service.ledger.follow import Listener, follow
 from service.ledger.fresh import FreshJobs
@@ -112,6 +112,12 @@ class Ledger:
                 digest=digest,
             )
         )
+
+    async def recalled(self, command_id: UUID, digest: bytes | None) -> Receipt | None:
+        """What became of a command, if it was carried out before; no more than `submit` would tell, without
+        carrying it out. Raises `Conflict` when it was another one's id, and `Unavailable`."""
+        with translated():
+            return await recalled(self.pool, command_id, digest)
 
     # -- reads --------------------------------------------------------------------------------------
 

@@ -30,6 +30,10 @@ SELECT ledger_id, epoch, position, rebuilds, hash, greatest(clock_timestamp(), r
 -- $1 and $2 the folds and keys of rows, $3 ids of commands.
 SELECT at, rebuilds, hash, now, rows, known FROM take_head($1::text[], $2::text[], $3::uuid[])
 
+-- name: command
+-- One that was carried out, if it was. $1 its id.
+SELECT id, digest, first_position, last_position FROM commands WHERE id = $1
+
 -- name: epochs
 SELECT engine, epoch FROM leases WHERE engine = ANY ($1::text[])
 

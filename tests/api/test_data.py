@@ -14,6 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 from yarl import URL
 
+from service.api import datastores
+from service.errors import Unavailable
 from service.supervisor.data import StoreAccess
 from tests.api.yard import OPERATOR, READER, SPEC, Yard
 from tests.support.waiting import until
@@ -58,6 +60,35 @@ async def test_a_data_store_is_added_shown_replaced_and_removed(yard: Yard, acce
         query = "SELECT count(*) FROM events WHERE data::text LIKE '%' || $1 || '%'"
         for secret in (access.access_key, access.secret_key):
             assert await connection.fetchval(query, secret) == 0
+
+
+async def test_a_repeat_asks_no_store_and_needs_none(
+    yard: Yard, access: StoreAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was carried out is answered by the ledger, whatever became of the store since."""
+    body = _body(access)
+
+    async def again(method: str, path: str, given: Any = None) -> Any:
+        return await yard.call(method, path, given, headers={"Idempotency-Key": method})
+
+    asked: tuple[Any, ...] = (
+        ("POST", "/v1/datastore", body),
+        ("PUT", "/v1/datastore/s3", body),
+        ("DELETE", "/v1/datastore/s3"),
+    )
+    first = [await again(*each) for each in asked]
+    assert [each.status for each in first] == [200, 204, 204]
+    before = await yard.head()
+    monkeypatch.setattr(datastores, "_check", _refusing)
+    for each, answer in zip(asked, first, strict=True):
+        repeated = await again(*each)
+        assert (repeated.status, repeated.raw) == (answer.status, answer.raw)
+    assert (await yard.call("POST", "/v1/datastore", body)).status == 503, "others do ask it"
+    assert await yard.head() == before
+
+
+async def _refusing(*_: Any) -> None:
+    raise Unavailable("the store is not there any more")
 
 
 @pytest.mark.parametrize("kind", ["s3", "git", "target"])

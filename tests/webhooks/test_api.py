@@ -14,7 +14,10 @@ from structlog.testing import capture_logs
 from service.api.call import SERVICE
 from service.domain import commands as cmd
 from service.domain.cloudevents import frame
+from service.domain.webhooks import WebhookUrl
+from service.errors import Unavailable
 from service.webhooks.backoff import Backoff
+from service.webhooks.send import Sender
 from tests.api.yard import ADMIN, OPERATOR, READER, Yard, furnish, opened
 from tests.support.waiting import until
 from tests.webhooks.house import House
@@ -133,6 +136,31 @@ async def test_a_repeat_under_one_key_makes_one_webhook_and_shows_no_second_secr
     again = await ask(yard, "POST", body={"url": receiver.url}, **key)
     assert "secret" not in again
     assert (again["id"], len((await ask(yard, "GET"))["items"])) == (first["id"], 1)
+
+
+async def test_a_repeat_needs_no_host_and_no_webhook_any_more(
+    yard: Yard, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was carried out is answered by the ledger, whatever became of the rest."""
+
+    def key(name: str) -> dict[str, Any]:
+        return {"headers": {"Idempotency-Key": name}}
+
+    async def gone(_sender: Sender, url: WebhookUrl) -> list[str]:
+        raise Unavailable(f"no name server for {url.place}")
+
+    first = await ask(yard, "POST", body={"url": receiver.url}, **key("made"))
+    path = f"/{first['id']}"
+    monkeypatch.setattr(Sender, "addresses", gone)
+    assert (await ask(yard, "POST", body={"url": receiver.url}, **key("made")))["id"] == first["id"]
+    assert (await refused(yard, "POST", "", {"url": receiver.url}))[1] == "url"
+    before = await yard.head()
+    for _ in range(2):
+        await ask(yard, "DELETE", path, **key("removed"))
+    assert await yard.head() == before + 1
+    assert (await yard.call("DELETE", f"/v1/webhook{path}", token=ADMIN)).status == 404
+    other = await yard.call("DELETE", "/v1/webhook/x", token=ADMIN, **key("removed"))
+    assert (other.status, other.json["code"]) == (409, "conflict")
 
 
 @pytest.mark.parametrize(
