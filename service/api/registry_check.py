@@ -1,7 +1,8 @@
 """Trying a registry's credentials: GET /v2/ as the distribution specification says, Basic or Bearer.
 
-Bounded in time and size, and no redirect is followed. The password goes to the registry itself, or to the
-token server that it names, which must be https or the very same host and port.
+Bounded in time and size, and no redirect is followed. A registry may well be in a private network; at the
+addresses where clouds tell a machine its secrets nobody is asked. The password goes to the registry itself,
+or to the token server that it names, which must be https or the very same host and port.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from yarl import URL
 
 from service.api.errors import Said
 from service.domain.registries import DOCKER_HUB, RegistryUrl
-from service.errors import Invalid
+from service.domain.weburls import is_address
+from service.errors import FetchRefused, Invalid, Unavailable
+from service.outward.addresses import OWN_NETWORKS, NotPublic, may_connect
+from service.outward.pinned import Checked
 
 CHECK_TIMEOUT_S = 15.0
 MOST_ANSWER_BYTES = 64 * 1024
@@ -64,7 +68,12 @@ async def check(place: RegistryUrl, username: str, password: str) -> None:
     timeout = aiohttp.ClientTimeout(total=CHECK_TIMEOUT_S)
     jar = aiohttp.DummyCookieJar()
     try:
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar, trust_env=False) as session:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=Checked(OWN_NETWORKS), use_dns_cache=False),
+            timeout=timeout,
+            cookie_jar=jar,
+            trust_env=False,
+        ) as session:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await _try(session, api, _Login(username, password))
     except (ssl.SSLError, aiohttp.ClientSSLError) as error:
@@ -73,6 +82,10 @@ async def check(place: RegistryUrl, username: str, password: str) -> None:
         raise _unfit(f"{place.host}: {said}") from None
     except TimeoutError:
         raise _unfit(f"{place.host} did not answer within {CHECK_TIMEOUT_S:.0f} s") from None
+    except NotPublic:
+        raise _no_registry(place.host) from None
+    except (FetchRefused, Unavailable) as error:
+        raise _unfit(error.message) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise _unfit(f"{place.host} cannot be reached ({type(error).__name__})") from None
 
@@ -125,6 +138,9 @@ def _realm(api: URL, text: str) -> URL:
 
 
 async def _get(session: aiohttp.ClientSession, url: URL, authorization: str | None) -> _Answer:
+    host = url.host or ""
+    if is_address(host) and not may_connect(host, OWN_NETWORKS):
+        raise _no_registry(host)
     headers = {"Accept": "application/json"} | ({"Authorization": authorization} if authorization else {})
     async with session.get(url, headers=headers, allow_redirects=False) as reply:
         body = b""
@@ -167,6 +183,10 @@ def _require_registry(api: URL, answer: _Answer) -> None:
 
 def _unfit(text: str) -> Invalid:
     return Invalid("url", Said(text), _WITHOUT)
+
+
+def _no_registry(host: str) -> Invalid:
+    return _unfit(f"{host} is at an address that no registry has")
 
 
 def _refused(text: str) -> Invalid:

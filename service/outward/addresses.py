@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from service.domain.shown import shown
 from service.errors import FetchRefused, Unavailable
@@ -33,6 +33,26 @@ _BARRED = tuple(
         "168.63.129.16/32",  # a cloud's host agent, under a public address
         "3fff::/20",  # documentation
     )
+)
+
+
+def _without(network: str, *barred: str) -> tuple[Network, ...]:
+    left = [ip_network(network)]
+    for each in map(ip_network, barred):
+        left = [part for whole in left for part in _around(whole, each)]
+    return tuple(left)
+
+
+def _around(whole: Any, barred: Any) -> list[Any]:
+    return list(whole.address_exclude(barred)) if barred.subnet_of(whole) else [whole]
+
+
+#: Where a yard's own servers are: this machine, and private networks. Without the addresses at which a cloud
+#: tells a machine its secrets; the usual one is link-local and in none of these.
+OWN_NETWORKS: tuple[Network, ...] = (
+    *map(ip_network, ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
+    *_without("100.64.0.0/10", "100.100.100.200/32"),
+    *_without("fd00::/8", "fd00:ec2::/32", "fd20:ce::254/128"),
 )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from service.outward.addresses import Network, checked
+
 
 class Pinned(AbstractResolver):
     """Answers the checked addresses, and for their host alone."""
@@ -32,6 +34,25 @@ class Pinned(AbstractResolver):
             )
             for address in self._addresses
         ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class Checked(AbstractResolver):
+    """Answers the addresses of any host, when all of them may be connected to.
+
+    `resolve` raises FetchRefused and Unavailable. A host that is an address itself never comes here: see
+    `may_connect`.
+    """
+
+    def __init__(self, allow: tuple[Network, ...]) -> None:
+        self._allow = allow
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return await Pinned(host, await checked(host, port, self._allow)).resolve(host, port, family)
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -248,6 +249,35 @@ async def test_a_registry_that_does_not_answer_is_told(
         refused = await attach(yard, of(tokens, url=f"http://127.0.0.1:{silent.getsockname()[1]}"))
     assert (refused.status, refused.json["field"]) == (400, "url")
     assert "did not answer within" in refused.json["message"]
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "100.100.100.200", "0.0.0.0", "224.0.0.1"])
+async def test_nobody_is_asked_where_no_registry_can_be(
+    yard: Yard, tokens: TokenRegistry, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """A cloud's metadata, by its address, by a name that leads there, or as somebody's token server."""
+    connected: list[str] = []
+    connect = asyncio.get_running_loop().sock_connect
+
+    def found(host: str, port: int, *_: Any, **__: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    async def watched(sock: socket.socket, to: Any) -> None:
+        connected.append(to[0])
+        await connect(sock, to)
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", watched)
+    for url in (f"http://{address}:80", "https://registry.example.org"):
+        refused = await attach(yard, of(tokens, url=url))
+        assert (refused.status, refused.json["field"]) == (400, "url")
+        assert "at an address that no registry has" in refused.json["message"]
+    assert set(connected) <= {"127.0.0.1"}, "the client of this test alone"
+    realm = f'Bearer realm="https://{address}/token",service="x"'
+    tokens.answers = web.Response(status=401, headers={"WWW-Authenticate": realm})
+    refused = await attach(yard, of(tokens))
+    assert "at an address that no registry has" in refused.json["message"], refused.json
+    assert set(connected) <= {"127.0.0.1"}
 
 
 # -- the shared registry ------------------------------------------------------------------------------
