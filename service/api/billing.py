@@ -82,7 +82,7 @@ async def replay(call: Call) -> wire.Replay:
     if asked.ledger_prices:
         book = await call.ledger.prices()
     project = await project_asked(call, asked.project)
-    async with call.service.replays:
+    async with call.service.replays.taken(call.request, call.project):
         then = await _latest(call)
         found = Replayed(asked.policy, book)
         selector = scope.selector_of(call.token)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from service.api.query import Query, QueryReader, is_garbled
 from service.api.readiness import Readiness
 from service.api.scope import Level
 from service.api.shown import Shown
+from service.api.turns import Turns
 from service.api.watch import Watch
 from service.domain.commands import Command
 from service.domain.directory import Token
@@ -51,11 +51,11 @@ class Service:
     #: Answers about jobs that are still good.
     shown: Shown = field(default_factory=Shown)
     #: Whoever plans a past of many runs again takes a whole core meanwhile: one at a time.
-    planning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    planning: Turns = field(default_factory=lambda: Turns(1))
     #: Replays take a processor for themselves: one at a time.
-    replays: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    replays: Turns = field(default_factory=lambda: Turns(1))
     #: How many exports are being made at a time: each holds a connection to the database.
-    exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    exports: Turns = field(default_factory=lambda: Turns(2))
     #: How many files each project has in the making, or on their way to its clients.
     exporting: Counter[str] = field(default_factory=Counter)
 

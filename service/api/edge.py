@@ -13,7 +13,7 @@ from multidict import CIMultiDict, istr
 
 from service.api import errors
 from service.api.call import EDGE, PROXIED, SERVICE, Edge
-from service.api.stream import gone
+from service.api.client import gone
 
 REQUEST_ID = istr("X-Request-Id")
 

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from service.api import exec_socket, handshake, jobs, scope
 from service.api.call import Call
+from service.api.client import same_origin
 from service.api.idempotency import CommandId
-from service.api.origin import same_origin
 from service.api.ports import ExecOutput, RunningExec
 from service.api.query import Query
 from service.api.stream import cut_off, pump, while_wanted

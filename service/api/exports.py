@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, TypeVar
 
 from aiohttp import web
 
@@ -21,6 +21,8 @@ from service.domain.bills.statement import Month
 from service.errors import NotNow
 from service.ledger import asof
 from service.ledger import bills as ledger_bills
+
+T = TypeVar("T")
 
 #: Runs that are read and written at a time.
 _RUNS_AT_ONCE = 1000
@@ -46,11 +48,8 @@ async def focus(call: Call) -> web.StreamResponse:
     project = await project_asked(call, asked.project)
     then = await past.asked(call)
     month = named or Month.of(then.at if then is not None else await call.ledger.now())
-    with (
-        _counted(call.service.exporting, call.project),
-        tempfile.TemporaryFile(dir=call.service.parts.settings.state_dir) as file,
-    ):
-        async with call.service.exports:
+    with _counted(call.service.exporting, call.project), _file(call) as file:
+        async with call.service.exports.taken(call.request, call.project):
             await _make(call, file, asked.format, _Of(project, month, then))
         response = web.StreamResponse(headers={"X-Focus-Version": VERSION} | call.headers)
         name = f"focus-{VERSION}-{project}-{month}.{asked.format}"
@@ -75,6 +74,29 @@ def _counted(exporting: Counter[str], project: str) -> Iterator[None]:
         exporting[project] -= 1
 
 
+def _file(call: Call) -> IO[bytes]:
+    """One without a name, which is gone with the answer. Raises `NotNow`."""
+    with _on_disk():
+        return tempfile.TemporaryFile(dir=call.service.parts.settings.state_dir)
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    """A disk that is full, or fails, is no fault of who asks, nor ours. Raises `NotNow`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise NotNow(f"the export could not be written on the service's disk: {error.strerror}") from error
+
+
+async def _written(work: Callable[..., T], *given: Any) -> T:
+    """What some work on the file answers, done beside the loop. Raises `NotNow`."""
+    with _on_disk():
+        return await asyncio.to_thread(work, *given)
+
+
 class _Of(NamedTuple):
     """What a file is of; `then` is None for now."""
 
@@ -89,15 +111,15 @@ async def _make(call: Call, file: IO[bytes], format: focus_files.Format, of: _Of
     project, month = of.project, of.month
     async with _bills(call, of) as bills:
         facts = {"DataGenerator": "Jobyard", "BillingAccountId": project, "BillingPeriod": str(month)}
-        made = await asyncio.to_thread(focus_files.FILES[format], file, facts)
+        made = await _written(focus_files.FILES[format], file, facts)
         account = Account(project, bills.name)
         async for runs in bills.runs:
-            await asyncio.to_thread(
+            await _written(
                 lambda part: made.write([row for run in part for row in rows_of(run, account, month)]), runs
             )
         credits = [each for each in bills.credits if Month.of(each.at) == month]
-        await asyncio.to_thread(made.write, [row_of_credit(each, account, month) for each in credits])
-        await asyncio.to_thread(made.close)
+        await _written(made.write, [row_of_credit(each, account, month) for each in credits])
+        await _written(made.close)
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ async def export(call: Call) -> web.Response:
         raise NotFound(f"there is no job {job_id}")
     parts = call.service.parts
     docker = await _docker(call)
-    async with call.service.exports:
+    async with call.service.exports.taken(call.request, call.project):
         log = await _log(call, found[0], asked.logs) if asked.logs else None
         made = await gather(call.ledger.pool, job_id, parts.settings, docker=docker, log=log)
         _refuse_budget(call, made)

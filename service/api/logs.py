@@ -13,8 +13,9 @@ from msgspec import Meta
 
 from service.api import jobs
 from service.api.call import EDGE, Call
+from service.api.client import gone
 from service.api.query import Query
-from service.api.stream import cut_off, gone, pump
+from service.api.stream import cut_off, pump
 from service.api.watch import Follower
 from service.errors import Invalid
 

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from service.api.call import EDGE
+from service.api.client import gone
 from service.api.watch import Follower
 from service.errors import Unavailable
 
@@ -67,11 +68,6 @@ async def pump(request: web.Request, response: web.StreamResponse, chunks: Async
         cut_off(request)
     finally:
         edge.line["sent_bytes"] = sent
-
-
-def gone(request: web.Request) -> bool:
-    """Whether the client has left."""
-    return request.transport is None or request.transport.is_closing()
 
 
 def cut_off(request: web.Request) -> None:

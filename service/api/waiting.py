@@ -85,7 +85,8 @@ async def _queued(
         if begin > span.since:
             told = waits.noted(events, run, span, begin)
     few = await past.moves_within(pool, after, upto, FEW_MOVES + 1) <= FEW_MOVES
-    async with nullcontext() if few else call.service.planning:
+    turn = call.service.planning.taken(call.request, call.project)
+    async with nullcontext() if few else turn:
         found = await past.load(pool, begin, after, upto)
         unseen = [Interval(lost, now + timedelta(days=1))] if lost and span.until == now else []
         moments = walk(found.yard, found.events, [*found.gaps, *unseen], begin, span.until, about=job)

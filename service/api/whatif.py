@@ -37,7 +37,7 @@ async def whatif(call: Call) -> wire.WhatIf:
     asked: wire.WhatIfAsked = call.body
     since, until = await _window(call, asked)
     change = _change(call, asked, since)
-    async with call.service.planning:
+    async with call.service.planning.taken(call.request, call.project):
         found = await _compared(call, since, until, change, asked.policy)
     return await _answer(call, since, until, found)
 

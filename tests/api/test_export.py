@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 from uuid import UUID
 
 import pytest
@@ -196,6 +198,23 @@ async def test_a_run_of_last_month_is_in_last_months_file(yard: Yard, supervisio
     before = (datetime.now(UTC).replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
     assert await rows_of(yard, month=before) == []
     assert len(await rows_of(yard)) == 1
+
+
+@pytest.mark.parametrize("shape", ["csv", "parquet", "jsonl"])
+async def test_a_full_disk_is_told_and_leaves_nothing(
+    yard: Yard, supervision: Supervision, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    await ran(yard, supervision)
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", _full)
+    refused = await yard.call("GET", f"{EXPORT}?format={shape}")
+    assert (refused.status, "No space left on device" in refused.json["message"]) == (503, True), refused.raw
+    monkeypatch.setattr(tempfile, "TemporaryFile", real)
+    assert (await yard.call("GET", f"{EXPORT}?format={shape}")).status == 200
+
+
+def _full(**_: Any) -> IO[bytes]:
+    return Path("/dev/full").open("r+b", buffering=0)
 
 
 async def test_files_of_a_project_that_are_on_their_way_are_few(yard: Yard) -> None:

@@ -224,11 +224,11 @@ async def test_the_past_of_many_runs_is_planned_again_by_one_request_at_a_time(
     await supervision.running(await submitted(yard, 3))
     waits = await submitted(yard, 2)
     planning = yard.app[SERVICE].planning
-    async with planning:
+    async with planning._free:
         assert (await asked(yard, waits))["waiting"], "few moves need no turn"
         monkeypatch.setattr(waiting, "FEW_MOVES", 0)
         many = [asyncio.create_task(asked(yard, waits)) for _ in range(3)]
-        await until(lambda: len(planning._waiters or ()) == 3)
+        await until(lambda: planning.asked == {"default": 3})
         assert not any(each.done() for each in many)
     assert [each["waiting"] for each in await asyncio.gather(*many)] == [True] * 3
 

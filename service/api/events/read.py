@@ -7,10 +7,10 @@ from aiohttp import web
 
 from service.api import handshake
 from service.api.call import JSON, Call
+from service.api.client import same_origin
 from service.api.events import asked, socket, sse
 from service.api.events.asked import EventsAsked
 from service.api.events.pieces import Piece
-from service.api.origin import same_origin
 from service.domain.cloudevents import source_of
 from service.domain.filters import EventFilter
 from service.ledger.read import Head, Looked

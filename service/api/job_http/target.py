@@ -13,7 +13,7 @@ from aiohttp import web
 from service.api import reads, scope
 from service.api.auth import MOST_CHARS, PREFIX, Tokens
 from service.api.call import EDGE, Service
-from service.api.origin import same_origin
+from service.api.client import same_origin
 from service.api.ports import Addresses
 from service.domain.directory import Token
 from service.domain.job import Job

@@ -1,4 +1,4 @@
-"""From which site's page a request comes: browsers say so, and programs need not."""
+"""Who sent a request: whether he is still there, and whether it was a page of another site."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from service.errors import Forbidden
+
+
+def gone(request: web.Request) -> bool:
+    """Whether the client has left."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def same_origin(request: web.Request, what: str) -> None:
