@@ -18,7 +18,7 @@ from service.ledger.ledger import Ledger
 from service.local.check import FAILED_VARIABLE
 from service.vault import MasterKey
 from tests.support import chaos as chaos_support
-from tests.support import databases, failures, summary
+from tests.support import databases, failures, order, summary
 from tests.support.parts import provided
 from tests.support.yard import Yard
 
@@ -44,6 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # CPU, on the event loop.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order.arrange(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
