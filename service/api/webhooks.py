@@ -52,7 +52,7 @@ async def create(call: Call) -> wire.Webhook:
     if (known := await call.recalled()) is not None:
         return await _answer(call, known.events[0].body.webhook_id)
     url = await _url(call, asked.url)
-    wanted = _wanted(Wanted(), asked.types, asked.states, asked.jobs, asked.label_selector)
+    wanted = _wanted(asked)
     check_description(asked.description)
     identity = await call.command_id()
     secret, sealing = new_secret(), await call.ledger.keys.of(call.project)
@@ -77,7 +77,7 @@ async def update(call: Call) -> None:
         fields = ", ".join(wire.WebhookChanged.__struct_encode_fields__)
         raise Invalid("url", None, f"name {fields}, or several of them")
     url = None if asked.url is None else await _url(call, asked.url)
-    lists = (asked.types, asked.states, asked.jobs, asked.label_selector)
+    keeps = tuple(name for name in Wanted.__struct_fields__ if getattr(asked, name) is None)
     sealing = await call.ledger.keys.of(call.project)
     await call.submit(
         cmd.SetWebhook(
@@ -85,7 +85,8 @@ async def update(call: Call) -> None:
             webhook_id=known.id,
             place=None if url is None else url.place,
             url=None if url is None else sealing.seal(url.text),
-            wanted=None if lists == (None,) * 4 else _wanted(known.wanted, *lists),
+            wanted=_wanted(asked),
+            keeps=keeps,
             description=asked.description,
             replace=True,
         )
@@ -203,19 +204,13 @@ async def _url(call: Call, text: str) -> WebhookUrl:
     return url
 
 
-def _wanted(
-    known: Wanted,
-    types: list[str] | None,
-    states: list[str] | None,
-    jobs: list[str] | None,
-    selector: str | None,
-) -> Wanted:
-    """The filter; what is None stays as it is known. Raises `Invalid`."""
+def _wanted(asked: wire.WebhookAsked | wire.WebhookChanged) -> Wanted:
+    """The filter that is asked for; what is None asks for nothing. Raises `Invalid`."""
     wanted = Wanted(
-        types=known.types if types is None else tuple(each.removeprefix(TYPE_PREFIX) for each in types),
-        states=known.states if states is None else tuple(_state(*each) for each in enumerate(states)),
-        jobs=known.jobs if jobs is None else tuple(_job(*each) for each in enumerate(jobs)),
-        label_selector=known.label_selector if selector is None else selector or None,
+        types=tuple(each.removeprefix(TYPE_PREFIX) for each in asked.types or ()),
+        states=tuple(_state(*each) for each in enumerate(asked.states or ())),
+        jobs=tuple(_job(*each) for each in enumerate(asked.jobs or ())),
+        label_selector=asked.label_selector or None,
     )
     check_wanted(wanted, BODIES)
     return wanted

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
+
 from service.domain import commands as cmd
 from service.domain import events as ev
 from service.domain.context import Context
@@ -74,11 +76,15 @@ def _made(command: cmd.SetWebhook, context: Context) -> ev.WebhookSet:
 
 def _changed(command: cmd.SetWebhook, context: Context) -> ev.WebhookSet:
     known = _known(command, context)
+    wanted = known.wanted
+    if command.wanted is not None:
+        kept = {name: getattr(known.wanted, name) for name in command.keeps}
+        wanted = _checked(msgspec.structs.replace(command.wanted, **kept))
     return ev.WebhookSet(
         webhook_id=known.id,
         place=known.place if command.place is None else command.place,
         url=known.url if command.url is None else command.url,
-        wanted=known.wanted if command.wanted is None else _checked(command.wanted),
+        wanted=wanted,
         description=known.description if command.description is None else _described(command.description),
     )
 

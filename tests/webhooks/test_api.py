@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.api.call import SERVICE
+from service.api import webhooks
+from service.api.call import SERVICE, Call
 from service.domain import commands as cmd
 from service.domain.cloudevents import frame
 from service.domain.webhooks import WebhookUrl
@@ -136,6 +138,27 @@ async def test_a_repeat_under_one_key_makes_one_webhook_and_shows_no_second_secr
     again = await ask(yard, "POST", body={"url": receiver.url}, **key)
     assert "secret" not in again
     assert (again["id"], len((await ask(yard, "GET"))["items"])) == (first["id"], 1)
+
+
+async def test_changes_at_one_moment_are_all_kept(
+    yard: Yard, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each changes what it names, of what the webhook is as the change is recorded."""
+    path = f"/{(await ask(yard, 'POST', body={'url': receiver.url}))['id']}"
+    read = asyncio.Event()
+    known = webhooks._known
+
+    async def overtaken(call: Call) -> Any:
+        found = await known(call)
+        if call.request.method == "PUT" and not read.is_set():
+            read.set()
+            await ask(yard, "PUT", path, {"states": ["DONE"]})
+        return found
+
+    monkeypatch.setattr(webhooks, "_known", overtaken)
+    await ask(yard, "PUT", path, {"types": ["QuotaSet"]})
+    found = await ask(yard, "GET", path)
+    assert (found["types"], found["states"]) == (["jobyard.QuotaSet"], ["DONE"])
 
 
 async def test_a_repeat_needs_no_host_and_no_webhook_any_more(

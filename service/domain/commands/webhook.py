@@ -17,13 +17,15 @@ class WebhookCommand(Command, frozen=True):
 class SetWebhook(WebhookCommand, frozen=True):
     """`replace` False makes a webhook, and needs `place`, `url` and `secret`; True changes what is not None.
 
-    `after`: of a new one, the position that deliveries begin behind; None: from now on.
+    `keeps` names the fields of `wanted` that are not to be changed. `after`: of a new one, the position that
+    deliveries begin behind; None: from now on.
     """
 
     place: str | None = None
     url: Sealed | None = None
     secret: Sealed | None = None
     wanted: Wanted | None = None
+    keeps: tuple[str, ...] = ()
     description: str | None = None
     after: int | None = None
     replace: bool = False
