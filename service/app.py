@@ -155,7 +155,7 @@ async def api(
 ) -> AsyncIterator[None]:
     """Serve the API on a socket while the context lasts. `duty`: of this process; None in one without."""
     settings = msgspec.structs.replace(settings, max_connections=room_for(settings.max_connections))
-    shelf, execs, engine = Shelf(), Execs(docker_host), DockerEngine(docker_host)
+    shelf, execs, engine = Shelf(allow=settings.store_networks), Execs(docker_host), DockerEngine(docker_host)
     stores = OpenStores(ledger, shelf, settings)
     hooks = Hooks(Sender(settings.webhook_networks, settings.webhook_ca))
     deliverer = Deliverer(ledger, hooks.sender, tally=hooks.tally)
@@ -198,7 +198,7 @@ async def supervision(
     """Supervise the engine at `docker_host` while the context lasts; containers live on afterwards."""
     engine = DockerEngine(docker_host)
     keeper = LogKeeper(engine, settings.logs_dir, limits=LogLimits(settings.log_cap_bytes))
-    shelf = Shelf()
+    shelf = Shelf(allow=settings.store_networks)
     supervisor = Supervisor(ledger, engine, keeper, settings, shelf)
     task = asyncio.create_task(supervisor.run(), name="supervisor")
     try:

@@ -74,7 +74,7 @@ async def _check(call: Call, command: cmd.SetRegistry, password: str | None) -> 
         raise Invalid("url", made.url, allowed)
     if call.query.check:
         secret = password if password is not None else await call.ledger.open_secret(made.password)
-        await registry_check.check(place, made.username, secret)
+        await registry_check.check(place, made.username, secret, call.service.parts.settings.store_networks)
 
 
 async def find(call: Call) -> wire.RegistryList:

@@ -20,7 +20,7 @@ from service.api.errors import Said
 from service.domain.registries import DOCKER_HUB, RegistryUrl
 from service.domain.weburls import is_address
 from service.errors import FetchRefused, Invalid, Unavailable
-from service.outward.addresses import OWN_NETWORKS, NotPublic, may_connect
+from service.outward.addresses import Network, NotPublic, may_connect
 from service.outward.pinned import Checked
 
 CHECK_TIMEOUT_S = 15.0
@@ -53,15 +53,23 @@ class _Login(NamedTuple):
         return f"_Login({self.username!r})"
 
 
+class _Asking(NamedTuple):
+    """What asks, and the networks where it may besides public addresses."""
+
+    session: aiohttp.ClientSession
+    allow: tuple[Network, ...]
+
+
 class _Token(msgspec.Struct):
     token: str = ""
     access_token: str = ""
 
 
-async def check(place: RegistryUrl, username: str, password: str) -> None:
+async def check(place: RegistryUrl, username: str, password: str, allow: tuple[Network, ...]) -> None:
     """Returns when the registry takes the credentials, or asks nobody for any.
 
-    Raises `Invalid` for `password` when they are refused, and for `url` when no registry answers there.
+    `allow`: the networks where it may be besides public addresses. Raises `Invalid` for `password` when they
+    are refused, and for `url` when no registry answers there.
     """
     api_host = _HUB_API if place.host == DOCKER_HUB else place.host
     api = URL(f"{place.scheme}://{api_host}/v2/")
@@ -69,13 +77,13 @@ async def check(place: RegistryUrl, username: str, password: str) -> None:
     jar = aiohttp.DummyCookieJar()
     try:
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=Checked(OWN_NETWORKS), use_dns_cache=False),
+            connector=aiohttp.TCPConnector(resolver=Checked(allow), use_dns_cache=False),
             timeout=timeout,
             cookie_jar=jar,
             trust_env=False,
         ) as session:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
-                await _try(session, api, _Login(username, password))
+                await _try(_Asking(session, allow), api, _Login(username, password))
     except (ssl.SSLError, aiohttp.ClientSSLError) as error:
         # Not chained: an error of the client can carry the request, and that the password.
         said = f"TLS failed ({type(error).__name__}); write http:// if it speaks none"
@@ -90,8 +98,8 @@ async def check(place: RegistryUrl, username: str, password: str) -> None:
         raise _unfit(f"{place.host} cannot be reached ({type(error).__name__})") from None
 
 
-async def _try(session: aiohttp.ClientSession, api: URL, login: _Login) -> None:
-    first = await _get(session, api, None)
+async def _try(asking: _Asking, api: URL, login: _Login) -> None:
+    first = await _get(asking, api, None)
     _require_registry(api, first)
     if first.status == 200:
         return
@@ -99,20 +107,20 @@ async def _try(session: aiohttp.ClientSession, api: URL, login: _Login) -> None:
         case "basic":
             header = login.header
         case "bearer":
-            header = "Bearer " + await _token(session, api, first.challenge, login)
+            header = "Bearer " + await _token(asking, api, first.challenge, login)
         case _:
             raise _unfit(f"{api.host} asks for credentials of a kind that no registry asks for")
-    second = await _get(session, api, header)
+    second = await _get(asking, api, header)
     if second.status in (401, 403):
         raise _refused(f"{api.host} refused the user and this password")
     _require_registry(api, second)
 
 
-async def _token(session: aiohttp.ClientSession, api: URL, challenge: dict[str, str], login: _Login) -> str:
+async def _token(asking: _Asking, api: URL, challenge: dict[str, str], login: _Login) -> str:
     """A token of the server that the registry names. Raises `Invalid`."""
     realm = _realm(api, challenge.get("realm", ""))
     query = {"account": login.username} | {k: v for k, v in challenge.items() if k == "service"}
-    answer = await _get(session, realm.update_query(query), login.header)
+    answer = await _get(asking, realm.update_query(query), login.header)
     if answer.status in (400, 401, 403):
         raise _refused(f"the token server of {api.host} refused the user and this password")
     try:
@@ -137,12 +145,12 @@ def _realm(api: URL, text: str) -> URL:
     return realm
 
 
-async def _get(session: aiohttp.ClientSession, url: URL, authorization: str | None) -> _Answer:
+async def _get(asking: _Asking, url: URL, authorization: str | None) -> _Answer:
     host = url.host or ""
-    if is_address(host) and not may_connect(host, OWN_NETWORKS):
+    if is_address(host) and not may_connect(host, asking.allow):
         raise _no_registry(host)
     headers = {"Accept": "application/json"} | ({"Authorization": authorization} if authorization else {})
-    async with session.get(url, headers=headers, allow_redirects=False) as reply:
+    async with asking.session.get(url, headers=headers, allow_redirects=False) as reply:
         body = b""
         async for chunk in reply.content.iter_chunked(8192):
             body += chunk

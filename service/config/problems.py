@@ -82,6 +82,7 @@ def _fetch_problems(settings: Settings) -> list[str]:
     for name, allow, ca in (
         ("FETCH", settings.fetch_allow, settings.fetch_ca),
         ("WEBHOOK", settings.webhook_allow, settings.webhook_ca),
+        ("STORE", settings.store_allow, None),
     ):
         try:
             _ = [ip_network(text) for text in allow]

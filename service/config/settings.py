@@ -10,6 +10,7 @@ import msgspec
 
 from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue
 from service.domain.registries import RegistryUrl, read_registry_url
+from service.outward.addresses import OWN, without_metadata
 from service.vault import Secret
 
 PREFIX = "JOBYARD_"
@@ -109,6 +110,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: PEM file of certificate authorities that are trusted for these beside the system's.
     fetch_ca: Path | None = None
 
+    #: Networks (CIDR) where data stores and registries may be although they are not public.
+    store_allow: tuple[str, ...] = OWN
+
     #: Networks (CIDR) that webhooks may go to although they are not public, also with plain http.
     webhook_allow: tuple[str, ...] = ()
     #: PEM file of certificate authorities that are trusted for webhooks beside the system's.
@@ -117,6 +121,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(text) for text in self.webhook_allow)
+
+    @property
+    def store_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Never with the addresses where clouds tell a machine its secrets."""
+        return without_metadata(self.store_allow)
 
     @property
     def fetch_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

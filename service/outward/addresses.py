@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
 
@@ -36,24 +36,29 @@ _BARRED = tuple(
 )
 
 
-def _without(network: str, *barred: str) -> tuple[Network, ...]:
-    left = [ip_network(network)]
-    for each in map(ip_network, barred):
-        left = [part for whole in left for part in _around(whole, each)]
+#: Where a yard's own servers are: this machine, and private networks.
+OWN = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fd00::/8")
+#: Where clouds tell a machine its secrets, AWS's of IPv6, Alibaba's and Google's with the one of all.
+_METADATA = tuple(
+    map(ip_network, ("169.254.0.0/16", "fe80::/10", "100.100.100.200/32", "fd00:ec2::/32", "fd20:ce::/64"))
+)
+
+
+def without_metadata(networks: Iterable[str]) -> tuple[Network, ...]:
+    """The networks, without the addresses where clouds tell a machine its secrets. Raises ValueError."""
+    left: list[Any] = list(map(ip_network, networks))
+    for barred in _METADATA:
+        left = [part for whole in left for part in _around(whole, barred)]
     return tuple(left)
 
 
 def _around(whole: Any, barred: Any) -> list[Any]:
-    return list(whole.address_exclude(barred)) if barred.subnet_of(whole) else [whole]
+    if whole.version != barred.version or not whole.overlaps(barred):
+        return [whole]
+    return [] if whole.subnet_of(barred) else list(whole.address_exclude(barred))
 
 
-#: Where a yard's own servers are: this machine, and private networks. Without the addresses at which a cloud
-#: tells a machine its secrets; the usual one is link-local and in none of these.
-OWN_NETWORKS: tuple[Network, ...] = (
-    *map(ip_network, ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
-    *_without("100.64.0.0/10", "100.100.100.200/32"),
-    *_without("fd00::/8", "fd00:ec2::/32", "fd20:ce::254/128"),
-)
+OWN_NETWORKS = without_metadata(OWN)
 
 
 class NotPublic(FetchRefused):

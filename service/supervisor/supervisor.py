@@ -54,7 +54,7 @@ class Supervisor:
         self._engine = engine
         self._keeper = keeper
         self._settings = settings
-        self._shelf = Shelf() if shelf is None else shelf
+        self._shelf = Shelf(allow=settings.store_networks) if shelf is None else shelf
         self._holder = holder_name()
         #: Set once the engine is ours and everything that was there has been taken over.
         self.ready = asyncio.Event()

@@ -242,7 +242,7 @@ async def opened(
     settings = Settings(state_dir=state, max_body_bytes=MOST_BODY_BYTES, **(ours | changes))
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(Ledger.open(database, MASTER))
-        shelf = Shelf()
+        shelf = Shelf(allow=settings.store_networks)
         stack.push_async_callback(shelf.close)
         logs = LogReader(settings.logs_dir, poll_s=0.05)
         execs = Execs()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,11 +48,11 @@ async def test_callers_at_the_same_moment_share_one_store(monkeypatch: pytest.Mo
     at_once = Store.open
 
     @asynccontextmanager
-    async def after_the_others(access: StoreAccess) -> AsyncIterator[Store]:
+    async def after_the_others(access: StoreAccess, **more: Any) -> AsyncIterator[Store]:
         turn = asyncio.Event()
         asyncio.get_running_loop().call_soon(turn.set)
         await turn.wait()
-        async with at_once(access) as store:
+        async with at_once(access, **more) as store:
             yield store
 
     monkeypatch.setattr(Store, "open", after_the_others)
@@ -123,9 +124,9 @@ async def test_keys_that_were_read_before_all_were_forgotten_are_not_kept(
     shelf, at_once = Shelf(), Store.open
 
     @asynccontextmanager
-    async def meanwhile_forgotten(access: StoreAccess) -> AsyncIterator[Store]:
+    async def meanwhile_forgotten(access: StoreAccess, **more: Any) -> AsyncIterator[Store]:
         shelf.forget()
-        async with at_once(access) as store:
+        async with at_once(access, **more) as store:
             yield store
 
     monkeypatch.setattr(Store, "open", meanwhile_forgotten)

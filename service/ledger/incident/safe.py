@@ -22,7 +22,7 @@ SHOWN = (
 WITHHELD = (
     *("state_dir", "host", "port", "public_url", "job_domain", "ssh_port", "ssh_host", "ssh_address"),
     *("shared_registry", "shared_registry_username", "shared_registry_password", "fetch_allow", "fetch_ca"),
-    *("checkpoint_to", "checkpoint_s3", "checkpoint_key", "webhook_allow", "webhook_ca"),
+    *("checkpoint_to", "checkpoint_s3", "checkpoint_key", "webhook_allow", "webhook_ca", "store_allow"),
 )
 
 

@@ -23,7 +23,7 @@ from service.domain.shown import shown
 from service.errors import StoreRefused, Unavailable
 from service.supervisor.data.model import ObjectInfo, StoreAccess, Timing
 from service.supervisor.data.s3 import sigv4
-from service.supervisor.data.s3.faults import refusal
+from service.supervisor.data.s3.faults import read, refusal
 
 _SLICE_BYTES = 256 * 1024
 _ERROR_BYTES = 64 * 1024
@@ -82,6 +82,7 @@ class Bodies:
         self, container: str, key: str, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[tuple[ObjectInfo, AsyncIterator[bytes]]]:
         """An object, or `length` bytes of it from `offset`, as its info and a stream of its bytes."""
+        what = f"object {shown(key)} in {container}"
         extra = {} if length is None else {"range": f"bytes={offset}-{offset + length - 1}"}
         url, headers = self._requests.signed("GET", f"/{container}/{key}", {}, extra, sigv4.EMPTY_SHA256)
         headers["accept-encoding"] = "identity"
@@ -90,8 +91,10 @@ class Bodies:
             response = await self._session.get(url, headers=headers, allow_redirects=False)
         try:
             async with asyncio.timeout(limit_s):
-                await _expect(response, f"object {shown(key)} in {container}")
-            yield _info(key, response), _stream(response, limit_s)
+                await _expect(response, what)
+            with read(what):
+                info, expected = _info(key, response), int(response.headers.get("Content-Length", "-1"))
+            yield info, _stream(response, expected, limit_s)
         finally:
             response.release()  # closes the connection when the body was not read to its end
 
@@ -116,9 +119,11 @@ async def _slices(data: bytes, pulse: Pulse) -> AsyncIterator[memoryview]:
         pulse.beat()
 
 
-async def _stream(response: aiohttp.ClientResponse, limit_s: float) -> AsyncIterator[bytes]:
-    """The body's bytes. The limit is on each wait for the store, never on the reader's own pace."""
-    expected = int(response.headers.get("Content-Length", "-1"))
+async def _stream(response: aiohttp.ClientResponse, expected: int, limit_s: float) -> AsyncIterator[bytes]:
+    """The body's bytes, of which so many are `expected` (-1: not known).
+
+    The limit is on each wait for the store, never on the reader's own pace.
+    """
     got = 0
     while True:
         async with asyncio.timeout(limit_s):

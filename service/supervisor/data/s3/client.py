@@ -5,6 +5,7 @@ Path-style addressing and no optional checksums, for stores that are not AWS.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -16,9 +17,15 @@ import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from service.domain.s3stores import check_s3_endpoint
-from service.errors import Invalid, StoreRefused
+from service.domain.shown import shown
+from service.domain.weburls import is_address
+from service.errors import FetchRefused, Invalid, StoreRefused, Unavailable
+from service.outward.addresses import Network, NotPublic, may_connect
+from service.outward.pinned import Checked
 from service.supervisor.data.model import StoreAccess, Timing
 from service.supervisor.data.s3.bodies import Bodies
 from service.supervisor.data.s3.faults import opening
@@ -30,9 +37,15 @@ _CONNECTIONS = 64
 
 
 @asynccontextmanager
-async def connected(access: StoreAccess, timing: Timing) -> AsyncIterator[tuple[S3Client, Bodies]]:
-    """Both are lazy: no call is made. Raises StoreRefused for an endpoint or a region that cannot be used."""
-    _check_endpoint(access.endpoint)
+async def connected(
+    access: StoreAccess, timing: Timing, allow: tuple[Network, ...]
+) -> AsyncIterator[tuple[S3Client, Bodies]]:
+    """Both are lazy: no call is made. `allow`: the networks where it may be besides public addresses.
+
+    Raises StoreRefused for an endpoint or a region that cannot be used.
+    """
+    _check_endpoint(access.endpoint, allow)
+    resolver = _Resolver(allow)
     async with AsyncExitStack() as stack:
         with opening(access):
             client = await stack.enter_async_context(
@@ -42,12 +55,12 @@ async def connected(access: StoreAccess, timing: Timing) -> AsyncIterator[tuple[
                     region_name=access.signing_region,
                     aws_access_key_id=access.access_key,
                     aws_secret_access_key=access.secret_key,
-                    config=_config(timing),
+                    config=_config(timing, resolver),
                 )
             )
             http = await stack.enter_async_context(
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60),
+                    connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60, resolver=resolver),
                     timeout=aiohttp.ClientTimeout(total=None),
                     auto_decompress=False,
                     read_bufsize=512 * 1024,
@@ -57,12 +70,35 @@ async def connected(access: StoreAccess, timing: Timing) -> AsyncIterator[tuple[
         yield client, bodies
 
 
-def _check_endpoint(endpoint: str) -> None:
-    """As at the API's door. An older ledger may have what is not taken there any more."""
+class _Resolver(Checked):
+    """Raises StoreRefused for a host that has an address that must not be connected to, and OSError, as the
+    clients expect it, for one that cannot be looked up."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        try:
+            return await super().resolve(host, port, family)
+        except NotPublic as error:
+            raise _forbidden(error.message) from None
+        except (FetchRefused, Unavailable) as error:
+            raise OSError(error.message) from None
+
+
+def _check_endpoint(endpoint: str, allow: tuple[Network, ...]) -> None:
+    """As at the API's door, where an older ledger may have what is not taken any more; and that it is no
+    address where a user's store cannot be: whoever names one is answered what is there."""
     try:
         check_s3_endpoint("endpoint", endpoint)
     except Invalid as error:
         raise StoreRefused(f"the data store cannot be used: {error.message}") from None
+    host = URL(endpoint).host or ""
+    if is_address(host) and not may_connect(host, allow):
+        raise _forbidden(f"{shown(host)} is not a public address")
+
+
+def _forbidden(why: str) -> StoreRefused:
+    return StoreRefused(f"the data store cannot be used: {why}, nor one where this yard's stores may be")
 
 
 @cache
@@ -83,12 +119,13 @@ def _time(text: str) -> datetime:
         return parsedate_to_datetime(text)  # as in the header Last-Modified
 
 
-def _config(timing: Timing) -> AioConfig:
+def _config(timing: Timing, resolver: AbstractResolver) -> AioConfig:
     # One attempt: `persistent` is the only place that retries.
     return AioConfig(
         s3={"addressing_style": "path"},
         signature_version="s3v4",
         retries={"total_max_attempts": 1},
+        connector_args={"resolver": resolver},
         connect_timeout=timing.call_s,
         read_timeout=timing.call_s,
         max_pool_connections=_CONNECTIONS,

@@ -18,6 +18,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
 )
+from botocore.parsers import ResponseParserError
 
 from service.domain.shown import shown
 from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable
@@ -90,8 +91,22 @@ def translated(what: str) -> Iterator[None]:
         raise StoreRefused(f"{what}: {type(error).__name__}") from None
     except (NoCredentialsError, ParamValidationError) as error:
         raise StoreRefused(f"{what}: {type(error).__name__}") from None
-    except (HTTPClientError, BotoCoreError, aiohttp.ClientError, OSError) as error:
+    except HTTPClientError as error:
+        within = error.kwargs.get("error")
+        if isinstance(within, StoreRefused):  # of the resolver
+            raise StoreRefused(f"{what}: {within.message}") from None
         raise Unavailable(f"{what}: the store cannot be reached ({type(error).__name__})") from None
+    except (BotoCoreError, aiohttp.ClientError, OSError) as error:
+        raise Unavailable(f"{what}: the store cannot be reached ({type(error).__name__})") from None
+
+
+@contextmanager
+def read(what: str) -> Iterator[None]:
+    """Turn what an answer lacks, or has in another form, into StoreRefused: a store may say anything."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, ResponseParserError) as error:
+        raise StoreRefused(f"{what}: the store's answer cannot be read ({type(error).__name__})") from None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from service.outward.addresses import OWN_NETWORKS, Network
 from service.supervisor.data.model import StoreAccess
 from service.supervisor.data.s3.store import Store
 
@@ -27,9 +28,11 @@ class _Held:
 
 @dataclass
 class Shelf:
-    """Opens each store once; closes those that nobody uses when there are too many, and all at the end."""
+    """Opens each store once, in the networks `allow` and at public addresses; closes those that nobody
+    uses when there are too many, and all at the end."""
 
     most: int = MOST_OPEN
+    allow: tuple[Network, ...] = OWN_NETWORKS
     _held: OrderedDict[StoreAccess, _Held] = field(default_factory=OrderedDict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -70,7 +73,7 @@ class Shelf:
             held = self._held.get(access)
             if held is None:
                 stack = AsyncExitStack()
-                held = _Held(await stack.enter_async_context(Store.open(access)), stack)
+                held = _Held(await stack.enter_async_context(Store.open(access, allow=self.allow)), stack)
                 # Keys that were read before all were forgotten may be gone: they serve this caller alone.
                 held.forgotten = forgotten != self._forgotten
                 if not held.forgotten:

@@ -17,12 +17,13 @@ import structlog
 
 from service.domain.shown import shown
 from service.errors import JobyardError, StoreMissing, Unavailable
+from service.outward.addresses import OWN_NETWORKS, Network
 from service.supervisor.data import disk
 from service.supervisor.data.keys import check_container, check_key
 from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, StoreAccess, Timing
 from service.supervisor.data.s3.bodies import Bodies, Body, hashed
 from service.supervisor.data.s3.client import connected
-from service.supervisor.data.s3.faults import Barred, persistent, translated
+from service.supervisor.data.s3.faults import Barred, persistent, read, translated
 from service.supervisor.data.s3.reading import Download, Take, failing_with_ours, read_chunk, read_stretch
 
 if TYPE_CHECKING:
@@ -46,10 +47,19 @@ class Store:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, access: StoreAccess, timing: Timing | None = None) -> AsyncIterator[Self]:
-        """Connect lazily: no call is made. Raises StoreRefused for an endpoint or region of no use."""
+    async def open(
+        cls,
+        access: StoreAccess,
+        timing: Timing | None = None,
+        *,
+        allow: tuple[Network, ...] = OWN_NETWORKS,
+    ) -> AsyncIterator[Self]:
+        """Connect lazily: no call is made. `allow`: the networks where it may be besides public addresses.
+
+        Raises StoreRefused for an endpoint or region of no use.
+        """
         timing = timing or Timing()
-        async with connected(access, timing) as (client, bodies):
+        async with connected(access, timing, allow) as (client, bodies):
             yield cls(client, bodies, access, timing)
 
     @property
@@ -60,7 +70,8 @@ class Store:
     async def _call(self, what: str, call: Callable[[], Awaitable[T]], factor: int = 1) -> T:
         async def attempt() -> T:
             async with asyncio.timeout(self._timing.call_s * factor):
-                return await call()
+                with read(what):
+                    return await call()
 
         return await persistent(what, self._timing, attempt)
 
@@ -72,8 +83,10 @@ class Store:
             return
 
     async def containers(self) -> Sequence[str]:
-        found = await self._call(f"store {self.endpoint}", lambda: self._client.list_buckets())
-        return tuple(bucket["Name"] for bucket in found.get("Buckets", ()))
+        what = f"store {self.endpoint}"
+        found = await self._call(what, lambda: self._client.list_buckets())
+        with read(what):
+            return tuple(bucket["Name"] for bucket in found.get("Buckets", ()))
 
     async def ensure_container(self, name: str) -> None:
         """Make the container unless it exists."""
@@ -109,9 +122,10 @@ class Store:
             extra: dict[str, Any] = {"ContinuationToken": more} if more else {}
             ask = partial(self._client.list_objects_v2, Bucket=container, Prefix=prefix, **extra)
             page = await self._call(what, ask)
-            for item in page.get("Contents", ()):
-                etag = item.get("ETag", "").strip('"')
-                yield ObjectInfo(item["Key"], item["Size"], etag, item["LastModified"])
+            with read(what):
+                objects = [_info(item["Key"], item["Size"], item) for item in page.get("Contents", ())]
+            for each in objects:
+                yield each
             more = page.get("NextContinuationToken", "")
             if not page.get("IsTruncated"):
                 return
@@ -122,7 +136,8 @@ class Store:
         check_container(container)
         what = f"object {shown(key)} in {container}"
         found = await self._call(what, lambda: self._client.head_object(Bucket=container, Key=key))
-        return ObjectInfo(key, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"])
+        with read(what):
+            return _info(key, found["ContentLength"], found)
 
     async def delete_object(self, container: str, key: str) -> None:
         """Delete an object; one that is gone already is no error."""
@@ -166,7 +181,8 @@ class Store:
         begun = await self._call(
             what, lambda: self._client.create_multipart_upload(Bucket=container, Key=key)
         )
-        upload = Multipart(self, container, key, begun["UploadId"])
+        with read(what):
+            upload = Multipart(self, container, key, begun["UploadId"])
         try:
             yield upload
             await self._complete(upload, what)
@@ -248,6 +264,13 @@ class Multipart:
         """Send part `number`, from 1. Parts may be sent at the same time and in any order."""
         query = {"partNumber": str(number), "uploadId": self.id}
         self.parts[number] = await self._store._put(self.container, self.key, body, query)
+
+
+def _info(key: str, size: int, said: Mapping[str, Any]) -> ObjectInfo:
+    """Of an answer's fields. Raises ValueError and KeyError for what is no object."""
+    if size < 0:
+        raise ValueError("a size below 0 would make room for others")
+    return ObjectInfo(key, size, said.get("ETag", "").strip('"'), said["LastModified"])
 
 
 async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
