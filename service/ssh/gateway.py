@@ -23,8 +23,6 @@ KEEPALIVE_S, KEEPALIVES = 60, 5
 MOST_STRANGERS, MOST_STRANGERS_OF_ONE = 64, 16
 MOST_OF_ONE_JOB = 32
 BACKLOG = 128
-#: How far a client may be ahead on a channel.
-WINDOW_BYTES = 1024**2
 LOOK_S, PAUSE_S = 1.0, 0.2
 CLOSE_S = 10.0
 
@@ -82,7 +80,6 @@ class Gateway:
             allow_scp=False,
             line_editor=False,
             encoding=None,
-            window=WINDOW_BYTES,
         )
 
     # -- what connections tell ----------------------------------------------------------------------

@@ -18,9 +18,10 @@ from structlog.testing import capture_logs
 
 from service.errors import Misconfigured
 from service.ssh import gateway
-from service.ssh.entrance import MOST_TRIES, MOST_UNSENT_BYTES
+from service.ssh.entrance import MOST_TRIES, WINDOW_BYTES
 from service.ssh.gateway import MOST_STRANGERS_OF_ONE
 from service.ssh.host_key import host_key
+from service.ssh.sending import MOST_UNSENT_BYTES
 from service.ssh.talk import MOST_HELD_BYTES
 from service.ssh.words import MOST_VARIABLES
 from tests.ssh.client import Key, finished
@@ -241,7 +242,7 @@ async def test_input_that_nobody_reads_is_not_kept(house: House) -> None:
             await until(lambda: process.channel._send_window == 0)
         await until(lambda: any(line["event"] == "ssh session" for line in lines))
     (said,) = (line for line in lines if line["event"] == "ssh session")
-    assert 0 < said["received_bytes"] <= MOST_HELD_BYTES + gateway.WINDOW_BYTES + 1024**2
+    assert 0 < said["received_bytes"] <= MOST_HELD_BYTES + WINDOW_BYTES + 1024**2
     assert said["cut"] and said["code"] is None
 
 
