@@ -125,6 +125,8 @@ class Gateway:
                 await self.look()
             except Unavailable as error:
                 _log.warning("ssh watch interrupted", error=error.message)
+            except Exception:  # noqa: BLE001 (without it who is in would stay when the job has ended)
+                _log.exception("ssh watch failed; it looks again")
             await asyncio.sleep(PAUSE_S)
             await ledger.listener.moved(hints, LOOK_S)
 

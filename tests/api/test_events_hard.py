@@ -155,6 +155,19 @@ async def test_an_outage_that_lasts_ends_the_streams_to_be_resumed(
             assert await again.until_live() == []
 
 
+async def test_a_watch_that_fails_for_long_ends_the_streams(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing() -> None:
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr("service.api.watch.KEPT_S", 0.2)
+    async with socket(yard) as live:
+        await live.until_live()
+        monkeypatch.setattr(yard.app[SERVICE].watch, "look", failing)
+        assert await live.end() == 1012
+
+
 async def test_two_processes_show_the_same(yard: Yard, database: str, tmp_path: Path) -> None:
     async with (
         opened(database, tmp_path / "second", yard.tokens) as second,

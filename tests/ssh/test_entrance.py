@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import asyncssh
 import pytest
 from structlog.testing import capture_logs
@@ -129,6 +130,26 @@ async def test_who_is_in_leaves_when_the_job_ends(house: House) -> None:
 
     await until(gone)
     assert (await house.client.ssh("true")).code == 255
+
+
+async def test_who_is_in_leaves_also_when_a_look_has_failed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Roles of Postgres that change, its memory that is short: each is over a moment later."""
+    errors = [Misconfigured("Postgres refused the connection"), asyncpg.OutOfMemoryError("out of memory")]
+    look = house.gateway.look
+
+    async def failing() -> None:
+        if errors:
+            raise errors.pop()
+        await look()
+
+    idle = await house.client.start("ssh", "-N", house.client.at)
+    await until(lambda: house.gateway._in)
+    monkeypatch.setattr(house.gateway, "look", failing)
+    await until(lambda: not errors)
+    await house.supervision.ended(house.job)
+    assert (await finished(idle)).code == 255
 
 
 async def test_another_run_is_another_container(house: House) -> None:
