@@ -11,7 +11,7 @@ from asyncssh.constants import MSG_CHANNEL_DATA
 from asyncssh.packet import String, UInt32
 
 from service.ssh import sending
-from service.ssh.entrance import Entrance
+from service.ssh.entrance import MOST_SESSIONS, Entrance
 from service.ssh.pieces import PIECE_BYTES
 from service.ssh.reading import MOST_READ_BYTES
 from service.ssh.sending import MOST_DEFERRED
@@ -150,3 +150,27 @@ async def test_a_client_that_takes_tiny_packets_is_told(house: House) -> None:
         assert (only(house)._sessions, only(house)._forwards) == (0, 0)
         await raw_channel(connection, max_pktsize=LEAST_PACKET_BYTES)
     assert (await house.client.ssh("exit 8")).code == 8
+
+
+# -- sessions that are left at once --------------------------------------------------------------------
+
+
+async def test_sessions_that_are_left_count_until_they_are_over(house: House) -> None:
+    """What they have begun in the container is still to be ended."""
+    most = opened = refused = 0
+    async with house.connected() as connection:
+        for _ in range(5 * MOST_SESSIONS):
+            try:
+                channel = await raw_channel(connection)
+            except asyncssh.ChannelOpenError:
+                refused += 1
+                continue
+            channel._send_request(b"exec", String(b"sleep 1011"))
+            channel.abort()
+            opened += 1
+            most = max(most, len(house.gateway._work))
+        assert refused and most <= MOST_SESSIONS
+        await until(lambda: not house.gateway._work)
+        assert only(house)._sessions == 0
+        assert (await connection.run("exit 8")).exit_status == 8
+    assert opened >= MOST_SESSIONS
