@@ -97,7 +97,7 @@ async def test_new_keys_in_the_middle_of_everything(house: House) -> None:
 
 
 async def test_input_in_small_packets_is_joined(house: House) -> None:
-    sent = 20_000
+    sent = 10_000
     async with house.connected() as connection:
         channel = await raw_channel(connection)
         for number in range(sent):
