@@ -109,8 +109,10 @@ class Watch:
                 self._seen_at = loop.time()
             except Unavailable as error:
                 _log.warning("watch interrupted", error=error.message)
-                if loop.time() - self._seen_at > KEPT_S:
-                    self.stop()
+            except Exception:  # noqa: BLE001 (without it revoked tokens would keep all that they have open)
+                _log.exception("watch failed; it looks again")
+            if loop.time() - self._seen_at > KEPT_S:
+                self.stop()
             await asyncio.sleep(PAUSE_S)
             await self._ledger.listener.moved(hints, LOOK_S)
 

@@ -255,6 +255,10 @@ class Ledger:
     ) -> list[Event]:
         return await read.page(self.pool, after, limit=limit, job=job, project=project)
 
+    async def portion(self, after: int, *, limit: int = read.PAGE) -> list[Event]:
+        """The next events of all, of so many bytes; see `read.portion`."""
+        return await read.portion(self.pool, after, limit=limit)
+
     def follow(
         self, after: int, *, job: UUID | None = None, project: str | None = None
     ) -> AsyncIterator[list[Event]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,7 +20,7 @@ PAGE = 1000
 END = 2**62
 #: As many positions as one look for what a filter wants goes over at most, however few it wants.
 SPAN = 50_000
-#: As many bytes of events' bodies as one look brings at most, beside one event that may be larger.
+#: As many bytes of events' bodies as one look or portion brings at most, beside one event that may be larger.
 MOST_BYTES = 4 * 1024**2
 _MOVES = frozenset(name for name, body in BODIES.items() if issubclass(body, Move))
 
@@ -60,6 +60,13 @@ async def page(
             records = await source.fetch(_SQL.read_project, after, upto, limit, project)
         else:
             records = await source.fetch(_SQL.read_after, after, upto, limit)
+    return events_from(records)
+
+
+async def portion(source: Any, after: int, *, limit: int = PAGE, most_bytes: int = MOST_BYTES) -> list[Event]:
+    """The next events of all, at most `limit`; fewer when they are large: an event may be hundreds of KiB."""
+    with translated():
+        records = await source.fetch(_SQL.read_portion, after, limit, most_bytes)
     return events_from(records)
 
 
@@ -108,23 +115,12 @@ async def look(
             records = await source.fetch(_SQL.wanted_of_jobs, *wanted, list(asked.jobs))
         else:
             records = await source.fetch(_SQL.wanted_of_project, *wanted)
-    kept = _within(records, most_bytes)
-    events = [event_of(record) for record in kept]
-    whole = not records or len(kept) == records[0]["looked"] < limit
+    events = [event_of(record) for record in records]
+    whole = not records or len(records) == records[0]["looked"] < limit
     looked_to = upto if whole else events[-1].position
     labels = await labels_at(source, events) if asked.needs_labels else [{}] * len(events)
     found = [Labelled(*each) for each in zip(events, labels, strict=True) if asked.wants(*each)]
     return Looked(found, looked_to, end)
-
-
-def _within(records: Sequence[Any], most_bytes: int) -> Sequence[Any]:
-    """The first of them, of so many bytes; what is stored may be compressed."""
-    size = 0
-    for count, record in enumerate(records):
-        if size >= most_bytes:
-            return records[:count]
-        size += len(record["data"])
-    return records
 
 
 def _types_of(asked: EventFilter) -> list[str] | None:

@@ -14,14 +14,17 @@ from service.errors import JobyardError, Unavailable
 from service.ssh.forward import OWN_HOSTS, Connection, Forward
 from service.ssh.guests import Guest, Refused, admit, record
 from service.ssh.ports import SshParts
+from service.ssh.reading import Reading
+from service.ssh.sending import Sending
 from service.ssh.session import Session
+from service.ssh.talk import LEAST_PACKET_BYTES
 
 #: Keys that a client may offer; an agent may hold many.
 MOST_TRIES = 20
 MOST_SESSIONS = 10
 MOST_FORWARDS = 64
-#: A connection whose line is full is not read from until less than this waits to be sent.
-MOST_UNSENT_BYTES = 1024**2
+#: How far a client may be ahead on a channel.
+WINDOW_BYTES = 1024**2
 
 PROHIBITED = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
 SHORT, FAILED = asyncssh.OPEN_RESOURCE_SHORTAGE, asyncssh.OPEN_CONNECT_FAILED
@@ -47,11 +50,12 @@ class Hall(Protocol):
 
 
 class Entrance(asyncssh.SSHServer):
-    """`guest` once somebody was let in; `free` while the line takes what is sent."""
+    """`guest` once somebody was let in; `free` while the connection takes what is sent."""
 
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
         self._conn: Any = None
+        self._sending: Sending | None = None
         self._candidate: tuple[str, Guest] | None = None
         self._guest: Guest | None = None
         self._why = "no key was offered"
@@ -62,12 +66,16 @@ class Entrance(asyncssh.SSHServer):
         self._forwards = 0
         self._lost = False
         self.user = self.peer = ""
-        self.free = asyncio.Event()
-        self.free.set()
 
     @property
     def parts(self) -> SshParts:
         return self._hall.parts
+
+    @property
+    def free(self) -> asyncio.Event:
+        if self._sending is None:
+            raise LookupError("there is no connection yet")
+        return self._sending.free
 
     @property
     def guest(self) -> Guest:
@@ -85,34 +93,32 @@ class Entrance(asyncssh.SSHServer):
         self._conn = conn
         address = conn.get_extra_info("peername")
         self.peer = address[0] if address else ""
-        # asyncssh does nothing when a client takes all it can get and reads none of it.
-        conn.pause_writing, conn.resume_writing = self._line_full, self._line_free
-        conn._transport.set_write_buffer_limits(high=MOST_UNSENT_BYTES)
+        conn._transport.set_protocol(Reading(conn))
+        self._sending = Sending(conn, self._cut)
         if not self._hall.arrived(self):
             self._why = "too many connections that have not said who they are"
             conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
-        self.free.set()
+        if self._sending is not None:
+            self._sending.stop()
         self._hall.left(self)
         if self._guest is None:
             said = {} if exc is None else {"error": str(exc)[:200]}
             _log.info("ssh refused", user=self.user, peer=self.peer, why=self._why, tries=self._tries, **said)
 
-    def _line_full(self) -> None:
-        self.free.clear()
-        if self._conn._transport is not None:
-            self._conn._transport.pause_reading()
-
-    def _line_free(self) -> None:
-        self.free.set()
-        if self._conn._transport is not None:
-            self._conn._transport.resume_reading()
-
     def end(self, why: str) -> None:
         """Close it, and say why to a client that listens."""
         self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, why)
+
+    def _cut(self, why: str) -> None:
+        """Close it, and say why to the log: a client that does what this is for does not listen."""
+        self._why = why
+        if self._guest is not None:
+            job, run, key = str(self._guest.job), self._guest.run, self._guest.fingerprint
+            _log.warning("ssh cut", job=job, run=run, key=key, peer=self.peer, why=why)
+        self._conn.abort()
 
     # -- who it is ----------------------------------------------------------------------------------
 
@@ -160,6 +166,15 @@ class Entrance(asyncssh.SSHServer):
         if self._sessions >= MOST_SESSIONS:
             raise asyncssh.ChannelOpenError(SHORT, f"at most {MOST_SESSIONS} sessions a connection")
         self._sessions += 1
+        chan = self._conn.create_server_channel(window=WINDOW_BYTES)
+        return chan, self._session(chan)
+
+    async def _session(self, chan: Any) -> Session:
+        try:
+            _check(chan)
+        except asyncssh.ChannelOpenError:
+            self.session_over()
+            raise
         return Session(self)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -175,11 +190,13 @@ class Entrance(asyncssh.SSHServer):
         if self._forwards >= MOST_FORWARDS:
             raise asyncssh.ChannelOpenError(SHORT, f"at most {MOST_FORWARDS} forwards a connection")
         self._forwards += 1
-        return self._forward(dest_port)
+        chan = self._conn.create_tcp_channel(window=WINDOW_BYTES)
+        return chan, self._forward(chan, dest_port)
 
-    async def _forward(self, port: int) -> Forward:
+    async def _forward(self, chan: Any, port: int) -> Forward:
         handed_on = False
         try:
+            _check(chan)
             await self._recorded(port)
             far = await Connection.of(await self.parts.inside.connect(self.guest.container_id, port))
             if self._lost:
@@ -224,3 +241,10 @@ class Entrance(asyncssh.SSHServer):
                 received_bytes=forward.received_bytes,
                 ms=round((loop.time() - began) * 1000, 2),
             )
+
+
+def _check(chan: Any) -> None:
+    """Raises `ChannelOpenError`. What a client takes at a time is not known before a session is asked for."""
+    if (most := chan._send_pktsize) < LEAST_PACKET_BYTES:
+        why = f"packets of at least {LEAST_PACKET_BYTES} bytes must be taken, not of at most {most}"
+        raise asyncssh.ChannelOpenError(PROHIBITED, why)

@@ -23,8 +23,6 @@ KEEPALIVE_S, KEEPALIVES = 60, 5
 MOST_STRANGERS, MOST_STRANGERS_OF_ONE = 64, 16
 MOST_OF_ONE_JOB = 32
 BACKLOG = 128
-#: How far a client may be ahead on a channel.
-WINDOW_BYTES = 1024**2
 LOOK_S, PAUSE_S = 1.0, 0.2
 CLOSE_S = 10.0
 
@@ -82,7 +80,6 @@ class Gateway:
             allow_scp=False,
             line_editor=False,
             encoding=None,
-            window=WINDOW_BYTES,
         )
 
     # -- what connections tell ----------------------------------------------------------------------
@@ -128,6 +125,8 @@ class Gateway:
                 await self.look()
             except Unavailable as error:
                 _log.warning("ssh watch interrupted", error=error.message)
+            except Exception:  # noqa: BLE001 (without it who is in would stay when the job has ended)
+                _log.exception("ssh watch failed; it looks again")
             await asyncio.sleep(PAUSE_S)
             await ledger.listener.moved(hints, LOOK_S)
 

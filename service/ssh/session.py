@@ -48,7 +48,7 @@ class Host(Line, Protocol):
         """Carry out some work in the background, to its end."""
 
     def session_over(self) -> None:
-        """The channel of a session is closed."""
+        """The channel of a session is closed, and what it began in the container has ended."""
 
 
 class Session(Talk, asyncssh.SSHServerSession[bytes]):
@@ -64,6 +64,7 @@ class Session(Talk, asyncssh.SSHServerSession[bytes]):
         self._size: tuple[int, int] | None = None
         self._signals: deque[int] = deque(maxlen=_MOST_SIGNALS)
         self._told = asyncio.Event()
+        self._runs = False
 
     # -- what asyncssh calls ------------------------------------------------------------------------
 
@@ -87,11 +88,13 @@ class Session(Talk, asyncssh.SSHServerSession[bytes]):
         return subsystem == "sftp"
 
     def session_started(self) -> None:
+        self._runs = True
         self._host.begin(self.run())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._host.session_over()
+        if not self._runs:
+            self._host.session_over()
 
     def terminal_size_changed(self, width: int, height: int, _pixwidth: int, _pixheight: int) -> None:
         if self._terminal is not None and words.is_size(width, height):
@@ -136,6 +139,9 @@ class Session(Talk, asyncssh.SSHServerSession[bytes]):
                 received_bytes=self.received_bytes,
                 ms=round((loop.time() - began) * 1000, 2),
             )
+            self._runs = False
+            if self.gone.is_set():
+                self._host.session_over()
 
     def _names(self) -> dict[str, Any]:
         guest = self._host.guest

@@ -4,17 +4,19 @@ takes it, so that memory is bounded however slow they are."""
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any, Protocol
 
 import asyncssh
 import structlog
 
 from service.errors import Unavailable
+from service.ssh.pieces import Pieces
 from service.ssh.ports import Far
 
 #: Input that the far end has not taken yet, before the client is told to wait; beside the channel's window.
 MOST_HELD_BYTES = 256 * 1024
+#: For a client that takes less at a time, what is sent would be cut into countless packets, all at once.
+LEAST_PACKET_BYTES = 1024
 EXTENDED_DATA_STDERR = 1
 
 _log = structlog.get_logger()
@@ -33,7 +35,7 @@ class Talk:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._chan: Any = None
-        self._held: deque[bytes] = deque()
+        self._held = Pieces()
         self._held_bytes = 0
         self._ended = False
         self._heard = asyncio.Event()
@@ -46,9 +48,11 @@ class Talk:
 
     def connection_made(self, chan: Any) -> None:
         self._chan = chan
+        # Both are still empty; asyncssh keeps a list of what came or goes, one entry a packet.
+        chan._recv_buf, chan._send_buf = Pieces(), Pieces()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        self._held.append(data)
+        self._held.append((data, datatype))
         self._held_bytes += len(data)
         self.received_bytes += len(data)
         if self._held_bytes > MOST_HELD_BYTES:
@@ -74,8 +78,9 @@ class Talk:
     async def hand_out(self, far: Far) -> None:
         """Everything that the far end says, to the client."""
         async for each in far.output():
-            await self._line.free.wait()
-            await self._takes.wait()
+            while not (self._line.free.is_set() and self._takes.is_set()):
+                await self._line.free.wait()
+                await self._takes.wait()
             try:
                 self._chan.write(each.data, EXTENDED_DATA_STDERR if each.stream == 2 else None)
             except OSError:  # the channel is closed, as `gone` is about to tell
@@ -105,7 +110,7 @@ class Talk:
                 return None
             self._heard.clear()
             await self._heard.wait()
-        data = self._held.popleft()
+        data, _ = self._held.pop()
         self._held_bytes -= len(data)
         if self._held_bytes <= MOST_HELD_BYTES // 2:
             self._chan.resume_reading()

@@ -155,12 +155,13 @@ class Outboxes:
     async def settle(self) -> None:
         """Begin, change and end what the ledger says now."""
         known = await self._known()
-        await self._means.duty.execute((_SQL.forget, list(known)))
         active = {hook_id: each for hook_id, each in known.items() if each[1].paused is None}
         for hook_id in [each for each in self._at_work if each not in active]:
             _, _, task = self._at_work.pop(hook_id)
             task.cancel()
             await asyncio.wait([task])
+        # Only now: what an outbox still wrote down would refer to what is gone.
+        await self._means.duty.execute((_SQL.forget, list(known)))
         for hook_id, (project, hook) in active.items():
             if hook_id in self._at_work:
                 outbox = self._at_work[hook_id][1]

@@ -83,6 +83,22 @@ FROM events
 WHERE position > $1 AND position <= $2
 ORDER BY position LIMIT $3
 
+-- name: read_portion
+-- No more than $3 bytes of bodies, as they are read (stored they may be compressed), and one event at least.
+SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
+       hash, client_address
+FROM (
+    SELECT found.*, sum(octet_length(data::text)) OVER (ORDER BY position) - octet_length(data::text) AS bytes_before
+    FROM (
+        SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id,
+               request_id, hash, client_address
+        FROM events
+        WHERE position > $1
+        ORDER BY position LIMIT $2
+    ) AS found
+) AS sized
+WHERE bytes_before < $3 ORDER BY position
+
 -- name: read_job
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
        hash, client_address
@@ -102,12 +118,12 @@ SELECT position FROM ledger_head
 
 -- name: wanted_of_project
 -- $4 project, $5 types or null, $6 states that a job came into or null. No more than $7 bytes, as they are
--- stored, and one event at least; `looked` tells how many there would have been.
+-- read, and one event at least; `looked` tells how many there would have been.
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
        hash, client_address, looked
 FROM (
     SELECT found.*, count(*) OVER () AS looked,
-           sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS bytes_before
+           sum(octet_length(data::text)) OVER (ORDER BY position) - octet_length(data::text) AS bytes_before
     FROM (
         SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id,
                request_id, hash, client_address
@@ -126,7 +142,7 @@ SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor,
        hash, client_address, looked
 FROM (
     SELECT found.*, count(*) OVER () AS looked,
-           sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS bytes_before
+           sum(octet_length(data::text)) OVER (ORDER BY position) - octet_length(data::text) AS bytes_before
     FROM (
         SELECT each.* FROM unnest($8::uuid[]) AS wanted (job) CROSS JOIN LATERAL (
             SELECT position, project, events.job, run, type, data, occurred_at, recorded_at, actor,

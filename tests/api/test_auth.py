@@ -7,12 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import asyncpg
 import pytest
 
 from service.api.auth import sha256_of
 from service.api.call import SERVICE
 from service.api.routes import ROUTES
 from service.api.scope import Level
+from service.errors import Misconfigured
 from tests.api.yard import ADMIN, DEADLINE_S, OPERATOR, READER, SPEC, Answer, Yard
 from tests.support.waiting import until
 
@@ -187,6 +189,30 @@ async def test_a_token_that_another_process_revoked_is_noticed_by_the_watch(
     await until(lambda: _kept(yard, "ci"))
     await yard.ledger.submit(cmd.RevokeToken(project="default", token_id=token_id), actor="elsewhere")
     await until(lambda: _stopped(yard, "ci"))
+
+
+async def test_the_watch_goes_on_whatever_a_look_ends_with(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Roles of Postgres that change, its memory that is short: each is over a moment later."""
+    from service.domain import commands as cmd
+
+    errors = [Misconfigured("Postgres refused the connection"), asyncpg.OutOfMemoryError("out of memory")]
+    watch = yard.app[SERVICE].watch
+    look = watch.look
+
+    async def failing() -> None:
+        if errors:
+            raise errors.pop()
+        await look()
+
+    monkeypatch.setattr("service.api.auth.KEPT_S", 10_000.0)
+    monkeypatch.setattr(watch, "look", failing)
+    token_id = await yard.token("ci", OPERATOR)
+    await until(lambda: not errors)
+    await until(lambda: _kept(yard, "ci"))
+    await yard.ledger.submit(cmd.RevokeToken(project="default", token_id=token_id), actor="elsewhere")
+    await until(lambda: _stopped(yard, "ci"), 10.0)
 
 
 async def test_a_revoked_token_is_not_kept_for_long_without_the_watch(

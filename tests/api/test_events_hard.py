@@ -13,9 +13,11 @@ import pytest
 from service.api.call import SERVICE
 from service.api.events import feed as feeding
 from service.api.events.feed import Pace
+from service.api.events.source import LedgerSource
 from service.domain import commands as cmd
-from service.domain.events import Info
+from service.domain.events import Info, encode_body
 from service.ledger.ledger import Ledger
+from service.ledger.read import MOST_BYTES
 from tests.api.streams import Socket, ids, is_control, socket, sse
 from tests.api.yard import ADMIN, ENGINE, MASTER, READER, Supervision, Yard, furnish, opened
 from tests.support.proxy import Proxy, proxied
@@ -153,6 +155,19 @@ async def test_an_outage_that_lasts_ends_the_streams_to_be_resumed(
             assert await again.until_live() == []
 
 
+async def test_a_watch_that_fails_for_long_ends_the_streams(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing() -> None:
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr("service.api.watch.KEPT_S", 0.2)
+    async with socket(yard) as live:
+        await live.until_live()
+        monkeypatch.setattr(yard.app[SERVICE].watch, "look", failing)
+        assert await live.end() == 1012
+
+
 async def test_two_processes_show_the_same(yard: Yard, database: str, tmp_path: Path) -> None:
     async with (
         opened(database, tmp_path / "second", yard.tokens) as second,
@@ -188,6 +203,24 @@ async def test_a_connection_that_is_cut_anywhere_is_taken_up_again(yard: Yard) -
 def _abort(stream: Socket) -> None:
     connection: Any = stream.socket._response.connection
     connection.transport.abort()
+
+
+async def test_the_feed_reads_so_many_bytes_at_a_time_however_well_they_are_compressed(
+    yard: Yard, supervision: Supervision
+) -> None:
+    """Control characters are six times as long in JSON; one over and over is stored as nearly nothing."""
+    job = (await yard.submit())["id"]
+    await supervision.running(job)
+    for number in range(7):
+        await note(yard.ledger, job, f"{number} " + "\x01" * 128 * 1024)
+    source, after, sizes = LedgerSource(yard.ledger), 0, []
+    while page := await source.page(after):
+        assert [each.event.position for each in page] == list(range(after + 1, after + 1 + len(page)))
+        sizes.append([len(encode_body(each.event.body)) for each in page])
+        after = page[-1].event.position
+    assert after == (await yard.ledger.head()).position
+    assert len(sizes) == 2
+    assert sum(sizes[0][:-1]) < MOST_BYTES
 
 
 async def _submitted(yard: Yard) -> str:

@@ -163,3 +163,9 @@ async def test_a_look_brings_so_many_bytes_and_goes_on_with_the_very_next_event(
     assert found == wanted
     assert max(sizes) < 30_000 + 75_000
     assert len(sizes) >= 3
+    found.clear()
+    while part := await read.portion(yard.ledger.pool, len(found), limit=5, most_bytes=30_000):
+        found += part
+        sizes = [len(encode_body(event.body)) for event in part]
+        assert len(part) == 1 or sum(sizes[:-1]) < 30_000
+    assert found == there

@@ -42,6 +42,8 @@ FILTERS = [
     EventFilter(project="nobody's"),
 ]
 QUEUED, KEPT, PAGE, LOOK = 3, 5, 4, 4
+#: Of events of some 400 bytes.
+KEPT_BYTES = 1300
 STEPS = 250
 
 
@@ -211,6 +213,11 @@ class World:
             await asyncio.sleep(0)
         for reader, _ in self.readers:
             reader.settle()
+        kept = self.feed._kept
+        assert len(kept) <= feed.KEPT
+        assert sum(len(piece.json) for piece in kept) == self.feed._kept_bytes <= feed.KEPT_BYTES
+        assert self.feed._by_position == {piece.position: piece for piece in kept}
+        assert not kept or kept[0].position == self.feed._floor + 1
 
     async def finish(self) -> None:
         """Everybody gets to the end."""
@@ -272,7 +279,13 @@ def test_every_stream_is_exact_however_things_fall_together(chance: Random) -> N
         for reader, _ in world.readers:
             reader.stop()
 
-    bounds = {"MOST_QUEUED": QUEUED, "KEPT": KEPT, "RETRY_S": 0.0}
+    few_bytes = chance.random() < 0.5
+    bounds = {
+        "MOST_QUEUED": QUEUED,
+        "KEPT": KEPT,
+        "KEPT_BYTES": KEPT_BYTES if few_bytes else feed.KEPT_BYTES,
+        "RETRY_S": 0.0,
+    }
     with ExitStack() as patched:
         for name, value in bounds.items():
             patched.enter_context(patch.object(feed, name, value))

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import asyncssh
 import pytest
 from structlog.testing import capture_logs
 
 from service.errors import Misconfigured
 from service.ssh import gateway
-from service.ssh.entrance import MOST_TRIES, MOST_UNSENT_BYTES
+from service.ssh.entrance import MOST_TRIES, WINDOW_BYTES
 from service.ssh.gateway import MOST_STRANGERS_OF_ONE
 from service.ssh.host_key import host_key
+from service.ssh.sending import MOST_UNSENT_BYTES
 from service.ssh.talk import MOST_HELD_BYTES
 from service.ssh.words import MOST_VARIABLES
 from tests.ssh.client import Key, finished
@@ -128,6 +130,26 @@ async def test_who_is_in_leaves_when_the_job_ends(house: House) -> None:
 
     await until(gone)
     assert (await house.client.ssh("true")).code == 255
+
+
+async def test_who_is_in_leaves_also_when_a_look_has_failed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Roles of Postgres that change, its memory that is short: each is over a moment later."""
+    errors = [Misconfigured("Postgres refused the connection"), asyncpg.OutOfMemoryError("out of memory")]
+    look = house.gateway.look
+
+    async def failing() -> None:
+        if errors:
+            raise errors.pop()
+        await look()
+
+    idle = await house.client.start("ssh", "-N", house.client.at)
+    await until(lambda: house.gateway._in)
+    monkeypatch.setattr(house.gateway, "look", failing)
+    await until(lambda: not errors)
+    await house.supervision.ended(house.job)
+    assert (await finished(idle)).code == 255
 
 
 async def test_another_run_is_another_container(house: House) -> None:
@@ -241,7 +263,7 @@ async def test_input_that_nobody_reads_is_not_kept(house: House) -> None:
             await until(lambda: process.channel._send_window == 0)
         await until(lambda: any(line["event"] == "ssh session" for line in lines))
     (said,) = (line for line in lines if line["event"] == "ssh session")
-    assert 0 < said["received_bytes"] <= MOST_HELD_BYTES + gateway.WINDOW_BYTES + 1024**2
+    assert 0 < said["received_bytes"] <= MOST_HELD_BYTES + WINDOW_BYTES + 1024**2
     assert said["cut"] and said["code"] is None
 
 

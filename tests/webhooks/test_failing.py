@@ -7,27 +7,28 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.webhooks import Wanted
 from service.webhooks import round as rounds
 from service.webhooks.backoff import MOST_ASKED_S, TABLE, Backoff, retry_after
-from service.webhooks.duty import on_duty
+from service.webhooks.duty import Duty, on_duty
 from service.webhooks.means import Means
 from service.webhooks.outbox import Outbox
 from service.webhooks.round import DEAD_LINES, MOST_BEHIND
 from service.webhooks.tally import Tally
 from tests.support.jobs import PROJECT
 from tests.support.waiting import until
-from tests.webhooks.house import House, sender
-from tests.webhooks.receiver import Receiver, a_receiver
+from tests.webhooks.house import SQL, House, sender
+from tests.webhooks.receiver import Got, Receiver, a_receiver
 
 PLAIN = Backoff(draw=lambda: 0.0)
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -186,6 +187,36 @@ async def test_a_webhook_that_cannot_even_be_tried_holds_up_no_other(
         first = await house.quota(7)
         await receiver.until_taken(first)
         await receiver.until_taken(await house.quota(8))
+
+
+async def test_one_that_is_removed_amid_an_attempt_is_no_failure(
+    house: House, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer comes as all that was kept of it is forgotten: nothing of it is written down after that."""
+    answered, forgotten = asyncio.Event(), asyncio.Event()
+
+    async def held(_got: Got) -> int:
+        await answered.wait()
+        return 204
+
+    async def execute(duty: Duty, *statements: tuple[Any, ...]) -> None:
+        await written(duty, *statements)
+        if statements[0][0] == SQL.forget and hook_id not in statements[0][1]:
+            answered.set()
+            for _ in range(20):  # as long as it takes to write an attempt down
+                await asyncio.sleep(0.02)
+            forgotten.set()
+
+    written, receiver.judge = Duty.execute, held
+    monkeypatch.setattr(Duty, "execute", execute)
+    hook_id = await house.hook(receiver.url, types=("QuotaSet",))
+    with capture_logs() as lines:
+        async with house.delivering():
+            await house.quota(7)
+            await receiver.until_asked(1)
+            await house.do(cmd.RemoveWebhook(project=PROJECT, webhook_id=hook_id))
+            await forgotten.wait()
+    assert "webhook failed; it begins again" not in [line["event"] for line in lines]
 
 
 async def test_whoever_waits_long_for_its_turn_has_it_all_the_same(

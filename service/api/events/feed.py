@@ -30,8 +30,8 @@ MOST_QUEUED = 512
 MOST_QUEUED_BYTES = 512 * 1024
 #: As much as is written at once.
 MOST_WRITTEN_BYTES = 64 * 1024
-#: The latest events are kept, so that streams can join again without the ledger.
-KEPT = 1024
+#: The latest events are kept, so that streams can join again without the ledger: so many, of so many bytes.
+KEPT, KEPT_BYTES = 1024, 4 * 1024**2
 #: So many streams read the ledger at once; others wait for their turn.
 READERS = 3
 MOST_STREAMS = 2000
@@ -206,6 +206,7 @@ class Feed:
         self._floor = 0
         self._source = source
         self._kept: deque[Piece] = deque()
+        self._kept_bytes = 0
         self._by_position: dict[int, Piece] = {}
         self._live = Index[Stream]()
         self._streams: set[Stream] = set()
@@ -329,13 +330,16 @@ class Feed:
     def _begin_at(self, position: int) -> None:
         self.position = self._floor = position
         self._kept.clear()
+        self._kept_bytes = 0
         self._by_position.clear()
 
     def _keep(self, page: Sequence[Piece]) -> None:
         for piece in page:
             self._kept.append(piece)
+            self._kept_bytes += len(piece.json)
             self._by_position[piece.position] = piece
-        while len(self._kept) > KEPT:
-            gone = self._kept.popleft()
-            del self._by_position[gone.position]
-            self._floor = gone.position
+            while len(self._kept) > KEPT or self._kept_bytes > KEPT_BYTES:
+                gone = self._kept.popleft()
+                self._kept_bytes -= len(gone.json)
+                del self._by_position[gone.position]
+                self._floor = gone.position

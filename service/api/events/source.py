@@ -28,7 +28,7 @@ class LedgerSource:
         await self._ledger.listener.moved(since, POLL_S)
 
     async def page(self, after: int) -> list[Labelled]:
-        events = await self._ledger.events(after, limit=PAGE)
+        events = await self._ledger.portion(after, limit=PAGE)
         labels = await self._labels.at(after, events)
         return [Labelled(*each) for each in zip(events, labels, strict=True)]
 
