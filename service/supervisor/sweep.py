@@ -22,6 +22,7 @@ async def sweep(yard: Yard, busy: Container[RunId]) -> None:
     A run is asked for in the ledger itself: what is not known to be over stays.
     """
     await _containers(yard, busy)
+    await _logs(yard, busy)
     await _volumes(yard, busy)
     try:
         await volumes.remove_deleted(yard)
@@ -49,6 +50,13 @@ async def _containers(yard: Yard, busy: Container[RunId]) -> None:
             await container.put_away(yard, run, found)
         except EngineError as error:
             _log.warning("left-over container stays", container=found.id[:12], error=error.message)
+
+
+async def _logs(yard: Yard, busy: Container[RunId]) -> None:
+    """End those that could not be before. Where a container is left, its log ends as it is put away."""
+    for run in [run for run in yard.open_logs if run not in busy]:
+        if await container.find(yard, run) is None:
+            yard.end_log(run)
 
 
 async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
