@@ -22,7 +22,6 @@ from service.domain.scheduling import Node, plan
 from service.domain.states import PLACED, State
 from service.errors import (
     DataError,
-    EngineError,
     JobyardError,
     NotFound,
     Rejected,
@@ -193,8 +192,10 @@ class Shift:
             untidy.clear()
             try:
                 await sweep(self._yard, self._drivers)
-            except (Unavailable, EngineError) as error:
-                _log.warning("sweep interrupted", error=error.message)
+            except StaleEpoch:
+                raise
+            except (JobyardError, OSError) as error:
+                _log.warning("sweep interrupted", error=str(error))
             try:
                 async with asyncio.timeout(SWEEP_S):
                     await untidy.wait()
