@@ -23,7 +23,7 @@ _DOUBLINGS = 16
 def pause_s(first_s: float, troubles: int, longest_s: float) -> float:
     """How long to wait after so many troubles in a row: `first_s`, then twice as long each time, and never
     longer than `longest_s`."""
-    return min(longest_s, first_s * 2 ** min(troubles - 1, _DOUBLINGS))
+    return min(longest_s, first_s * 2.0 ** min(troubles - 1, _DOUBLINGS))
 
 
 class Waits:

@@ -90,8 +90,9 @@ class SlowToEnd:
         yield SimpleNamespace(status=200, content=SimpleNamespace(iter_any=self._nothing))
 
     async def _nothing(self) -> AsyncIterator[bytes]:
-        for nothing in ():
-            yield nothing
+        lines: list[bytes] = []
+        for line in lines:
+            yield line
 
 
 async def test_who_comes_as_the_last_one_goes_has_a_fetch_of_his_own() -> None:
