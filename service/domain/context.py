@@ -13,7 +13,7 @@ from service.domain import events as ev
 from service.domain.bills.run import Run
 from service.domain.budget import Standing
 from service.domain.directory import PriceBook, Project, Token
-from service.domain.job import Job
+from service.domain.job import TIMED_OUT, Job
 from service.domain.quota import Quota
 from service.domain.refusals import Refusals
 from service.domain.states import State
@@ -81,7 +81,8 @@ def past_timeout(job: Job, at: datetime, now: datetime) -> tuple[Job, list[Decis
         return job, []
     reached_at = observed(job.timeout_at, job, now)
     decided = for_job(job, reached_at, ev.TimeoutReached(**move(job, State.TIMEOUT)))
-    return replace(job, state=State.TIMEOUT, last_transition_at=reached_at, timed_out=True), decided
+    told = {"timed_out": True, "info": TIMED_OUT}
+    return replace(job, state=State.TIMEOUT, last_transition_at=reached_at, **told), decided
 
 
 def observed(at: datetime, job: Job, now: datetime) -> datetime:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from service.domain import events as ev
 from service.domain.events import Event
-from service.domain.job import DataSync, Job, SyncOrder, Visit
+from service.domain.job import TIMED_OUT, DataSync, Job, SyncOrder, Visit
 from service.domain.notes import in_short
 from service.domain.states import ENDED, MEANING, State
 
@@ -175,8 +175,7 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
                 "info": body.info,
             } | ended
         case ev.TimeoutReached():
-            info = ev.Info("timeout", MEANING[State.TIMEOUT])
-            return {"timed_out": True, "info": info}
+            return {"timed_out": True, "info": TIMED_OUT}
         case ev.StorageExceeded():
             return {"storage_used": body.used_bytes, "info": body.info}
         case ev.RunExited():

@@ -9,7 +9,10 @@ import msgspec
 
 from service.domain.events import Direction, Info, SyncState, VolumeProgress
 from service.domain.spec import JobSpec
-from service.domain.states import ENDED, State
+from service.domain.states import ENDED, MEANING, State
+
+#: What a job says of itself once its timeout is reached, whoever is the first to say so.
+TIMED_OUT = Info("timeout", MEANING[State.TIMEOUT])
 
 
 class Visit(msgspec.Struct, frozen=True, rename="camel", gc=False):

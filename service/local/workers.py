@@ -80,14 +80,19 @@ async def workers(
 async def _keep(orders: Orders, ready: asyncio.Future[None]) -> None:
     environment = os.environ | {ENVIRONMENT: msgspec.json.encode(orders).decode()}
     while True:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "service.local.workers",
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "service.local.workers",
+                env=environment,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:  # the machine has no memory or no process left, for now
+            _log.error("API process not started; it is tried again", error=str(error))
+            await asyncio.sleep(_RESTART_S)
+            continue
         try:
             if process.stdout and await process.stdout.readline() == _READY and not ready.done():
                 ready.set_result(None)

@@ -102,9 +102,10 @@ class RunDriver:
             if job is None or job.state is not State.ERROR or job.run != self._run.run:
                 return False
             if await container.find(self._yard, self._run) is None:
-                self._yard.keeper.seal(self._run.job, self._run.run)
-        except Unavailable as error:
+                self._yard.end_log(self._run)
+        except (Unavailable, EngineError) as error:
             _log.warning("run left as it is", job=str(self._run.job), error=error.message)
+            self._yard.open_logs.add(self._run)
         return True
 
     def _job(self) -> Job | None:

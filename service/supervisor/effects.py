@@ -60,6 +60,8 @@ class Yard:
     engine_id: str
     lease: Lease
     shelf: Shelf = field(default_factory=Shelf)
+    #: Runs that have ended and whose log could not be: the sweep ends it.
+    open_logs: set[RunId] = field(default_factory=set)
     #: Set when something was left behind that a sweep should put away soon.
     untidy: asyncio.Event = field(default_factory=asyncio.Event)
     #: How many runs have their storage watched.
@@ -98,6 +100,17 @@ class Yard:
         """
         if not await self.ledger.renew_lease(self.lease, self.settings.lease_ttl_s):
             raise StaleEpoch(f"epoch {self.epoch} of engine {self.engine_id} is over")
+
+    def end_log(self, run: RunId) -> None:
+        """Mark the log of a run complete that has no container (any more). What cannot be now, as on a disk
+        without space, is left for the sweep."""
+        try:
+            self.keeper.seal(run.job, run.run)
+        except (JobyardError, OSError) as error:
+            self.open_logs.add(run)
+            _log.warning("log not ended; it is later", job=str(run.job), run=run.run, error=str(error))
+        else:
+            self.open_logs.discard(run)
 
     async def is_over(self, run: RunId) -> bool:
         """True for a run that has ended, or was followed by another, or whose job was deleted or never was.

@@ -19,6 +19,7 @@ from service.errors import Erased, ImageReason, ImageUnavailable, NodeFull
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import ImageInfo, RegistryAuth
 from service.supervisor.names import RunId
+from service.supervisor.waits import LONGEST_RETRY_S, pause_s
 
 #: The server that Docker names when it means its own registry.
 _HUB_SERVER = "https://index.docker.io/v1/"
@@ -133,7 +134,7 @@ async def _pulled(yard: Yard, job: Job, image: ImageRef) -> ImageInfo:
             if attempt == settings.pull_attempts:
                 raise _no_space(image) from error
             await yard.note_full(job)
-            await asyncio.sleep(settings.retry_s * 2**attempt)
+            await asyncio.sleep(pause_s(settings.retry_s, attempt + 1, LONGEST_RETRY_S))
         except ImageUnavailable as error:
             if not error.passing or attempt == settings.pull_attempts:
                 raise _unavailable(job, image, auth, error, attempt) from error
@@ -141,7 +142,8 @@ async def _pulled(yard: Yard, job: Job, image: ImageRef) -> ImageInfo:
             message = f"Registry {host} does not answer, or asks to slow down; image {image} is tried again."
             await yard.note(job, "registry-not-answering", message, image=str(image), registry=host)
             # Many jobs that wait for one registry must not come back at the same moment.
-            await asyncio.sleep(settings.retry_s * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311
+            longest_s = pause_s(settings.retry_s, attempt + 1, LONGEST_RETRY_S)
+            await asyncio.sleep(longest_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter is no secret)
     raise AssertionError("unreachable: the last attempt answers or raises")
 
 

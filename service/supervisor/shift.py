@@ -6,8 +6,8 @@ The loop is timing; `run_once` is work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -22,7 +22,6 @@ from service.domain.scheduling import Node, plan
 from service.domain.states import PLACED, State
 from service.errors import (
     DataError,
-    EngineError,
     JobyardError,
     NotFound,
     Rejected,
@@ -117,7 +116,7 @@ class Shift:
         for placement in made.placements:
             if self._admission.stopped != stopped:
                 break  # it became full while others were placed, and the plan is made anew
-            with suppress(WrongState, NotFound):  # it was interrupted or deleted meanwhile
+            async with self._unless_moved(placement.job):
                 await self._yard.report(
                     cmd.PlaceRun, placement.job, node=self._node.name, gpus=placement.gpus
                 )
@@ -131,8 +130,17 @@ class Shift:
             await asyncio.gather(*(self._note(*note) for note in notes[first : first + NOTES_AT_ONCE]))
 
     async def _note(self, job: Job, reason: Info) -> None:
-        with suppress(WrongState, NotFound):
+        async with self._unless_moved(job):
             await self._yard.report(cmd.NoteRun, job, info=reason)
+
+    @asynccontextmanager
+    async def _unless_moved(self, job: Job) -> AsyncIterator[None]:
+        """What is said of a job that was interrupted or deleted meanwhile is dropped. The job is asked for
+        anew: one that is taken for waiting has a part in every plan."""
+        try:
+            yield
+        except (WrongState, NotFound):
+            await self._yard.watch.refresh(job.id)
 
     def _drive(self, run: RunId, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         if run not in self._drivers:
@@ -184,8 +192,10 @@ class Shift:
             untidy.clear()
             try:
                 await sweep(self._yard, self._drivers)
-            except (Unavailable, EngineError) as error:
-                _log.warning("sweep interrupted", error=error.message)
+            except StaleEpoch:
+                raise
+            except (JobyardError, OSError) as error:
+                _log.warning("sweep interrupted", error=str(error))
             try:
                 async with asyncio.timeout(SWEEP_S):
                     await untidy.wait()

@@ -56,6 +56,8 @@ class Supervisor:
         self._settings = settings
         self._shelf = Shelf(allow=settings.store_networks) if shelf is None else shelf
         self._holder = holder_name()
+        #: Of all epochs: nobody else knows of them.
+        self._open_logs: set[RunId] = set()
         #: Set once the engine is ours and everything that was there has been taken over.
         self.ready = asyncio.Event()
 
@@ -95,7 +97,7 @@ class Supervisor:
     async def _begin(self, info: EngineInfo, lease: Lease) -> Shift:
         """Say that we are here, take over what the one before us left, and see what the node has."""
         head = await self._ledger.head()
-        watch = Watch(self._ledger, self._settings.retry_s, lambda job: self._keeper.seal(job.id, job.run))
+        watch = Watch(self._ledger, self._settings.retry_s, lambda job: yard.end_log(RunId(job.id, job.run)))
         yard = Yard(
             ledger=self._ledger,
             engine=self._engine,
@@ -108,6 +110,7 @@ class Supervisor:
             lease=lease,
             shelf=self._shelf,
             engine_root=Path(info.root_dir) if info.root_dir else None,
+            open_logs=self._open_logs,
         )
         await yard.clock.sync()
         node = node_of(info, self._settings)

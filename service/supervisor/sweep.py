@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Coroutine
+from typing import Any
 
 import structlog
 
 from service.domain.states import State
-from service.errors import DataError, EngineError
+from service.errors import EngineAway, JobyardError, StaleEpoch
 from service.supervisor import container, volumes
 from service.supervisor.effects import Yard
 from service.supervisor.names import LEDGER, RunId, run_of
+from service.tasks import whole
 
 _log = structlog.get_logger()
 
@@ -22,15 +24,26 @@ async def sweep(yard: Yard, busy: Container[RunId]) -> None:
     A run is asked for in the ledger itself: what is not known to be over stays.
     """
     await _containers(yard, busy)
+    await _logs(yard, busy)
     await _volumes(yard, busy)
+    await _or_later(volumes.remove_deleted(yard), "deleted volume stays")
+    await _or_later(yard.cache.tidy(), "cache not tidied")
+
+
+async def _or_later(work: Coroutine[Any, Any, None], if_not: str, **facts: str | int) -> None:
+    """Do one thing. What keeps it from being done is logged and tried again by the next sweep: it keeps
+    nothing else from being put away, nor any job from its care.
+
+    Raises `StaleEpoch` and `EngineAway`, as all that follows would.
+    """
     try:
-        await volumes.remove_deleted(yard)
-    except DataError as error:
-        _log.warning("deleted volume stays", error=error.message)
-    try:
-        await yard.cache.tidy()
-    except DataError as error:
-        _log.warning("cache not tidied", error=error.message)
+        await whole(work)
+    except (StaleEpoch, EngineAway):
+        raise
+    except JobyardError as error:
+        _log.warning(if_not, **facts, error=error.message)
+    except Exception:  # noqa: BLE001 (see above: whatever it is)
+        _log.exception(if_not, **facts)
 
 
 async def _containers(yard: Yard, busy: Container[RunId]) -> None:
@@ -38,17 +51,31 @@ async def _containers(yard: Yard, busy: Container[RunId]) -> None:
         run = run_of(summary.labels)
         if run is None or run in busy or not await yard.is_over(run):
             continue
-        found = await yard.engine.find(summary.id)
-        if found is None:
-            continue
-        _log.info("left-over container", job=str(run.job), run=run.run, container=found.id[:12])
-        try:
-            if not container.has_ended(found):
-                await yard.still_ours()
-                await yard.engine.stop(found.id, yard.settings.stop_grace_s)
-            await container.put_away(yard, run, found)
-        except EngineError as error:
-            _log.warning("left-over container stays", container=found.id[:12], error=error.message)
+        work = _put_away(yard, run, summary.id)
+        await _or_later(work, "left-over container stays", job=str(run.job), container=summary.id[:12])
+
+
+async def _put_away(yard: Yard, run: RunId, container_id: str) -> None:
+    found = await yard.engine.find(container_id)
+    if found is None:
+        return
+    _log.info("left-over container", job=str(run.job), run=run.run, container=found.id[:12])
+    if not container.has_ended(found):
+        await yard.still_ours()
+        await yard.engine.stop(found.id, yard.settings.stop_grace_s)
+    await container.put_away(yard, run, found)
+
+
+async def _logs(yard: Yard, busy: Container[RunId]) -> None:
+    """End those that could not be before. Where a container is left, its log ends as it is put away."""
+    for run in list(yard.open_logs):
+        if run not in busy and await yard.is_over(run):
+            await _or_later(_end_log(yard, run), "log not ended", job=str(run.job), run=run.run)
+
+
+async def _end_log(yard: Yard, run: RunId) -> None:
+    if await container.find(yard, run) is None:
+        yard.end_log(run)
 
 
 async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
@@ -57,10 +84,7 @@ async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
             continue
         if volumes.is_kept(yard, run) and await _may_be_pushed_again(yard, run):
             continue
-        try:
-            await volumes.remove(yard, run)
-        except DataError as error:
-            _log.warning("left-over volume stays", job=str(run.job), run=run.run, error=error.message)
+        await _or_later(volumes.remove(yard, run), "left-over volume stays", job=str(run.job), run=run.run)
     volumes.remove_empty(yard)
 
 

@@ -14,6 +14,16 @@ from service.tasks import dropped
 T = TypeVar("T")
 
 LONGEST_PAUSE_S = 15.0
+#: Between two attempts at what a registry or a store is to answer.
+LONGEST_RETRY_S = 30.0
+_DOUBLINGS = 16
+"""At most: there can be more troubles in a row than a float can be doubled."""
+
+
+def pause_s(first_s: float, troubles: int, longest_s: float) -> float:
+    """How long to wait after so many troubles in a row: `first_s`, then twice as long each time, and never
+    longer than `longest_s`."""
+    return min(longest_s, first_s * 2.0 ** min(troubles - 1, _DOUBLINGS))
 
 
 class Waits:
@@ -43,7 +53,7 @@ class Waits:
     async def pause(self, job: Job, troubles: int) -> None:
         """Wait longer after each trouble in a row, but not when the job has moved on meanwhile."""
         loop = asyncio.get_running_loop()
-        ends = loop.time() + min(LONGEST_PAUSE_S, self._yard.settings.retry_s * 2 ** (troubles - 1))
+        ends = loop.time() + pause_s(self._yard.settings.retry_s, troubles, LONGEST_PAUSE_S)
         while (left_s := ends - loop.time()) > 0:
             self._signal.clear()
             if self.changed(job):

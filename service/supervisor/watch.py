@@ -30,7 +30,8 @@ class Watch:
     def __init__(
         self, ledger: SupervisorLedger, retry_s: float, on_unplaced_end: Callable[[Job], None]
     ) -> None:
-        """`on_unplaced_end` hears of jobs that ended before they had a place, and so never had a driver."""
+        """`on_unplaced_end` hears of jobs that ended before they had a place, and so never had a driver. It
+        does not raise: whatever it cannot do, the other jobs are still to be heard of."""
         self._on_unplaced_end = on_unplaced_end
         self._ledger = ledger
         self._retry_s = retry_s
@@ -78,16 +79,17 @@ class Watch:
         return self.jobs.get(job)
 
     def put(self, job: Job) -> None:
+        """Take in a state of a job, unless it is known in this one or a newer: also as over, and gone."""
         known = self.jobs.get(job.id)
-        if known is not None and known.position >= job.position:
+        if job.position <= (known.position if known is not None else self._gone.get(job.id, 0)):
             return
         if (job.ended and job.push_ordered is None) or job.deleted:
             self._gone[job.id] = max(job.position, self._gone.get(job.id, 0))
             while len(self._gone) > _GONE_KEPT:
                 self._gone.popitem(last=False)
+            self.forget(job.id)
             if job.initializing_at is None:
                 self._on_unplaced_end(job)
-            self.forget(job.id)
             return
         self.jobs[job.id] = job
         self._tell(job.id)

@@ -12,12 +12,14 @@ from tests.images import docker_socket
 
 
 class Relay:
-    """`sent` holds all bytes that went to the engine; `cut` ends all connections; `mute` stops answers."""
+    """`sent` holds all bytes that went to the engine; `cut` ends all connections; `mute` stops answers, and
+    `lose` those on any connection on which a path is asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.sent = bytearray()
         self._mute = False
+        self._lost: bytes | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
@@ -34,6 +36,9 @@ class Relay:
 
     def mute(self) -> None:
         self._mute = True
+
+    def lose(self, path: bytes) -> None:
+        self._lost = path
 
     async def cut(self) -> None:
         """Nobody listens any more, as when the engine dies."""
@@ -54,19 +59,28 @@ class Relay:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_unix_connection(docker_socket())
         self._open |= {writer, up_writer}
+        silent = asyncio.Event()
         await asyncio.gather(
-            self._copy(reader, up_writer, record=True), self._copy(up_reader, writer, record=False)
+            self._copy(reader, up_writer, silent, record=True),
+            self._copy(up_reader, writer, silent, record=False),
         )
         self._open -= {writer, up_writer}
 
     async def _copy(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, record: bool
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        silent: asyncio.Event,
+        *,
+        record: bool,
     ) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
                 if record:
                     self.sent += data
-                elif self._mute:
+                    if self._lost is not None and self._lost in data:
+                        silent.set()
+                elif self._mute or silent.is_set():
                     continue
                 writer.write(data)
                 await writer.drain()

@@ -267,6 +267,23 @@ async def test_what_only_looks_is_soon_given_up(
         await engine.close()
 
 
+async def test_a_create_whose_answer_is_lost_is_found_to_have_been_done(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of our own and of its image are on the container besides those that were asked for."""
+    async with Relay(tmp_path / "relay") as relay:
+        engine = DockerEngine(relay.host, call_timeout_s=20)
+        await engine.info()
+        relay.lose(b"/containers/create")
+        monkeypatch.setattr(docker_engine, "LOOK_TIMEOUT_S", 0.5)
+        spec = lab.spec(DONE)
+        made = await engine.create(spec)
+        found = await lab.engine.find(spec.name)
+        assert found is not None and found.id == made
+        assert dict(found.labels) != dict(spec.labels)
+        await engine.close()
+
+
 async def test_two_processes_make_one_network(lab: Lab, docker: DockerEngine) -> None:
     name, labels = f"t-{lab.key}", {"jobyard-test": lab.key}
     engines = [DockerEngine() for _ in range(4)]

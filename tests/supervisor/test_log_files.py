@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -12,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import Misconfigured, Unavailable
-from service.supervisor.logs.format import Record, RunLog, stamp
+from service.errors import Unavailable
+from service.supervisor.logs.format import STAMP_LENGTH, Record, RunLog, stamp
 from service.supervisor.logs.kept import AWAY
-from service.supervisor.logs.writer import LogWriter
+from service.supervisor.logs.writer import DAMAGED, LogWriter
 from tests.supervisor.logged import NOON, SMALL, World, payloads
 
 
@@ -148,12 +149,75 @@ async def test_a_full_disk_is_not_the_end(tmp_path: Path) -> None:
     assert await world.read() == b"a\nb\n"
 
 
-def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_log_is_left_as_it_is(tmp_path: Path) -> None:
     log = RunLog(tmp_path, uuid4(), 1)
     log.folder.mkdir()
     log.segment(0).write_bytes(b"something else\n")
-    with pytest.raises(Misconfigured):
-        LogWriter(log, SMALL)
+    LogWriter(log, SMALL).close()
+    assert log.segment(0).read_bytes() == b"something else\n"
+    assert log.numbers() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["1.log.bak", "1.log.", "1.log.-00001", "1.log.1", "1.log.000001.gz"])
+async def test_a_file_that_is_no_segment_is_none(tmp_path: Path, name: str) -> None:
+    world = await World.make(tmp_path)
+    world.path.parent.mkdir()
+    (world.path.parent / name).write_bytes(b"something else\n")
+    await world.print(b"a\n")
+    await world.finish()
+    assert await world.read() == b"a\n"
+    assert (world.path.parent / name).read_bytes() == b"something else\n"
+
+
+async def test_a_power_cut_leaves_zeros_and_the_log_goes_on(tmp_path: Path) -> None:
+    """What a disk had not written yet is zeros after it: here the head, and the first line."""
+    world = await World.make(tmp_path)
+    for text in (b"a\n", b"b\n", b"c\n"):
+        await world.print(text)
+    await world.catch_up()
+    torn = world.path.read_bytes()
+    at = torn.index(b" 1. b") - STAMP_LENGTH
+    world.path.write_bytes(bytes(at) + torn[at:])
+    for text in (b"d\n", b"e\n"):
+        await world.restart()
+        await world.print(text)
+        await world.catch_up()
+    told = b"[jobyard] " + DAMAGED + b"\n"
+    assert await world.read() == b"c\n" + told + b"d\ne\n"
+    await world.finish()
+    await world.restart()
+    await world.finish()
+    assert await world.read() == b"c\n" + told + b"d\ne\n", "told once, and no gap besides"
+
+
+async def test_a_log_that_was_complete_stays_so_whatever_became_of_its_head(tmp_path: Path) -> None:
+    world = await World.make(tmp_path)
+    await world.print(b"a\n")
+    await world.finish()
+    kept = world.path.read_bytes()
+    world.path.write_bytes(bytes(8) + kept[8:])
+    await world.restart()
+    await world.finish()
+    assert [path.name for path in world.path.parent.iterdir()] == [world.path.name]
+    assert await world.read() == b"a\n"
+
+
+async def test_what_follows_damage_in_a_later_segment_tells_of_no_gap_that_is_none(tmp_path: Path) -> None:
+    world = await World.make(tmp_path, limits=SMALL)
+    text = b"x" * 100 + b"\n"
+    while not (second := world.path.with_name("1.log.000001")).exists():
+        for _ in range(100):
+            await world.print(text)
+        await world.catch_up()
+    await world.print(text)
+    await world.catch_up()
+    printed = await world.read()
+    torn = second.read_bytes()
+    second.write_bytes(bytes(8) + torn[8:])
+    await world.restart()
+    await world.print(b"end\n")
+    await world.finish()
+    assert await world.read() == printed + b"[jobyard] " + DAMAGED + b"\nend\n"
 
 
 def test_who_finds_that_another_wrote_does_not_write(tmp_path: Path) -> None:
@@ -172,3 +236,19 @@ def test_who_finds_that_another_wrote_does_not_write(tmp_path: Path) -> None:
     again = LogWriter(log, SMALL)
     assert [record for record in again.recalled if record.kind == "1"] == [line]
     again.close()
+
+
+def test_a_log_that_cannot_be_opened_holds_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk that is tried again and again."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    def held() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    log, before = RunLog(tmp_path, uuid4(), 1), held()
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+        patched.setattr(os, "write", full)
+        LogWriter(log, SMALL)
+    assert held() == before

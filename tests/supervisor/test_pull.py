@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,9 +16,10 @@ from service.errors import ImageUnavailable, NodeFull
 from service.supervisor.engine import image_ref
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.protocol import PullProgress, RegistryAuth
-from service.supervisor.engine.pull import explained
+from service.supervisor.engine.pull import Puller, explained
 from tests.images import remove_image
 from tests.supervisor.registry import Registry
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -66,6 +70,52 @@ async def test_callers_of_one_reference_share_a_fetch(
     remove_image(ref)
     assert len({image.id for image in images}) == 1
     assert sum("/manifests/v1" in path for path in registry.requests) == 1
+
+
+class SlowToEnd:
+    """An engine that takes its time to end a fetch that nobody wants any more, and to answer."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.ended, self.answers = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def stream(self, *_: object, **__: object) -> AsyncIterator[Any]:
+        self.asked += 1
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            await self.ended.wait()
+            raise
+        yield SimpleNamespace(status=200, content=SimpleNamespace(iter_any=self._nothing))
+
+    async def _nothing(self) -> AsyncIterator[bytes]:
+        lines: list[bytes] = []
+        for line in lines:
+            yield line
+
+
+async def test_who_comes_as_the_last_one_goes_has_a_fetch_of_his_own() -> None:
+    """The one that was under way is ended, and would end his pull with it."""
+    wire: Any = SlowToEnd()
+    puller, ref = Puller(wire), image_ref.parse("team/image:v1")
+
+    def pull() -> asyncio.Task[None]:
+        return asyncio.create_task(puller.pull(ref, auth=None, on_progress=None, stall_s=30))
+
+    first = pull()
+    await until(lambda: wire.asked == 1)
+    first.cancel()
+    await asyncio.wait([first])
+    second = pull()
+    await until(lambda: wire.asked == 2)
+    wire.ended.set()
+    await until(lambda: len(asyncio.all_tasks()) == 3, what="only the second and its fetch are left, and we")
+    third = pull()
+    await asyncio.sleep(0)
+    wire.answers.set()
+    await asyncio.gather(second, third)
+    assert wire.asked == 2, "the third shares the fetch of the second"
 
 
 async def test_credentials_reach_the_registry_and_do_not_lend_themselves(

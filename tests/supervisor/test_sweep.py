@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
+from service.domain.events import SupervisorStarted
 from service.domain.states import State
-from service.errors import EngineError
+from service.errors import EngineError, Misconfigured, NodeFull
+from service.supervisor import container, shift
 from service.supervisor.data import prepare
-from service.supervisor.engine.protocol import ContainerSpec
-from service.supervisor.names import RunId, container_name, run_labels
+from service.supervisor.driver import FAILURES
+from service.supervisor.effects import Yard
+from service.supervisor.engine.protocol import Container, ContainerSpec
+from service.supervisor.logs.keeper import LogKeeper
+from service.supervisor.names import JOB, RunId, container_name, run_labels
 from tests.images import BUSYBOX
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
@@ -100,6 +108,81 @@ async def test_what_it_cannot_remove_now_it_removes_later(on_fake: World) -> Non
         assert (await on_fake.end(job)).state is State.DONE
         stopping.open.set()
         await gone(on_fake, left)
+
+
+async def shifts(world: World) -> int:
+    """How often one was begun."""
+    return sum(isinstance(event.body, SupervisorStarted) for event in await world.events())
+
+
+class Unhelpful:
+    """A keeper of logs that fails at some runs, as nobody has thought of."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        self.runs: set[UUID] = set()
+        self.asked = 0
+        finish = LogKeeper.finish
+
+        async def failing(keeper: LogKeeper, job: UUID, run: int, container_id: str) -> None:
+            if job in self.runs:
+                self.asked += 1
+                raise error
+            await finish(keeper, job, run, container_id)
+
+        monkeypatch.setattr(LogKeeper, "finish", failing)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NodeFull("the disk is full"), Misconfigured("this is no log"), ValueError("1.log.bak")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_one_that_cannot_be_put_away_keeps_no_other_from_it(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(shift, "SWEEP_S", 0.05)
+    keeper = Unhelpful(monkeypatch, error)
+    ours = (await on_fake.ledger.head()).ledger_id
+    stays = await leave(on_fake, ours, RunId(uuid4(), 1), RUNS_ON)
+    goes = [await leave(on_fake, ours, RunId(uuid4(), 1), RUNS_ON) for _ in range(2)]
+    (found,) = [each for each in await on_fake.containers() if each.id == stays]
+    keeper.runs = {UUID(found.labels[JOB])}
+    async with on_fake.supervised():
+        for container in goes:
+            await gone(on_fake, container)
+        await until(lambda: keeper.asked > 2, what="it is tried again")
+        assert await shifts(on_fake) == 1, "it goes on"
+        assert await on_fake.engine.find(stays) is not None
+        keeper.runs = set()
+        await gone(on_fake, stays)
+
+
+async def test_an_engine_that_refuses_a_look_after_the_end_of_a_run(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is over, and all others go on. Its log ends once the engine has said whether there is more."""
+    monkeypatch.setattr(shift, "SWEEP_S", 0.05)
+    looks = 0
+    find = container.find
+
+    async def refused(yard: Yard, run: RunId, *how: Any) -> Container | None:
+        nonlocal looks
+        job = yard.watch.jobs.get(run.job)
+        if job is None:
+            looks += 1
+            if looks < 3:
+                raise EngineError("the engine is out of order")
+        return await find(yard, run, *how)
+
+    monkeypatch.setattr(container, "find", refused)
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON, image="none.example/such:1")
+        for _ in range(FAILURES):
+            on_fake.fake.fail_next("image", error=EngineError("the engine is out of order"))
+        assert (await on_fake.end(job)).state is State.ERROR
+        await until(lambda: looks > 0, what="it is looked for")
+        assert await on_fake.log(job) == ""
+        assert await shifts(on_fake) == 1, "it goes on"
 
 
 async def test_a_run_that_ended_with_an_error_leaves_a_whole_log(on_fake: World) -> None:

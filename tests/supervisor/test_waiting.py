@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,21 +13,27 @@ from msgspec.structs import replace
 from projections.waiting import why
 from projections.waiting.moments import walk
 from projections.waiting.yard import MOVE_TYPES
+from service.config import Settings
 from service.domain.events import RunNoted
 from service.domain.room import DISK_FULL
 from service.domain.states import State
 from service.errors import DiskFull, ImageUnavailable, NodeFull
 from service.ledger import past
+from service.supervisor import images
 from service.supervisor.engine import image_ref
 from service.supervisor.engine.pull import explained
 from service.supervisor.engine.refusals import start_refused
 from service.supervisor.engine.wire import Answer
 from service.supervisor.engine.wire import refused as engine_refused
+from service.supervisor.names import RunId
 from service.supervisor.sync import move
+from service.supervisor.waits import Waits
+from service.supervisor.watch import Watch
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import DONE, RUNS_ON
 from tests.supervisor.world import World, volume
+from tests.unit.histories import in_state
 
 IMAGE = "registry.example/team/tool:1"
 FULL = Answer(500, {"message": "mkdir /var/lib/docker/overlay2/x: no space left on device"})
@@ -86,6 +94,34 @@ async def test_a_store_that_does_not_answer_the_push_leaves_the_verdict(
         ended = await world.end(job)
     assert (ended.state, ended.info.code) == (State.FAILED, "exit-code")
     assert await notes(world, job) == ["data-not-answering", "data-answers"]
+
+
+async def test_no_pause_between_two_pulls_is_long(on_fake: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many attempts there may be: the registry answers again at any time."""
+    paused: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr(images, "asyncio", SimpleNamespace(sleep=sleep))
+    on_fake.fake.add_image(IMAGE, pulled=False)
+    away = ImageUnavailable("the registry cannot be reached", passing=True, reason="unreachable")
+    for _ in range(15):
+        on_fake.fake.fail_next("pull", error=away)
+        on_fake.fake.fail_next("pull", error=NodeFull("the disk of the Docker Engine is full"))
+    async with on_fake.supervised(pull_attempts=1000):
+        await on_fake.reach(await on_fake.submit(RUNS_ON, image=IMAGE), State.RUNNING)
+    assert (len(paused), max(paused)) == (30, 30.0)
+
+
+@pytest.mark.parametrize("troubles", [1, 2, 1024, 1025, 10_000])
+async def test_no_pause_of_a_driver_is_too_long_to_be_reckoned(troubles: int) -> None:
+    """Its engine may be silent for days, and each look is one more trouble in a row."""
+    job = in_state(State.PENDING).job
+    assert job is not None
+    ledger: Any = None
+    yard: Any = SimpleNamespace(watch=Watch(ledger, 1.0, lambda _: None), settings=Settings())
+    await Waits(yard, RunId(job.id, job.run)).pause(job, troubles)  # the job has moved on: it returns
 
 
 async def test_an_engine_that_does_not_answer(on_fake: World) -> None:

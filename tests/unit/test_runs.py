@@ -133,6 +133,8 @@ def test_an_interrupt_order_after_the_timeout_finds_it_reached(order: cmd.JobCom
     assert [type(decision.body) for decision in late.decisions] == [ev.TimeoutReached, ev.InterruptOrdered]
     assert (late.job.state, late.job.stopped_at) == (S.TIMEOUT, minutes(5))
     assert late.job.timed_out and late.job.interrupt_ordered
+    assert late.job.info == in_state(S.TIMEOUT).when(order).job.info, "as if it had been told in time"
+    assert late.job.info.code == "timeout"
 
 
 def test_a_start_of_another_clock_is_clamped_too() -> None:

@@ -247,8 +247,10 @@ class DockerEngine:
 
     async def _made(self, spec: ContainerSpec) -> Answer | None:
         found = await self.find(spec.name)
-        same = found is not None and found.spec_hash == spec_hash(spec) and found.labels == dict(spec.labels)
-        return Answer(201, {"Id": found.id}) if found is not None and same else None
+        if found is None or found.spec_hash != spec_hash(spec):
+            return None
+        ours = spec.labels.items() <= found.labels.items()  # its image has labels too, and so have we
+        return Answer(201, {"Id": found.id}) if ours else None
 
     async def _begun(self, container_id: str) -> Answer | None:
         found = await self.find(container_id)

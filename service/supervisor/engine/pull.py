@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ NOTICE_S = 8.0
 _log = structlog.get_logger()
 
 OnProgress = Callable[[PullProgress], None]
+_Key = tuple[str, RegistryAuth | None]
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class Puller:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._flights: dict[tuple[str, RegistryAuth | None], _Flight] = {}
+        self._flights: dict[_Key, _Flight] = {}
 
     async def pull(
         self, ref: ImageRef, *, auth: RegistryAuth | None, on_progress: OnProgress | None, stall_s: float
@@ -89,7 +91,7 @@ class Puller:
             listeners: list[OnProgress] = []
             task = asyncio.create_task(self._fetch(ref, auth, listeners, stall_s), name=f"pull {ref}")
             flight = self._flights[key] = _Flight(task, listeners)
-            task.add_done_callback(lambda _: self._flights.pop(key, None))
+            task.add_done_callback(partial(self._over, key))
         if on_progress is not None:
             flight.listeners.append(on_progress)
         flight.waiting += 1
@@ -98,7 +100,14 @@ class Puller:
         finally:
             flight.waiting -= 1
             if flight.waiting == 0:
+                self._over(key, flight.task)  # who comes now would be ended with it
                 flight.task.cancel()  # nobody wants it any more; nothing happens if it is done
+
+    def _over(self, key: _Key, task: asyncio.Task[None]) -> None:
+        """Nobody joins it any more. The next of its key may be under way already."""
+        flight = self._flights.get(key)
+        if flight is not None and flight.task is task:
+            del self._flights[key]
 
     async def _fetch(
         self, ref: ImageRef, auth: RegistryAuth | None, listeners: list[OnProgress], stall_s: float

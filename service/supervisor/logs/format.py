@@ -51,9 +51,12 @@ def decode(line: bytes) -> Record | None:
     end = line[STAMP_LENGTH + 2 : STAMP_LENGTH + 3]
     blanks = line[STAMP_LENGTH : STAMP_LENGTH + 1] + line[HEADER_LENGTH - 1 : HEADER_LENGTH]
     stamp = line[:STAMP_LENGTH]
+    payload = line[HEADER_LENGTH:]
     if kind is None or end not in (b".", b"+") or blanks != b"  " or not _stamp_like(stamp):
         return None
-    return Record(stamp.decode("ascii"), kind, line[HEADER_LENGTH:], end == b".")
+    if kind == "s" and not payload.isdigit():
+        return None
+    return Record(stamp.decode("ascii"), kind, payload, end == b".")
 
 
 def _stamp_like(stamp: bytes) -> bool:
@@ -125,8 +128,10 @@ class RunLog:
             return []
         start = f"{self.run}.log."
         names = [path.name for path in self.folder.iterdir()]
-        tails = [int(name.removeprefix(start)) for name in names if name.startswith(start)]
-        return ([0] if f"{self.run}.log" in names else []) + sorted(tails)
+        tails = [name.removeprefix(start) for name in names if name.startswith(start)]
+        # Somebody may have laid a copy beside them, under a name that only looks like one.
+        found = {0} | {int(tail) for tail in tails if tail.isascii() and tail.isdigit()}
+        return sorted(number for number in found if self.segment(number).name in names)
 
 
 def segment_head(before_bytes: int) -> bytes:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import Misconfigured
-from service.supervisor.logs.format import Record, RunLog, segment_head, whole_records
+from service.supervisor.logs.format import NO_TIME, Record, RunLog, decode, segment_head, whole_records
 
 _BUFFER_BYTES = 256 * 1024
 
 WINDOW = 1024
 """Records recalled at least, if there are as many: enough to find our place in any snapshot of the engine,
 unless one line of more than 16 MB repeats the same 16 KiB throughout."""
+DAMAGED = b"this log was damaged on the node's disk: output from before this line may be missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class LogLimits:
 class LogWriter:
     """One writer per run, in one process. Records are on disk after `flush`; `complete` is final.
 
-    Opening repairs: an unfinished last line is cut off, a segment without its head gets one.
+    Opening repairs: an unfinished last line is cut off, an empty segment gets a head. One that begins with
+    something else, as after a power cut, is left as it is: the log goes on in the next, and says so.
     """
 
     def __init__(self, log: RunLog, limits: LogLimits) -> None:
@@ -54,7 +56,15 @@ class LogWriter:
         """The last records that were kept, oldest first."""
         self.complete = bool(self.recalled) and self.recalled[-1].kind == "e"
         self._file = os.open(log.segment(self._number), os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
-        self._size, self._total = self._repair(numbers)
+        try:
+            self._size, self._total = self._repair(numbers)
+            if not self.complete and _head(self._file) is None:
+                self._next_segment()
+                self.append(Record(NO_TIME, "m", DAMAGED))
+                self.flush()
+        except OSError:
+            self.close()
+            raise
 
     def append(self, record: Record) -> None:
         """Keep one record; it may stay in memory until `flush`."""
@@ -130,28 +140,29 @@ class LogWriter:
         if keep < size:
             os.ftruncate(self._file, keep)
         if keep == 0:
-            before = self._total_before(numbers)
+            before = self._total_of(numbers[:-1])
             return os.write(self._file, segment_head(before)), before
-        head, head_size = _head(self._file)
-        return keep, head + keep - head_size
+        return keep, self._total_of(numbers)
 
-    def _total_before(self, numbers: list[int]) -> int:
-        """Bytes of records in front of a segment whose head was lost: all that its predecessor counted."""
-        if len(numbers) < 2:
+    def _total_of(self, numbers: list[int]) -> int:
+        """Bytes of records in the run up to the end of the last of these segments, as its head counts them.
+        Where that is lost, as a reader does."""
+        if not numbers:
             return 0
-        file = os.open(self._log.segment(numbers[-2]), os.O_RDONLY)
-        try:
-            head, head_size = _head(file)
-            return head + os.fstat(file).st_size - head_size
-        finally:
-            os.close(file)
+        with self._log.segment(numbers[-1]).open("rb") as file:
+            head = _head(file.fileno())
+            if head is not None:
+                before, head_size = head
+                return before + os.fstat(file.fileno()).st_size - head_size
+            found = sum(len(line) for line in file if decode(line.removesuffix(b"\n")) is not None)
+        return self._total_of(numbers[:-1]) + found
 
 
-def _head(file: int) -> tuple[int, int]:
-    """What a segment's head says, and its length."""
+def _head(file: int) -> tuple[int, int] | None:
+    """What a segment's head says, and its length; None where it has another first line."""
     records, _ = whole_records(os.pread(file, 256, 0).partition(b"\n")[0] + b"\n")
     if not records or records[0].kind != "s":
-        raise Misconfigured("a log segment does not begin with its head: this is not a log of ours")
+        return None
     return int(records[0].payload), len(records[0].encode())
 
 

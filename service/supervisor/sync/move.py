@@ -35,6 +35,7 @@ from service.supervisor.names import RunId
 from service.supervisor.own_storage import may_move
 from service.supervisor.store_keys import access_of, remote_of
 from service.supervisor.volumes import volume_root
+from service.supervisor.waits import LONGEST_RETRY_S, pause_s
 from service.tasks import whole
 
 MAX_DEPTH = 64
@@ -118,7 +119,7 @@ class Move:
                     message = f"{what} could not be used, after {attempt} attempts: {_bare(error, where)}"
                     raise self._fatal("unavailable", message) from error
                 await self._note("not-answering", f"{what} does not answer; it is tried again.")
-                await asyncio.sleep(min(30.0, self._yard.settings.retry_s * 2**attempt))
+                await asyncio.sleep(pause_s(self._yard.settings.retry_s, attempt + 1, LONGEST_RETRY_S))
             except DiskFull as error:
                 if attempt == attempts:
                     message = (
@@ -128,7 +129,7 @@ class Move:
                     raise FatalForRun(Info(DISK_FULL, message, arguments), ours=True) from error
                 if self._noted:
                     await self._yard.note_full(self._job)
-                await asyncio.sleep(min(30.0, self._yard.settings.retry_s * 2**attempt))
+                await asyncio.sleep(pause_s(self._yard.settings.retry_s, attempt + 1, LONGEST_RETRY_S))
             except JobyardError as error:
                 raise self._fatal("refused", f"{where}: {_bare(error, where)}") from error
         raise AssertionError("unreachable: the last attempt answers or raises")
