@@ -78,7 +78,7 @@ async def _read(wire: Wire, due: DueHints, told: ToldToStop) -> None:
     try:
         while await _subscribed(wire, due, told):
             pass
-    except (JobyardError, ValueError, KeyError) as error:
+    except (JobyardError, ValueError, KeyError, TypeError) as error:
         due.end(Unavailable(f"the event stream broke: {error}"))
     else:
         due.end(Unavailable("the event stream ended"))
