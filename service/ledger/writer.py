@@ -117,6 +117,7 @@ class Writer:
                 await self._connection.fetchval(_SQL.ping)
         except Exception as error:  # noqa: BLE001 (what escaped would end the process's one writer for good)
             _log.warning("ledger writer cut off", error=type(error).__name__)
+            self._remembered.forget()
             self._cut()
 
     async def _serve(self, batch: list[_Waiting]) -> None:
