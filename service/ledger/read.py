@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -108,23 +108,12 @@ async def look(
             records = await source.fetch(_SQL.wanted_of_jobs, *wanted, list(asked.jobs))
         else:
             records = await source.fetch(_SQL.wanted_of_project, *wanted)
-    kept = _within(records, most_bytes)
-    events = [event_of(record) for record in kept]
-    whole = not records or len(kept) == records[0]["looked"] < limit
+    events = [event_of(record) for record in records]
+    whole = not records or len(events) == records[0]["looked"] < limit
     looked_to = upto if whole else events[-1].position
     labels = await labels_at(source, events) if asked.needs_labels else [{}] * len(events)
     found = [Labelled(*each) for each in zip(events, labels, strict=True) if asked.wants(*each)]
     return Looked(found, looked_to, end)
-
-
-def _within(records: Sequence[Any], most_bytes: int) -> Sequence[Any]:
-    """The first of them, of so many bytes; what is stored may be compressed."""
-    size = 0
-    for count, record in enumerate(records):
-        if size >= most_bytes:
-            return records[:count]
-        size += len(record["data"])
-    return records
 
 
 def _types_of(asked: EventFilter) -> list[str] | None:
