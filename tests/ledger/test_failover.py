@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ import pytest
 from service.domain import commands as cmd
 from service.domain.commands import Submission
 from service.errors import QuotaExceeded
-from service.ledger import database, rebuild, verify
+from service.ledger import asof, database, rebuild, verify
 from service.ledger.fresh import FreshJobs
 from service.ledger.job_rows import JobRows
 from service.ledger.ledger import Ledger
@@ -102,6 +103,22 @@ async def test_a_writer_decides_on_no_row_of_a_future_that_was_lost(primary: Pri
         await verify.verify(connection)
     finally:
         await connection.close()
+
+
+async def test_no_past_is_answered_that_was_lost(primary: Primary) -> None:
+    """What was does not change, but after a failover it was something else."""
+    folded = asof.Folded()
+
+    async def labels(url: str, position: int) -> Any:
+        async with database.pool(url, most=1) as pool, folded.snapshot(pool) as connection:
+            (text,) = await folded.texts(connection, "status", [str(primary.job)], position)
+        return json.loads(text)["spec"].get("labels", {})
+
+    async with Ledger.open(primary.url, MASTER) as ledger:
+        lost = await ledger.submit(labelled(primary.job, "lost"), actor="other")
+    assert await labels(primary.url, lost.position) == {"n": "lost"}
+    await elsewhere(primary.standby, quota(1))
+    assert await labels(primary.standby, lost.position) == {}
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
