@@ -180,7 +180,11 @@ def _configured_or_kept(name: str, configured: str | None, what: str, path: Path
 
 
 def _made(path: Path) -> bytes:
-    """Write a new key so that it is there whole or not at all, and so that the first of two wins."""
+    """Write a new key so that it is there whole or not at all, and so that the first of two wins.
+
+    It is safe on the disk before it is used: what it seals will be.
+    """
+    new = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: a draft that a killed process left, maybe of our own pid, must not be in the way.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -195,4 +199,15 @@ def _made(path: Path) -> bytes:
         pass  # another process made it first: its key counts
     finally:
         draft.unlink()
+    for folder in (path.parent, *(each.parent for each in new)):
+        _settle(folder)
     return path.read_bytes()
+
+
+def _settle(folder: Path) -> None:
+    """Return when the names in a folder are safe on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -21,7 +21,7 @@ from service.audit import export as exporting
 from service.audit import proofs, reading
 from service.audit.proofs import Proof
 from service.audit.reading import Wanted
-from service.domain.causes import causes, chain
+from service.domain.causes import Step, causes, chain
 from service.domain.checkpoint import Checkpoint, PublicKey, origin_of, read_note
 from service.domain.events import BODIES, Event
 from service.domain.sentences import sentence
@@ -70,10 +70,9 @@ async def find(call: Call) -> wire.AuditList:
             wanted = wanted._replace(upto=min(wanted.upto, asked.after - 1))
         else:
             wanted = wanted._replace(after=max(wanted.after, asked.after))
-    found = await reading.page(call.ledger.pool, wanted, asked.size + 1, down=down)
-    shown = found[: asked.size]
+    shown, more = await reading.page(call.ledger.pool, wanted, asked.size, down=down)
     following = None
-    if len(found) > asked.size:
+    if more:
         following = str(call.request.rel_url.update_query(after=shown[-1].position))
     links = wire.Links(next=UNSET if following is None else following)
     return wire.AuditList(items=await _entries(call, shown), metadata=wire.Metadata(links=links))
@@ -155,7 +154,7 @@ def _moment(name: str, text: str) -> int | datetime:
 
 async def _entries(call: Call, events: Sequence[Event]) -> list[wire.AuditEntry]:
     pool = call.ledger.pool
-    known = {event.position: event for event in await reading.leading_to(pool, events)}
+    known = {step.position: step for step in await reading.leading_to(pool, events)}
     caused = causes(known.values())
     names = await reading.token_names(pool, {each for each in map(_token_of, events) if each})
     return [_entry(event, chain(event.position, caused), known, names) for event in events]
@@ -165,8 +164,8 @@ def _token_of(event: Event) -> str | None:
     return event.actor.removeprefix(_TOKEN) if event.actor.startswith(_TOKEN) else None
 
 
-def _entry(event: Event, led: list[int], known: dict[int, Event], names: dict[str, str]) -> wire.AuditEntry:
-    first = known[led[0]] if led else event
+def _entry(event: Event, led: list[int], known: dict[int, Step], names: dict[str, str]) -> wire.AuditEntry:
+    request = known[led[0]].request_id if led else event.request_id
     token = _token_of(event)
     return wire.AuditEntry(
         position=event.position,
@@ -176,7 +175,7 @@ def _entry(event: Event, led: list[int], known: dict[int, Event], names: dict[st
         what=sentence(event),
         actor=event.actor,
         command_id=str(event.command_id),
-        cause=wire.AuditCause(position=led[-1] if led else None, chain=led, request_id=first.request_id),
+        cause=wire.AuditCause(position=led[-1] if led else None, chain=led, request_id=request),
         project=UNSET if event.project is None else event.project,
         job=UNSET if event.job is None else str(event.job),
         run=UNSET if event.run is None else event.run,

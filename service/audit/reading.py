@@ -10,13 +10,13 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from service.domain.causes import LEADING_NOWHERE
+from service.domain.causes import LEADING_NOWHERE, TELLING, Step, step_of
 from service.domain.checkpoint import NotACheckpoint, read_note
-from service.domain.events import Event
+from service.domain.events import BODIES, Event, decode_body
 from service.domain.selectors import Selector
-from service.ledger.chain import event_of
+from service.ledger.chain import event_of, uuid_of
 from service.ledger.database import translated
-from service.ledger.read import END
+from service.ledger.read import END, MOST_BYTES
 from sql import queries
 
 _SQL = queries("audit")
@@ -41,24 +41,36 @@ class Wanted(NamedTuple):
         """Whether every event between the two positions is meant."""
         return self == Wanted(after=self.after, upto=self.upto)
 
-    def arguments(self, limit: int) -> tuple[Any, ...]:
+    def arguments(self, limit: int, most_bytes: int) -> tuple[Any, ...]:
         """As the statements take them."""
         terms = None if self.selector is None else msgspec.json.encode(self.selector.terms).decode()
         return (
             *(self.project, self.yard, self.job, self.actor, list(self.types) or None),
-            *(self.request_id, self.command_id, terms, self.after, self.upto, limit),
+            *(self.request_id, self.command_id, terms, self.after, self.upto, limit, most_bytes),
         )
 
 
-async def page(pool: asyncpg.Pool, wanted: Wanted, limit: int, *, down: bool = False) -> list[Event]:
-    """The first events, or the last ones (`down`) with the last first."""
+class Page(NamedTuple):
+    """Some of the events that are wanted, and whether there are more."""
+
+    events: list[Event]
+    more: bool
+
+
+async def page(
+    pool: asyncpg.Pool, wanted: Wanted, size: int, *, down: bool = False, most_bytes: int = MOST_BYTES
+) -> Page:
+    """The first events, or the last ones (`down`) with the last first: `size` of them at most, and fewer when
+    they are large, as an event may be hundreds of KiB."""
     statement = _SQL.log_down if down else _SQL.log_up
-    return [event_of(record) for record in await _planned(pool, statement, *wanted.arguments(limit))]
+    records = await _planned(pool, statement, *wanted.arguments(size + 1, most_bytes))
+    events = [event_of(record) for record in records[:size]]
+    return Page(events, bool(records) and records[0]["looked"] > len(events))
 
 
 async def rows(pool: asyncpg.Pool, wanted: Wanted, size: int = 100) -> AsyncIterator[Any]:
     """Every row, in order, with the hash of the event before it."""
-    while records := await _planned(pool, _SQL.to_export, *wanted.arguments(size)):
+    while records := await _planned(pool, _SQL.to_export, *wanted.arguments(size, MOST_BYTES)):
         for record in records:
             yield record
         wanted = wanted._replace(after=records[-1]["position"])
@@ -71,15 +83,24 @@ async def before(pool: asyncpg.Pool, at: datetime, *, including: bool = False) -
     return found or 0
 
 
-async def leading_to(pool: asyncpg.Pool, events: Sequence[Event]) -> list[Event]:
-    """These events of jobs, and all before them of the same jobs that something may follow from, in order."""
+async def leading_to(pool: asyncpg.Pool, events: Sequence[Event]) -> list[Step]:
+    """These events of jobs, and all before them of the same jobs that something may follow from, in order: as
+    much of each as tells what caused what."""
     jobs = {event.job for event in events if event.job is not None}
     if not jobs:
         return []
     positions = [event.position for event in events]
     with translated():
-        records = await pool.fetch(_SQL.of_jobs, list(jobs), max(positions), list(LEADING_NOWHERE), positions)
-    return [event_of(record) for record in records]
+        records = await pool.fetch(
+            _SQL.of_jobs, list(jobs), max(positions), list(LEADING_NOWHERE), positions, list(TELLING)
+        )
+    return [_step(record) for record in records]
+
+
+def _step(record: Any) -> Step:
+    kind, data = record["type"], record["data"]
+    body = None if data is None else decode_body(kind, data)
+    return step_of(record["position"], uuid_of(record["job"]), BODIES[kind], record["request_id"], body)
 
 
 async def token_names(pool: asyncpg.Pool, tokens: Iterable[str]) -> dict[str, str]:

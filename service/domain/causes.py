@@ -8,22 +8,46 @@ which; they add nothing to the ledger, so they hold for old events as well, and 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import NamedTuple
+from uuid import UUID
 
 from service.domain import events as ev
-from service.domain.events import Event
 
 #: What nothing follows from. A run may have thousands of these: whoever asks for causes may leave them out.
 LEADING_NOWHERE = ("DataSyncMoved", "ExecOpened", "LabelSet", "RunAdopted", "RunNoted")
 
 
-def causes(events: Iterable[Event]) -> dict[int, int | None]:
+#: What is more to know of than its type: the order that it is, or that it carries out.
+TELLING = ("DataSyncMoved", "InterruptOrdered", "PushOrdered", "SyncOrdered")
+
+
+class Step(NamedTuple):
+    """Of an event what tells causes: `sync_id` is the order to move data that it is or carries out, and
+    `then_delete` whether its job is to be deleted once it has ended."""
+
+    position: int
+    job: UUID | None
+    kind: type[ev.Body]
+    request_id: str | None
+    sync_id: str
+    then_delete: bool
+
+
+def step_of(
+    position: int, job: UUID | None, kind: type[ev.Body], request_id: str | None, body: ev.Body | None
+) -> Step:
+    """`body` of a type that is not `TELLING` need not be known: None."""
+    sync_id, then_delete = getattr(body, "sync_id", ""), getattr(body, "then_delete", False)
+    return Step(position, job, kind, request_id, sync_id, then_delete)
+
+
+def causes(steps: Iterable[Step]) -> dict[int, int | None]:
     """The position of the event that caused each: None for what no event of its job did. In order."""
-    jobs: dict[Any, _Job] = {}
+    jobs: dict[UUID, _Job] = {}
     found = {}
-    for event in events:
-        job = jobs.setdefault(event.job, _Job()) if event.job is not None else None
-        found[event.position] = None if job is None else job.cause_of(event)
+    for step in steps:
+        job = jobs.setdefault(step.job, _Job()) if step.job is not None else None
+        found[step.position] = None if job is None else job.cause_of(step)
     return found
 
 
@@ -49,53 +73,53 @@ class _Job:
         self._orders: dict[str, int] = {}  # data to be moved, by the id of the sync
         self._deletion: int | None = None  # an order that the job is to be deleted once it has ended
 
-    def cause_of(self, event: Event) -> int | None:
-        cause = self._cause(event)
-        self._note(event)
+    def cause_of(self, step: Step) -> int | None:
+        cause = self._cause(step)
+        self._note(step)
         return cause
 
-    def _cause(self, event: Event) -> int | None:
-        match event.body:
-            case ev.RunQueued():
-                return None if event.request_id else self._ended or self._stopped
-            case ev.TimeoutReached():
+    def _cause(self, step: Step) -> int | None:
+        match step.kind:
+            case ev.RunQueued:
+                return None if step.request_id else self._ended or self._stopped
+            case ev.TimeoutReached:
                 return self._timeout
-            case ev.StorageExceeded():
+            case ev.StorageExceeded:
                 return self._started
-            case ev.RunExited() | ev.RunAborted():
+            case ev.RunExited | ev.RunAborted:
                 return self._stopped or self._move
-            case ev.RunFinalized():
+            case ev.RunFinalized:
                 return self._ended or self._move
-            case ev.JobDeleted():
+            case ev.JobDeleted:
                 return self._deletion
-            case ev.DataSyncMoved() as body:
-                return self._orders.get(body.sync_id, self._move)
-            case ev.JobSubmitted() | ev.InterruptOrdered() | ev.PushOrdered() | ev.SyncOrdered():
+            case ev.DataSyncMoved:
+                return self._orders.get(step.sync_id, self._move)
+            case ev.JobSubmitted | ev.InterruptOrdered | ev.PushOrdered | ev.SyncOrdered:
                 return None
-            case ev.JobEdited() | ev.LabelSet() | ev.ExecOpened():
+            case ev.JobEdited | ev.LabelSet | ev.ExecOpened:
                 return None
             case _:
-                return None if event.request_id else self._move
+                return None if step.request_id else self._move
 
-    def _note(self, event: Event) -> None:
-        at = event.position
-        match event.body:
-            case ev.JobSubmitted() | ev.RunQueued():
+    def _note(self, step: Step) -> None:
+        at = step.position
+        match step.kind:
+            case ev.JobSubmitted | ev.RunQueued:
                 self._stopped = self._ended = self._started = self._timeout = None
-            case ev.RunStarted():
+            case ev.RunStarted:
                 self._started = self._timeout = at
-            case ev.JobEdited():
+            case ev.JobEdited:
                 self._timeout = at if self._started else None
-            case ev.InterruptOrdered() as body:
+            case ev.InterruptOrdered:
                 self._stopped = self._stopped or at
-                self._deletion = at if body.then_delete else self._deletion
-            case ev.TimeoutReached() | ev.StorageExceeded():
+                self._deletion = at if step.then_delete else self._deletion
+            case ev.TimeoutReached | ev.StorageExceeded:
                 self._stopped = self._stopped or at
-            case ev.RunExited() | ev.RunAborted():
+            case ev.RunExited | ev.RunAborted:
                 self._ended = at
-            case ev.SyncOrdered() | ev.PushOrdered() as body:
-                self._orders[body.sync_id] = at
+            case ev.SyncOrdered | ev.PushOrdered:
+                self._orders[step.sync_id] = at
             case _:
                 pass
-        if isinstance(event.body, ev.Move):
+        if issubclass(step.kind, ev.Move):
             self._move = at

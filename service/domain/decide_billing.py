@@ -13,6 +13,7 @@ from service.domain.bills.run import Run
 from service.domain.bills.statement import ended_at
 from service.domain.context import Context, Decision
 from service.domain.pricing import amount
+from service.domain.states import State
 from service.errors import Conflict, Invalid, NotFound, WrongState
 
 MAX_MINUTES = 100_000_000
@@ -143,12 +144,24 @@ def _should_be(command: cmd.CorrectBill, run: Run, minutes: int | None, price: D
 
 
 def _over(command: cmd.GrantCredit | cmd.CorrectBill, context: Context) -> Run:
-    """The bill of the run that the command names, whose window is over."""
+    """The bill of the run that the command names: of one that was placed, and is over.
+
+    A window that has closed is not enough: a run in FINALIZING may yet end in ERROR, and the rule would give
+    back all that it was billed, whatever had been ordered beside it by then. The bill cannot tell, as a run
+    that was restarted has no end of its own; so the job is asked.
+    """
     run = context.bill
     if run is None or run.project != command.project:
         raise NotFound(f"there is no run {command.run} of job {command.job} in project {command.project}")
     if ended_at(run) is None:
         raise WrongState(f"run {run.run} of job {run.job} is not over: its amount is not known yet")
+    if run.marks.initializing_at is None:
+        raise WrongState(f"run {run.run} of job {run.job} was never placed: it has no price and no amount")
+    job = context.job
+    if job is not None and job.run == run.run and job.state is State.FINALIZING:
+        raise WrongState(
+            f"run {run.run} of job {run.job} is FINALIZING: its bill is final when its volumes are pushed"
+        )
     return run
 
 

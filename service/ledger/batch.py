@@ -213,7 +213,7 @@ def _named(command: Any) -> list[Key]:
     keys: list[Key] = []
     if command.project is not None:
         keys += [(fold, command.project) for fold in _OF_PROJECTS if fold in folds]
-    if "status" in folds:
+    if "status" in folds and command.job is not None:
         keys.append(("status", text_of(command.job)))
     if "billing" in folds and command.job is not None:
         keys.append(("billing", f"{text_of(command.job)}/{command.run}"))
@@ -228,8 +228,8 @@ _NO_REFUSALS = Refusals()
 
 _NAMING: dict[str, Any] = {
     "refusals": cmd.SubmitJob | cmd.StartJob,
-    "status": cmd.JobCommand | cmd.RunCommand,
-    "billing": cmd.GrantCredit | cmd.CorrectBill,
+    "status": cmd.JobCommand | cmd.RunCommand | cmd.BillCommand,
+    "billing": cmd.BillCommand,
     "tokens": cmd.CreateToken | cmd.RenewToken | cmd.RevokeToken,
     "webhooks": cmd.WebhookCommand,
 }

@@ -56,14 +56,14 @@ def sealing_of(record: Any) -> Sealing:
     return Sealing(
         position=record["position"],
         project=record["project"],
-        job=_uuid(record["job"]),
+        job=uuid_of(record["job"]),
         run=record["run"],
         type=record["type"],
         data=msgspec.Raw(record["data"].encode()),
         occurred_at=_utc(record["occurred_at"]),
         recorded_at=_utc(record["recorded_at"]),
         actor=record["actor"],
-        command_id=_uuid(record["command_id"]),
+        command_id=uuid_of(record["command_id"]),
         request_id=record["request_id"],
         client_address=msgspec.UNSET if record["client_address"] is None else record["client_address"],
     )
@@ -74,13 +74,13 @@ def event_of(record: Any) -> Event:
     return Event(
         position=record["position"],
         project=record["project"],
-        job=_uuid(record["job"]),
+        job=uuid_of(record["job"]),
         run=record["run"],
         body=decode_body(record["type"], record["data"]),
         occurred_at=_utc(record["occurred_at"]),
         recorded_at=_utc(record["recorded_at"]),
         actor=record["actor"],
-        command_id=_uuid(record["command_id"]),
+        command_id=uuid_of(record["command_id"]),
         request_id=record["request_id"],
         client_address=record["client_address"],
     )
@@ -101,7 +101,7 @@ def events_from(records: Iterable[Any]) -> list[Event]:
             occurred_at=occurred_at if occurred_at.tzinfo is UTC else _utc(occurred_at),
             recorded_at=recorded_at if recorded_at.tzinfo is UTC else _utc(recorded_at),
             actor=actor,
-            command_id=_uuid(command_id),
+            command_id=uuid_of(command_id),
             request_id=request_id,
             client_address=client_address,
         )
@@ -123,13 +123,13 @@ def events_from(records: Iterable[Any]) -> list[Event]:
     ]
 
 
-def _uuid(value: Any) -> Any:
+def uuid_of(value: Any) -> Any:
     """asyncpg gives its own subclass of UUID, which the encoder does not know."""
     return None if value is None else msgspec.convert(value.bytes, UUID)
 
 
 #: A job has many events, and those of one read are often near each other.
-_known = lru_cache(maxsize=4096)(_uuid)
+_known = lru_cache(maxsize=4096)(uuid_of)
 
 
 def _utc(at: datetime) -> datetime:

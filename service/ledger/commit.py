@@ -33,8 +33,10 @@ EVENTS_AT_ONCE = 50
 #: As many fold rows as are kept between commits while nobody else writes.
 ROWS_KEPT = 20_000
 
-#: Where no ledger ends: what is remembered is not used.
-_UNKNOWN = (-1, -1)
+#: Where a ledger ends: the position, the hash of the event there, and how often rows were made anew.
+_At = tuple[int, bytes, int]
+#: Where none does: what is remembered is not used.
+_UNKNOWN: _At = (-1, b"", -1)
 
 #: Commands that were carried out: their digests and their events.
 Earlier = dict[UUID, tuple[bytes | None, tuple[Event, ...]]]
@@ -50,10 +52,14 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass
 class Remembered:
-    """The rows that the last commit left, and the head that they belong to: its position and its rebuilds."""
+    """The rows that the last commit left, and the head that they belong to.
+
+    Its hash is part of it: after a failover that lost events others may have brought the ledger to the same
+    position again.
+    """
 
     rows: Rows = field(default_factory=Rows)
-    at: tuple[int, int] = _UNKNOWN
+    at: _At = _UNKNOWN
 
     def forget(self) -> None:
         self.rows = Rows()
@@ -88,7 +94,7 @@ async def commit(
         if batch.appended:
             await _send(sending, batch, done)
             await sending.all()
-    remembered.at = (batch.position, rebuilds)
+    remembered.at = (batch.position, batch.hash, rebuilds)
     remembered.rows.trim(ROWS_KEPT)
     return answers, [entry.event for entry in batch.appended]
 
@@ -117,7 +123,7 @@ async def _loaded(
     head: Any = await connection.fetchrow(
         _SQL.take_head, [fold for fold, _ in missing], [key for _, key in missing], ids
     )
-    if (head["at"], head["rebuilds"]) != remembered.at:
+    if (head["at"], head["hash"], head["rebuilds"]) != remembered.at:
         remembered.forget()  # somebody else wrote, or made the rows anew: what we remember may be old
     remembered.at = _UNKNOWN  # until this transaction has committed
     store.put(remembered.rows, missing, head["rows"])

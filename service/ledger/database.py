@@ -25,7 +25,7 @@ ADMIN_TIMEOUT_S = 30.0
 #: a link that was cut without an end, would else keep everybody waiting for as long.
 IDLE_IN_TRANSACTION_S = 5.0
 
-#: What a lost, refused or restarting server looks like through asyncpg.
+#: What a lost, refused or restarting server looks like through asyncpg, or one that is only a standby by now.
 LOST: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -36,6 +36,7 @@ LOST: tuple[type[Exception], ...] = (
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
     ConnectionError,
     OSError,
     TimeoutError,

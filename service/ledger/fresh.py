@@ -56,8 +56,10 @@ class FreshJobs:
         # One look at a time: each goes on from where the last one was.
         self._looks = Gathered(self._look, at_a_time=1)
         self.kept = Kept[Job](most_bytes)
-        #: All that is kept is as it was at this position of this ledger.
+        #: All that is kept is as it was at this position of this ledger, whose event there has this hash:
+        #: after a failover that lost events, others may have brought the ledger to the same position again.
         self._position = 0
+        self._hash = b""
         self._ledger: _Ledger | None = None
 
     async def of(self, job: UUID) -> tuple[Job, datetime] | None:
@@ -73,25 +75,26 @@ class FreshJobs:
     async def _look(self, keys: Sequence[str]) -> Mapping[str, datetime]:
         since = self._position
         with translated():
-            record: Any = await self._pool.fetchrow(_SQL.moved, since, MOST_EVENTS)
+            record: Any = await self._pool.fetchrow(_SQL.moved, since, MOST_EVENTS, self._hash)
         jobs = None if record["jobs"] is None else _decode(record["jobs"])
-        self._go_on(_ledger_of(record), record["position"], since, jobs)
+        self._go_on(record, since, jobs)
         return dict.fromkeys(keys, record["now"])
 
-    def _go_on(self, ledger: _Ledger, position: int, since: int, jobs: dict[str, int] | None) -> None:
+    def _go_on(self, record: Any, since: int, jobs: dict[str, int] | None) -> None:
         """Be where a look was. `jobs`: the last event of each that had one; None when it did not tell."""
-        if ledger != self._ledger or self._position != since or jobs is None:
-            self._begin_at(ledger, position)
+        if _ledger_of(record) != self._ledger or self._position != since or jobs is None:
+            self._begin_at(record)
             return
         for key, last in jobs.items():
             found = self.kept.get(key)
             if found is not None and found.position < last:
                 self.kept.drop(key)
-        self._position = position
+        self._position, self._hash = record["position"], record["hash"]
 
-    def _begin_at(self, ledger: _Ledger, position: int) -> None:
+    def _begin_at(self, record: Any) -> None:
         self.kept.clear()
-        self._ledger, self._position = ledger, position
+        self._ledger = _ledger_of(record)
+        self._position, self._hash = record["position"], record["hash"]
 
     async def _read(self, keys: Sequence[str]) -> dict[str, tuple[Job, datetime]]:
         with translated():
@@ -105,10 +108,9 @@ class FreshJobs:
 
     def _keep(self, record: Any, job: Job) -> None:
         """Keep a row that is no older than where the last look was: what it told of would else be missed."""
-        ledger = _ledger_of(record)
         if not len(self.kept):
-            self._begin_at(ledger, record["position"])
-        if ledger == self._ledger and record["position"] >= self._position:
+            self._begin_at(record)
+        if _ledger_of(record) == self._ledger and record["position"] >= self._position:
             self.kept.put(record["key"], job, DECODED * len(record["row"]) + _OWN_BYTES)
 
 

@@ -36,6 +36,10 @@ PAUSE_S = 0.2
 LOOK_S = 1.0
 #: When the ledger cannot be asked for so long, no key stays in memory.
 BLIND_S = 3.0
+#: So long after a rewriting in vain the next one waits, and twice as long each time, up to the most: who has
+#: the tables may have them for hours (a backup), and who waits for them holds up all who read a key.
+REWRITE_PAUSE_S = 1.0
+REWRITE_PAUSE_MOST_S = 60.0
 #: A job's key whose job never came to be goes after this: its submit was refused long ago.
 LEFT_OVER = timedelta(hours=1)
 _TIDY_S = 600.0
@@ -57,8 +61,11 @@ class Keys:
         self._by_id: dict[str, SealingKey] = {}
         self._forgotten = 0
         self._listening: list[Callable[[], None]] = []
-        # At a start too: who deleted may have been killed before it rewrote.
-        self._rewrite_owed = True
+        self._owed = asyncio.Event()
+        self._rewriting = asyncio.Lock()
+        #: Before this time of the loop none is begun.
+        self._rewrite_at = 0.0
+        self._rewrite_pause_s = 0.0
 
     # -- sealing --------------------------------------------------------------------------------------
 
@@ -178,37 +185,66 @@ class Keys:
 
     async def destroy_told(self) -> int:
         """Delete every key that an event says is destroyed and that is there still; how many there were."""
+        destroyed = await self._destroy()
+        if self._owed.is_set() and asyncio.get_running_loop().time() >= self._rewrite_at:
+            await self._rewrite()
+        return destroyed
+
+    async def _destroy(self) -> int:
         with translated():
             destroyed: int = await self._pool.fetchval(_SQL.destroy_told)
         self.forget()
         if destroyed:
             _log.info("keys destroyed", keys=destroyed)
-            self._rewrite_owed = True
-        if self._rewrite_owed:
-            await self._rewrite()
+            self._owed.set()
         return destroyed
+
+    async def rewrite_owed(self) -> None:
+        """For ever, and beside `watch`, which must not wait for it: rewrite the tables where that is owed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._owed.wait()
+            await asyncio.sleep(max(0.0, self._rewrite_at - loop.time()))
+            await self._rewrite()
 
     async def _rewrite(self) -> None:
         """Leave nothing of deleted rows in the tables' files; what cannot be done now stays owed.
 
         Postgres copies a deleted row along while any transaction is open that began before its deletion.
         """
-        if self._owner is None:
-            self._rewrite_owed = False  # Postgres is set to clean them within its own minutes
+        async with self._rewriting:
+            if not self._owed.is_set():
+                return  # done while we waited for our turn
+            self._owed.clear()  # what is deleted from here on is owed anew
+            done = False
+            try:
+                # Without an owner Postgres is set to clean them within its own minutes.
+                done = self._owner is None or await self._rewrote(self._owner)
+            finally:
+                self._note_rewriting(done)
+
+    def _note_rewriting(self, done: bool) -> None:
+        if done:
+            self._rewrite_at = self._rewrite_pause_s = 0.0
             return
+        self._owed.set()
+        self._rewrite_pause_s = min(max(REWRITE_PAUSE_S, 2 * self._rewrite_pause_s), REWRITE_PAUSE_MOST_S)
+        self._rewrite_at = asyncio.get_running_loop().time() + self._rewrite_pause_s
+
+    async def _rewrote(self, owner: Connect) -> bool:
         try:
-            connection = await self._owner()
+            connection = await owner()
             try:
                 await connection.execute(_SQL.let_go)
                 copied = await _rewritten(connection)
             finally:
                 await close(connection)
-        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, the next try may do it)
             _log.warning("tables of keys not rewritten", error=type(error).__name__)
-            return
+            return False
         if copied:
             _log.warning("deleted keys kept for older transactions", rows=copied)
-        self._rewrite_owed = copied > 0
+        return not copied
 
     async def watch(self, listener: Listener) -> None:
         """For ever: notice keys that somebody destroyed, and finish what a killed process left undone."""
@@ -217,12 +253,18 @@ class Keys:
         while True:
             hints = listener.hints
             try:
+                # Where all readers are busy, a look waits for one of them.
                 with translated():
-                    last: int = await self._pool.fetchval(_SQL.last_destroyed)
+                    async with asyncio.timeout(BLIND_S):
+                        last: int = await self._pool.fetchval(_SQL.last_destroyed)
                 seen_at, blind = loop.time(), False
                 untidy = seen_at - tidied_at >= _TIDY_S
-                if last != seen or untidy or (last and self._rewrite_owed):
-                    await self.destroy_told()
+                if last and seen < 0:
+                    self._owed.set()  # who deleted may have been killed before it rewrote
+                if last != seen:
+                    self.forget()  # now, as the deletion may have to wait for a reader too
+                if last != seen or untidy:
+                    await self._destroy()
                     seen = last
                 if untidy:
                     with translated():

@@ -82,7 +82,7 @@ class Ledger:
             listener = Listener(connect)
             writer = Writer(connect, on_append=lambda _events: listener.hint(), owner=owner)
             keys = Keys(pool, master, owner)
-            working = (writer.run(), listener.run(), keys.watch(listener))
+            working = (writer.run(), listener.run(), keys.watch(listener), keys.rewrite_owed())
             tasks = [asyncio.create_task(each) for each in working]
             try:
                 yield cls(pool, writer, listener, keys, connect, owner)

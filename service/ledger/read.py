@@ -116,7 +116,7 @@ async def look(
         else:
             records = await source.fetch(_SQL.wanted_of_project, *wanted)
     events = [event_of(record) for record in records]
-    whole = not records or len(records) == records[0]["looked"] < limit
+    whole = not records or len(events) == records[0]["looked"] < limit
     looked_to = upto if whole else events[-1].position
     labels = await labels_at(source, events) if asked.needs_labels else [{}] * len(events)
     found = [Labelled(*each) for each in zip(events, labels, strict=True) if asked.wants(*each)]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -23,7 +22,7 @@ from service.domain.events import Event
 from service.errors import JobyardError, Rejected, Unavailable
 from service.ledger import database
 from service.ledger.commit import Receipt, Remembered, commit
-from service.ledger.database import LOST, PASSING, close, milliseconds, raise_if_cancelled
+from service.ledger.database import PASSING, close, milliseconds, raise_if_cancelled
 from service.ledger.stuck import end_stuck
 from sql import queries
 
@@ -116,8 +115,9 @@ class Writer:
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await self._connection.fetchval(_SQL.ping)
-        except LOST as error:
+        except Exception as error:  # noqa: BLE001 (what escaped would end the process's one writer for good)
             _log.warning("ledger writer cut off", error=type(error).__name__)
+            self._remembered.forget()
             self._cut()
 
     async def _serve(self, batch: list[_Waiting]) -> None:
@@ -160,9 +160,9 @@ class Writer:
                 self._cut()
                 raise_if_cancelled()
                 if loop.time() >= deadline:
-                    raise Unavailable(
-                        "Postgres does not answer; the outcome is unknown, repeat it"
-                    ) from error
+                    refused = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+                    said = "takes no writes" if refused else "does not answer"
+                    raise Unavailable(f"Postgres {said}; the outcome is unknown, repeat it") from error
                 _log.warning("ledger write interrupted", commands=len(batch), error=type(error).__name__)
                 if self.owner is not None and isinstance(error, TimeoutError):
                     await end_stuck(self.owner)
@@ -207,8 +207,11 @@ class Writer:
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(*LOST):
+            try:
                 await close(connection)
+            except Exception as error:  # noqa: BLE001 (it would end the writer, and leave its callers waiting)
+                _log.warning("ledger writer's connection not closed", error=type(error).__name__)
+                connection.terminate()
 
 
 def _refuse(batch: list[_Waiting], error: BaseException) -> None:

@@ -13,6 +13,9 @@ SELECT FROM ledger_head FOR UPDATE
 -- When the event at a position was recorded; before the first one, when that was; null in an empty ledger.
 SELECT recorded_at FROM events WHERE position = greatest($1::bigint, 1)
 
+-- name: hash_at
+SELECT hash FROM events WHERE position = $1
+
 -- name: position_at
 -- The last event that was recorded at $1 or before; 0 when all came later. Positions have no holes and times do
 -- not go back, so it is found by halving: some twenty looks into the primary key.

@@ -117,23 +117,29 @@ ORDER BY position LIMIT $3
 SELECT position FROM ledger_head
 
 -- name: wanted_of_project
--- $4 project, $5 types or null, $6 states that a job came into or null. No more than $7 bytes, as they are
--- read, and one event at least; `looked` tells how many there would have been.
+-- $4 project, $5 types or null, $6 states that a job came into or null. Of no more than $7 bytes of data
+-- before the last, and one at least; `looked` tells how many there would have been. Counted as
+-- they are stored first, which is known without reading them, and then as they are, since they may be compressed.
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
        hash, client_address, looked
 FROM (
-    SELECT found.*, count(*) OVER () AS looked,
+    SELECT sized.*,
            sum(octet_length(data::text)) OVER (ORDER BY position) - octet_length(data::text) AS bytes_before
     FROM (
-        SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id,
-               request_id, hash, client_address
-        FROM events
-        WHERE project = $4 AND position > $1 AND position <= $2
-          AND ($5::text[] IS NULL OR type = ANY ($5))
-          AND ($6::text[] IS NULL OR data ->> 'target' = ANY ($6))
-        ORDER BY position LIMIT $3
-    ) AS found
-) AS sized
+        SELECT found.*, count(*) OVER () AS looked,
+               sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS stored_before
+        FROM (
+            SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id,
+                   request_id, hash, client_address
+            FROM events
+            WHERE project = $4 AND position > $1 AND position <= $2
+              AND ($5::text[] IS NULL OR type = ANY ($5))
+              AND ($6::text[] IS NULL OR data ->> 'target' = ANY ($6))
+            ORDER BY position LIMIT $3
+        ) AS found
+    ) AS sized
+    WHERE stored_before < $7
+) AS weighed
 WHERE bytes_before < $7 ORDER BY position
 
 -- name: wanted_of_jobs
@@ -141,19 +147,24 @@ WHERE bytes_before < $7 ORDER BY position
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
        hash, client_address, looked
 FROM (
-    SELECT found.*, count(*) OVER () AS looked,
+    SELECT sized.*,
            sum(octet_length(data::text)) OVER (ORDER BY position) - octet_length(data::text) AS bytes_before
     FROM (
-        SELECT each.* FROM unnest($8::uuid[]) AS wanted (job) CROSS JOIN LATERAL (
-            SELECT position, project, events.job, run, type, data, occurred_at, recorded_at, actor,
-                   command_id, request_id, hash, client_address
-            FROM events
-            WHERE events.job = wanted.job AND position > $1 AND position <= $2 AND project = $4
-              AND ($5::text[] IS NULL OR type = ANY ($5))
-              AND ($6::text[] IS NULL OR data ->> 'target' = ANY ($6))
+        SELECT found.*, count(*) OVER () AS looked,
+               sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS stored_before
+        FROM (
+            SELECT each.* FROM unnest($8::uuid[]) AS wanted (job) CROSS JOIN LATERAL (
+                SELECT position, project, events.job, run, type, data, occurred_at, recorded_at, actor,
+                       command_id, request_id, hash, client_address
+                FROM events
+                WHERE events.job = wanted.job AND position > $1 AND position <= $2 AND project = $4
+                  AND ($5::text[] IS NULL OR type = ANY ($5))
+                  AND ($6::text[] IS NULL OR data ->> 'target' = ANY ($6))
+                ORDER BY position LIMIT $3
+            ) AS each
             ORDER BY position LIMIT $3
-        ) AS each
-        ORDER BY position LIMIT $3
-    ) AS found
-) AS sized
+        ) AS found
+    ) AS sized
+    WHERE stored_before < $7
+) AS weighed
 WHERE bytes_before < $7 ORDER BY position

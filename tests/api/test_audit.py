@@ -8,19 +8,24 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from service.audit import exported
+from service.audit import exported, reading
 from service.audit.bucket import open_place
+from service.audit.reading import Wanted
 from service.audit.signer import Signer
+from service.domain.causes import step_of
 from service.domain.checkpoint import read_key
+from service.domain.events import encode_body
 from service.vault import signing_key
 from tests.api.yard import ADMIN, OPERATOR, READER, Answer, Supervision, Yard
 from tests.ledger.tampering import by_force, recompute
+from tests.support.weighed import Weighed
 
 SIZE = 500
 
@@ -101,6 +106,59 @@ async def test_pages_go_on_in_either_order_without_a_gap(yard: Yard) -> None:
             found += positions(answer["items"])
             path = answer["metadata"]["links"].get("next", "")
         assert found == wanted
+
+
+@pytest.mark.parametrize("chars", ["x", "0123456789abcdef"])
+async def test_a_page_of_large_events_is_shorter_and_the_next_goes_on(yard: Yard, chars: str) -> None:
+    """Whoever asks for many must not have all that they are in the memory of the service at once."""
+    chance = Random(3)
+    for size in (100, 3_000, 3_000, 9_000, 100, 100, 3_000):
+        await yard.submit(command=["".join(chance.choices(chars, k=size))])
+    everything = await yard.ledger.events()
+    for down in (False, True):
+        wanted, found, sizes = Wanted(), list[int](), list[int]()
+        more = True
+        while more:
+            events, more = await reading.page(yard.ledger.pool, wanted, 500, down=down, most_bytes=4_000)
+            found += [event.position for event in events]
+            sizes.append(sum(len(encode_body(event.body)) for event in events))
+            last = found[-1]
+            wanted = wanted._replace(upto=last - 1) if down else wanted._replace(after=last)
+        assert sorted(found, reverse=down) == found
+        assert sorted(found) == [event.position for event in everything]
+        assert max(sizes) < 4_000 + 10_000
+        assert len(sizes) >= 3
+
+
+async def test_a_short_page_says_where_the_next_begins(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        await yard.submit(command=["x" * 3_000])
+    everything = positions(await log(yard))
+    monkeypatch.setattr(reading.page, "__kwdefaults__", {"down": False, "most_bytes": 2_000})
+    for order, wanted in (("asc", everything), ("desc", everything[::-1])):
+        found, path, pages = list[int](), f"/v1/audit?size=100&order={order}", 0
+        while path:
+            answer = (await yard.call("GET", path, token=ADMIN)).json
+            found, pages = found + positions(answer["items"]), pages + 1
+            path = answer["metadata"]["links"].get("next", "")
+        assert found == wanted
+        assert pages >= 3
+
+
+async def test_what_led_to_events_is_read_without_what_they_hold(
+    yard: Yard, supervision: Supervision
+) -> None:
+    """Of each job on a page its specification would be read again, however large."""
+    job = (await yard.submit(command=["x" * 50_000]))["id"]
+    await supervision.running(job)
+    await yard.call("PUT", f"/v1/job/{job}/kill")
+    await supervision.ended(job)
+    events = [event for event in await yard.ledger.events() if str(event.job) == job]
+    pool: Any = Weighed(yard.ledger.pool)
+    steps = await reading.leading_to(pool, events)
+    assert max(pool.brought) < 5_000
+    whole = [step_of(each.position, each.job, type(each.body), each.request_id, each.body) for each in events]
+    assert steps == whole
 
 
 async def test_a_project_sees_its_own_and_who_looks_after_the_yard_all(yard: Yard) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from service.domain import commands as cmd
 from service.domain.events import Info
@@ -127,6 +128,9 @@ REFUSED_ORDERS: list[tuple[str, dict[str, Any], int, str]] = [
     ("correction", {"job": "{job}", "run": 1, "hourlyPrice": "-1"}, 400, "hourlyPrice: '-1'"),
     ("correction", {"job": "{job}", "run": 1, "amount": "0.0005"}, 409, "comes to 0.000500 EUR already"),
     ("correction", {"job": "{on}", "run": 1, "amount": "1"}, 400, "is not over"),
+    ("correction", {"job": "{pushing}", "run": 1, "amount": "1"}, 400, "final when its volumes are pushed"),
+    ("credit", {"job": "{pushing}", "run": 1, "amount": "0.0001"}, 400, "final when its volumes are pushed"),
+    ("correction", {"job": "{never}", "run": 1, "amount": "1"}, 400, "was never placed"),
     ("correction", {"job": "nobody", "run": 1, "amount": "1"}, 404, "an id is a UUID"),
     ("correction", {"job": "{job}", "run": 1, "amonut": "1"}, 400, "did you mean amount?"),
 ]
@@ -136,9 +140,18 @@ async def test_an_order_that_is_refused_leaves_nothing(yard: Yard, supervision: 
     job = await ran(yard, supervision)
     on = (await yard.submit())["id"]
     await supervision.running(on)
+    pushing = (await yard.submit())["id"]
+    await supervision.running(pushing)
+    exited = {"finished_at": datetime.now(UTC), "exit_code": 0, "oom_killed": False}
+    await supervision._say(cmd.ReportExited, pushing, 1, **exited)
+    never = (await yard.submit())["id"]
+    await yard.ledger.submit(cmd.KillJob(project="default", job=UUID(never)), actor="test")
+    ids = {"{job}": job, "{on}": on, "{pushing}": pushing, "{never}": never}
     head = await yard.head()
     for what, asked, status, text in REFUSED_ORDERS:
-        filled = json.dumps({"reason": "so"} | asked).replace("{job}", job).replace("{on}", on)
+        filled = json.dumps({"reason": "so"} | asked)
+        for name, known in ids.items():
+            filled = filled.replace(name, known)
         answer = await yard.call("POST", f"/v1/billing/{what}", json.loads(filled), token=ADMIN)
         assert (answer.status, text in answer.json["message"]) == (status, True), (asked, answer.raw)
     assert await yard.head() == head

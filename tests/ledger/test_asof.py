@@ -62,7 +62,9 @@ async def test_what_is_driven_out_meanwhile_is_answered_all_the_same(
 ) -> None:
     """Two ask at once, and there is room for the rows of one."""
     keys, head = await three(yard)
-    folded, fold, others = asof.Folded(most=2), rows.refolded, [True]
+    probe = asof.Folded()
+    await states(yard, probe, keys[:2], head)
+    folded, fold, others = asof.Folded(most_bytes=probe.kept.size_bytes), rows.refolded, [True]
     assert len(await states(yard, folded, keys[:2], head)) == 2
 
     async def busy(connection: Any, name: str, asked: Iterable[str], position: int) -> dict[str, Any]:
@@ -73,6 +75,20 @@ async def test_what_is_driven_out_meanwhile_is_answered_all_the_same(
     monkeypatch.setattr(rows, "refolded", busy)
     assert await states(yard, folded, keys, head) == dict.fromkeys(keys, "QUEUED")
     assert others == []
+
+
+async def test_what_is_kept_takes_bounded_memory(yard: Yard, folds_of: list[set[str]]) -> None:
+    """By what the rows are: one may be as large as a specification, and there is room for many small ones."""
+    small = [str(await yard.submit()) for _ in range(3)]
+    large = [str(await yard.submit(command=("x" * 100_000,))) for _ in range(3)]
+    head = (await yard.ledger.head()).position
+    folded = asof.Folded(most_bytes=250_000)
+    for key in (*small, *large):
+        assert len(await states(yard, folded, [key], head)) == 1
+        assert folded.kept.size_bytes <= 250_000
+    assert len(await states(yard, folded, large, head)) == 3
+    assert folds_of[-1] == {large[0]}
+    assert 200_000 < folded.kept.size_bytes <= 250_000
 
 
 async def test_a_row_as_of_each_of_its_positions(yard: Yard) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +17,7 @@ from service.domain.checkpoint import PublicKey, origin_of
 from service.domain.spec import EnvVar, Sealed
 from service.errors import Conflict, Erased, Unavailable
 from service.ledger import database, rebuild
+from service.ledger.follow import Listener
 from service.ledger.keys import Keys
 from service.ledger.ledger import Ledger
 from tests.audit.conftest import SIGNING, Signed, against, signer
@@ -72,7 +76,7 @@ async def test_what_a_killed_process_left_the_next_one_destroys(
     """The event is there and the key still is: whoever comes next finds both."""
     job, sealed = await with_secret(yard)
     with monkeypatch.context() as killed:
-        killed.setattr(Keys, "destroy_told", nothing)
+        killed.setattr(Keys, "_destroy", nothing)
         await told(yard, job)
         assert await count(yard) == 1
     async with Ledger.open(database_url, MASTER, readers=2) as next_one:
@@ -94,8 +98,10 @@ async def test_every_process_forgets_what_it_had_in_memory(yard: Yard, database_
         assert other.keys._by_project
         await told(yard, job)
         await until(lambda: not other.keys._by_id and not other.keys._by_project)
+        await until(lambda: _gone(other, sealed), what="its rows are deleted after that")
         with pytest.raises(Erased):
             await other.open_secret(sealed)
+        assert not other.keys._by_id
 
 
 async def test_a_process_that_cannot_see_the_ledger_holds_no_key(
@@ -113,6 +119,79 @@ class _Silent:
 
     def __getattr__(self, _name: str) -> str:
         raise Unavailable("Postgres does not answer")
+
+
+async def test_a_process_whose_readers_are_all_busy_holds_no_key_for_long(
+    yard: Yard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot look either, though its database is there."""
+    monkeypatch.setattr("service.ledger.keys.BLIND_S", 0.1)
+    _, sealed = await with_secret(yard)
+    async with Ledger.open(database_url, MASTER, readers=1) as other:
+        async with other.pool.acquire():
+            await until(lambda: other.keys._forgotten)
+        await until(lambda: other.open_secret(sealed))
+        async with other.pool.acquire():
+            await until(lambda: not other.keys._by_id)
+        await until(lambda: other.open_secret(sealed))
+
+
+class _Counted:
+    """A pool that counts what it was asked, and connections to rewrite by."""
+
+    def __init__(self, pool: asyncpg.Pool, url: str) -> None:
+        self._pool = pool
+        self._url = url
+        self.looks = 0
+        self.rewrites = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.looks += name == "fetchval"
+        return getattr(self._pool, name)
+
+    async def owner(self) -> asyncpg.Connection:
+        self.rewrites += 1
+        return await database.connect(self._url, admin=True)
+
+
+@asynccontextmanager
+async def watching(keys: Keys, listener: Listener) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(each) for each in (keys.watch(listener), keys.rewrite_owed())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_tables_that_somebody_holds_are_left_alone_for_a_while(
+    yard: Yard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for them makes all wait who would only read a key; and what is in memory stays there."""
+    monkeypatch.setattr("service.ledger.keys.PAUSE_S", 0.0)
+    monkeypatch.setattr("service.ledger.keys.LOOK_S", 0.01)
+    monkeypatch.setattr("service.ledger.keys.REWRITE_PAUSE_S", 3600.0)
+    monkeypatch.setattr("service.ledger.keys.REWRITE_PAUSE_MOST_S", 3600.0)
+    (job, _), (_, sealed) = await with_secret(yard), await with_secret(yard)
+    await told(yard, job)
+    await yard.ledger.keys.destroy_told()
+    holder = await database.connect(database_url, admin=True)
+    pool: Any = _Counted(yard.ledger.pool, database_url)
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM job_keys, project_keys")
+            keys = Keys(pool, MASTER, pool.owner)
+            async with watching(keys, yard.ledger.listener):
+                await until(lambda: pool.rewrites)
+                assert await keys.open(sealed) == CLEAR
+                held, looks = dict(keys._by_id), pool.looks
+                await until(lambda: keys._rewrite_at)
+                await until(lambda: pool.looks > looks + 20)
+                assert pool.rewrites == 1
+                assert keys._by_id == held
+    finally:
+        await holder.close()
 
 
 async def test_a_key_that_is_loaded_while_it_goes_is_not_kept(yard: Yard) -> None:

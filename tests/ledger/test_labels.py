@@ -18,6 +18,7 @@ from service.ledger.labels import Recalled
 from service.ledger.ledger import Ledger
 from tests.support import jobs
 from tests.support.jobs import PROJECT
+from tests.support.weighed import Weighed
 from tests.support.yard import Yard
 
 OTHER = "other"
@@ -142,7 +143,8 @@ async def test_at_the_end_there_is_nothing_and_the_cursor_stays(yard: Yard) -> N
 async def test_a_look_brings_so_many_bytes_and_goes_on_with_the_very_next_event(
     yard: Yard, chars: str, of_jobs: bool
 ) -> None:
-    """Who reads large events page by page must not have all that a limit allows in memory at once."""
+    """Who reads large events page by page must not have all that a limit allows in memory at once, however
+    small they are where they are stored."""
     chance = Random(3)
     for size in (100, 20_000, 20_000, 20_000, 100, 70_000, 100, 100):
         text = "".join(chance.choices(chars, k=size))
@@ -153,15 +155,17 @@ async def test_a_look_brings_so_many_bytes_and_goes_on_with_the_very_next_event(
     wanted = [event for event in there if asked.may_want(event)]
     found: list[Event] = []
     after, head = 0, (await yard.ledger.head()).position
+    pool = Weighed(yard.ledger.pool)
     sizes = []
     while after < head:
-        looked = await read.look(yard.ledger.pool, asked, after, limit=100, most_bytes=30_000)
+        looked = await read.look(pool, asked, after, limit=100, most_bytes=30_000)
         found += [each.event for each in looked.events]
         sizes.append(sum(len(encode_body(each.event.body)) for each in looked.events))
         assert after < looked.position <= head
         after = looked.position
     assert found == wanted
     assert max(sizes) < 30_000 + 75_000
+    assert max(pool.brought) < 30_000 + 75_000
     assert len(sizes) >= 3
     found.clear()
     while part := await read.portion(yard.ledger.pool, len(found), limit=5, most_bytes=30_000):

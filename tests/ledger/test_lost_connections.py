@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from service.domain import commands as cmd
 from service.domain import events as ev
 from service.errors import QuotaExceeded, Unavailable
+from service.ledger import commit as committing
 from service.ledger import database, follow, verify
+from service.ledger import writer as writer_module
 from service.ledger.commit import Receipt
 from service.ledger.follow import Listener
 from service.ledger.ledger import Ledger
+from service.ledger.writer import Writer
 from service.vault import MasterKey
 from tests.support import jobs
 from tests.support.jobs import PROJECT
 from tests.support.proxy import Proxy, proxied
 from tests.support.waiting import until
-from tests.support.working import listening, writing
+from tests.support.working import listening, working, writing
 from tests.support.yard import Yard
 
 MASTER = MasterKey(b"m" * 32)
@@ -110,6 +115,68 @@ async def test_a_server_that_stays_away_is_said_and_the_command_may_be_repeated(
         proxy.accepting = True
         assert (await writer.submit(wanted)).repeated
         assert await commands_in(yard, wanted.id) == 1
+
+
+class _Sick:
+    """A connection whose ping, or whose end, fails in a way that is no loss of it."""
+
+    def __init__(self, connection: asyncpg.Connection, error: Exception, where: str) -> None:
+        self._connection = connection
+        self._error = error
+        self._where = where
+
+    def __getattr__(self, name: str) -> Any:
+        return self._fail if name == self._where else getattr(self._connection, name)
+
+    async def _fail(self, *_arguments: Any) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [asyncpg.OutOfMemoryError("x"), asyncpg.InternalServerError("x")])
+@pytest.mark.parametrize("where", ["fetchval", "close"])
+async def test_a_writer_outlives_what_is_wrong_with_its_connection(
+    yard: Yard, database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+) -> None:
+    """Nobody would begin it again, and every write would be told that the ledger is closing."""
+    made: list[asyncpg.Connection] = []
+
+    async def connect() -> Any:
+        made.append(await database.connect(database_url))
+        return _Sick(made[-1], error, where) if len(made) == 1 else made[-1]
+
+    monkeypatch.setattr(writer_module, "PING_S", 0.01)
+    async with working(Writer(connect)) as writer:
+        await writer.submit(submission(cmd.SetQuota(project=PROJECT, cpu=2, gpu=0)))
+        if where == "close":
+            with monkeypatch.context() as patch:
+                patch.setattr(committing, "command_records", _a_bug)
+                with pytest.raises(ValueError, match="a bug"):
+                    await asyncio.wait_for(
+                        writer.submit(submission(cmd.SetQuota(project=PROJECT, cpu=3, gpu=0))), 10
+                    )
+        await until(made[0].is_closed)
+        await writer.submit(submission(cmd.SetQuota(project=PROJECT, cpu=4, gpu=0)))
+    await _holds(database_url)
+
+
+def _a_bug(_done: object) -> list[Any]:
+    raise ValueError("a bug")
+
+
+async def test_a_server_that_takes_no_writes_is_not_there_for_them(yard: Yard, database_url: str) -> None:
+    """One that another took the place of, and that answers still."""
+    owner = await database.connect(database_url, admin=True)
+    name = await owner.fetchval("SELECT quote_ident(current_database())")
+    try:
+        await owner.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        async with writing(database_url, patience_s=0.3) as writer:
+            wanted = submission(cmd.SetQuota(project=PROJECT, cpu=2, gpu=0))
+            with pytest.raises(Unavailable, match="Postgres takes no writes"):
+                await writer.submit(wanted)
+            await owner.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+            assert not (await writer.submit(wanted)).repeated
+    finally:
+        await owner.close()
 
 
 async def _holds(url: str) -> None:

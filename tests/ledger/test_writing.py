@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -108,6 +110,27 @@ async def test_commands_of_one_commit_build_on_each_other(yard: Yard) -> None:
     assert [answer.events[-1].run for answer in answers] == [1, 1, 2]
     assert (await yard.ledger.job(job)).state is State.QUEUED
     assert len(await yard.ledger.runs(job)) == 2
+
+
+@pytest.mark.parametrize("other", ["erase", "remove store"])
+async def test_a_credit_shares_a_commit_with_what_asks_for_all_jobs_of_its_batch(
+    yard: Yard, database_url: str, other: str
+) -> None:
+    """In a process that has not had to do with the credited job before."""
+    key = (await yard.ledger.keys.of(PROJECT)).seal("x")
+    store: Any = {"project": PROJECT, "alias": "s", "endpoint": "http://s", "region": "x"}
+    await yard.do(cmd.SetDataStore(**store, access_key=key, secret_key=key))
+    job = await yard.submit()
+    await yard.run(job)
+    of_run: Any = {"project": PROJECT, "job": job, "run": 1, "reason": "so it is"}
+    credit = cmd.GrantCredit(**of_run, amount=Decimal("0.0001"), currency="EUR")
+    erase = cmd.EraseProject(project=PROJECT, key_ids=(key.key_id,))
+    asked = erase if other == "erase" else cmd.RemoveDataStore(project=PROJECT, alias="s")
+    head = (await yard.ledger.head()).position
+    async with Ledger.open(database_url, MASTER) as elsewhere:
+        both = [elsewhere.submit(command, actor="test") for command in (credit, asked)]
+        await asyncio.gather(*both)
+    assert await transactions(yard.ledger, head) == 1
 
 
 async def test_what_postgres_refuses_fails_alone(yard: Yard, database_url: str) -> None:

@@ -20,9 +20,9 @@ from service.domain.pricing import POLICIES
 from service.domain.states import State
 from service.errors import Conflict, Invalid, NotFound, WrongState
 from tests.support import jobs
-from tests.support.jobs import CODE_1, DONE, JOB, PROJECT, minutes
+from tests.support.jobs import CODE_1, DONE, JOB, PROJECT, TIMED_OUT, minutes
 from tests.support.specification import Given, Specification, folded, given
-from tests.unit.histories import INITIALIZING, INTERRUPTING, PENDING, RUNNING, B
+from tests.unit.histories import FINALIZING, INITIALIZING, INTERRUPTING, PENDING, RUNNING, TIMEOUT, B
 
 S = State
 
@@ -228,6 +228,34 @@ def test_orders_that_are_refused() -> None:
     given(*RUNNING, B.errored(S.RUNNING)).when(correct(minutes=1)).refused(WrongState, "credited in full")
     after = ended.when(credit("0.003")).then(granted("0.003"))
     after.when(correct(minutes=1)).refused(Invalid, "cost less than nothing")
+
+
+def test_nothing_is_ordered_of_a_run_that_may_still_be_our_fault() -> None:
+    """While its volumes are pushed it may end in ERROR, and then the rule gives all of it back."""
+    pushing = given(*FINALIZING)
+    for order in (credit("0.001"), correct(minutes=9)):
+        pushing.when(order).refused(WrongState, "its bill is final when its volumes are pushed")
+    lost = given(*FINALIZING, B.errored(S.FINALIZING))
+    lost.when(credit("0.001")).refused(Invalid, "the run costs 0.000000")
+    assert bill(lost).net == 0
+    given(*FINALIZING, B.finalized(S.DONE, DONE)).when(credit("0.001")).then(granted("0.001"))
+
+
+def test_a_run_that_was_restarted_is_over_whatever_the_next_one_does() -> None:
+    """It never ended by itself: the next one was queued."""
+    again = (*TIMEOUT, B.exited(S.TIMEOUT, S.INTERRUPTED, TIMED_OUT), B.queued_again(S.FINALIZING))
+    queued = given(*again)
+    queued.when(credit("0.001")).then(granted("0.001"))
+    pushing = (*again, B.placed(), B.prepared(), (minutes(12), B.started(minutes(12))))
+    ends = given(*pushing, B.exited(S.RUNNING, S.DONE, DONE))
+    ends.when(credit("0.001")).then(granted("0.001"))
+    ends.when(credit("0.001", run=2)).refused(WrongState, "its bill is final")
+
+
+def test_a_run_that_was_never_placed_has_nothing_to_correct() -> None:
+    never = given(B.submitted(), B.interrupted(S.QUEUED, S.INTERRUPTED))
+    for order in (correct(amount=Decimal(5)), credit("0.001", currency="")):
+        never.when(order).refused(WrongState, "was never placed")
 
 
 def test_a_price_that_is_ordered_has_a_source_and_few_digits() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from service.domain import events as ev
-from service.domain.causes import LEADING_NOWHERE, causes, chain
+from service.domain.causes import LEADING_NOWHERE, TELLING, causes, chain, step_of
 from service.domain.events import BODIES, Event
 from service.domain.sentences import sentence
 from service.domain.spec import Sealed
@@ -60,8 +60,20 @@ def happened(*bodies: ev.Body | tuple[ev.Body, str], run: int = 1) -> list[Event
     return found
 
 
+def caused(events: list[Event]) -> dict[int, int | None]:
+    """By all of them, and by no more of them than whoever asks for causes reads."""
+    whole = [(event, event.body) for event in events]
+    read = [(event, event.body if event.type in TELLING else None) for event in events]
+    found, again = (
+        causes(step_of(event.position, JOB, type(event.body), event.request_id, body) for event, body in each)
+        for each in (whole, read)
+    )
+    assert again == found
+    return found
+
+
 def cause_of(*bodies: Any) -> list[int | None]:
-    return list(causes(happened(*bodies)).values())
+    return list(caused(happened(*bodies)).values())
 
 
 SUBMITTED = (B.submitted(), "r1")
@@ -76,7 +88,7 @@ def test_a_run_goes_from_one_to_the_next() -> None:
 
 def test_an_order_has_no_cause_but_its_request_and_is_one_of_the_end() -> None:
     ended = (B.exited(State.INTERRUPTING, State.INTERRUPTED, DONE), B.finalized(State.INTERRUPTED, DONE))
-    found = causes(happened(*RUNNING, KILLED, *ended))
+    found = caused(happened(*RUNNING, KILLED, *ended))
     assert list(found.values())[4:] == [None, 5, 6]
     assert chain(7, found) == [5, 6]
 
@@ -133,8 +145,8 @@ def test_data_follows_from_its_order_and_else_from_the_move() -> None:
 def test_what_leads_nowhere_may_be_left_out(bodies: list[Any]) -> None:
     events = happened(*bodies)
     fewer = [event for event in events if event.type not in LEADING_NOWHERE]
-    found = causes(events)
-    assert causes(fewer) == {event.position: found[event.position] for event in fewer}
+    found = caused(events)
+    assert caused(fewer) == {event.position: found[event.position] for event in fewer}
 
 
 def test_what_others_open_or_set_has_its_request_alone() -> None:

@@ -111,6 +111,26 @@ def test_the_file_is_made_once_private_and_read_again(tmp_path: Path) -> None:
     assert [found.name for found in path.parent.iterdir()] == ["master.key"]
 
 
+def test_a_key_that_is_used_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sealed lies in a database that does: its name is safe on the disk, and its folders are."""
+    path = tmp_path / "new" / "state" / "master.key"
+    safe: list[Path] = []
+    settle = os.fsync
+
+    def noting(descriptor: int) -> None:
+        settle(descriptor)
+        if path.exists():
+            safe.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    monkeypatch.setattr(os, "fsync", noting)
+    master_key(None, path)
+    assert set(safe) == {path.parent, tmp_path / "new", tmp_path}
+    safe.clear()
+    path.unlink()
+    master_key(None, path)
+    assert safe == [path.parent]
+
+
 def test_two_at_a_time_agree_on_one_key(tmp_path: Path) -> None:
     for attempt in range(20):
         path = tmp_path / str(attempt) / "master.key"

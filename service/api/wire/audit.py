@@ -41,7 +41,8 @@ class AuditEntry(Wire, frozen=True):
 
 
 class AuditList(Wire, frozen=True):
-    """`metadata.links.next` is set when there are more."""
+    """`metadata.links.next` is set when there are more. A page has fewer than `size` when its events are
+    large."""
 
     items: list[AuditEntry]
     metadata: Metadata

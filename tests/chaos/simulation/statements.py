@@ -100,20 +100,24 @@ class Statements:
     async def _jobs_now(self, changes: Changes, args: Any) -> Answer:
         rows = [(key, self._row(changes, "status", key)) for key in args[0]]
         server, now = self._server, self._server.clock()
-        where = {"ledger_id": LEDGER_ID, "epoch": 1, "rebuilds": server.rebuilds, "position": server.position}
+        where = {
+            "ledger_id": LEDGER_ID, "epoch": 1, "rebuilds": server.rebuilds, "position": server.position,
+            "hash": server.hash,
+        }  # fmt: skip
         return [Record(key=key, row=row, now=now, **where) for key, row in rows if row is not None]
 
     async def _moved(self, _changes: Changes, args: Any) -> Answer:
-        server, (after, most) = self._server, args
+        server, (after, most, known) = self._server, args
         jobs: str | None = None
-        if after <= server.position <= after + most:
+        there = server.read_after(Changes(), after - 1, after, 1)
+        if after <= server.position <= after + most and [known] == [each["hash"] for each in there]:
             events = server.read_after(Changes(), after, server.position, most)
             last = {str(each["job"]): each["position"] for each in events if each["job"] is not None}
             jobs = json.dumps(last)
         return [
             Record(
                 ledger_id=LEDGER_ID, epoch=1, rebuilds=server.rebuilds, position=server.position,
-                now=server.clock(), jobs=jobs,
+                hash=server.hash, now=server.clock(), jobs=jobs,
             )
         ]  # fmt: skip
 
