@@ -31,6 +31,8 @@ class Canned:
         self.breaks_after: int | None = None
         #: It then ends in order, as if that were all there is.
         self.says_so = False
+        #: The listing has so many pages, each with the same keys.
+        self.pages = 1
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
@@ -42,7 +44,8 @@ class Canned:
             status, code = self.refusal
             return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>" if code else "")
         if "list-type" in request.query:
-            return web.Response(text=self._listing(), content_type="application/xml")
+            page = int(request.query.get("continuation-token", "1"))
+            return web.Response(text=self._listing(page), content_type="application/xml")
         if "Range" not in request.headers:
             headers = {"ETag": f'"{self.etag}"', "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"}
             return web.Response(body=self.body, headers=headers)
@@ -65,13 +68,15 @@ class Canned:
         request.transport.close()
         return answer
 
-    def _listing(self) -> str:
+    def _listing(self, page: int) -> str:
         items = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(self.body)}</Size><ETag>{self.etag}</ETag>"
             "<LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
             for key in self.keys
         )
-        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>"
+        more = f"<NextContinuationToken>{page + 1}</NextContinuationToken>" if page < self.pages else ""
+        told = f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}{items}"
+        return f"<ListBucketResult>{told}</ListBucketResult>"
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from service.domain.shown import shown
 from service.errors import StoreMissing, Unavailable
 from service.supervisor.data import disk, pool
 from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compare
-from service.supervisor.data.keys import Mapping, Plan, plan
+from service.supervisor.data.keys import Mapping, Plan, Planning
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
 from service.supervisor.data.s3.reading import Changed
@@ -54,7 +54,10 @@ async def pull(
 
 async def look(store: Store, source: Source, limits: Limits) -> Plan:
     """What the store holds now, as files and folders. Makes a missing container. Raises as `pull`."""
-    return plan([info async for info in listed(store, source)], Mapping(source.prefix), limits)
+    planning = Planning(Mapping(source.prefix), limits)
+    async for info in listed(store, source):
+        planning.add(info)
+    return planning.done()
 
 
 class Pull(Transfer):

@@ -72,17 +72,34 @@ class _Push(Transfer):
         self.meter = Meter(on_progress, len(tree.files) + len(tree.skipped), size)
         for path, why in tree.skipped.items():
             self.meter.skip(f"{shown(path)}: {why}, not pushed")
-        self.listed = {self.mapping.path(info.key): info async for info in listed(self.store, self.source)}
         await self.open_book()
+        await self._look()
         doomed = self._doomed() if permission == "RWD" else set()
         changed = self._changed()
         await self._delete(self._blocking(doomed, changed))
-        self.folders = {above for path in self.listed for above in ancestors(path)}
+        self.folders |= {above for path in self.listed for above in ancestors(path)}
         with beneath.opened_root(self.root) as self.root_fd:
             await pool.each(changed, self._one, self.concurrency)
         await self._delete(doomed & self.listed.keys())
         await self.close_book()
         return self.finish("volume pushed")
+
+    async def _look(self) -> None:
+        """What the place holds, as far as it concerns this volume: there may be far more than that.
+
+        That is the objects whose names the volume has, had, or has as folders, in `listed`; and of all others
+        only which files of the volume they make folders of, in `folders`.
+        """
+        files = self.tree.files
+        concerned = {above for path in files for above in ancestors(path)}
+        self.listed: dict[str, ObjectInfo] = {}
+        self.folders: set[str] = set()
+        async for info in listed(self.store, self.source):
+            path = self.mapping.path(info.key)
+            if path in files or path in self.known or path in concerned:
+                self.listed[path] = info
+            else:
+                self.folders.update(above for above in ancestors(path) if above in files)
 
     def _changed(self) -> list[str]:
         """Files that are not as they were when last synchronised, and that have a possible key."""
