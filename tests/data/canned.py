@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from xml.sax.saxutils import escape
 
 from aiohttp import web
 
 from service.supervisor.data import StoreAccess
 
+_SOME_BYTES = 1024**2
 _ETAG = "5d41402abc4b2a76b9719d911017c592"
 
 
@@ -33,6 +34,8 @@ class Canned:
         self.says_so = False
         #: The listing has so many pages, each with the same keys.
         self.pages = 1
+        #: Behind what was asked for come so many bytes more, of which `went` have left.
+        self.runs_on = self.went = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
@@ -48,10 +51,15 @@ class Canned:
             return web.Response(text=self._listing(page), content_type="application/xml")
         if "Range" not in request.headers:
             headers = {"ETag": f'"{self.etag}"', "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"}
+            if self.runs_on:
+                told = f"bytes 0-{len(self.body) - 1}/{len(self.body)}"
+                return await self._running_on(request, self.body, headers | {"Content-Range": told})
             return web.Response(body=self.body, headers=headers)
         piece = request.http_range
         told = f"bytes {piece.start}-{piece.stop - 1}/{len(self.body)}"
         headers = {"ETag": f'"{self.etag}"', "Content-Range": told}
+        if self.runs_on:
+            return await self._running_on(request, self.body[piece], headers)
         if self.breaks_after is not None and piece.stop - piece.start > self.breaks_after:
             return await self._broken_off(request, self.body[piece], headers)
         return web.Response(status=206, body=self.body[piece], headers=headers)
@@ -66,6 +74,20 @@ class Canned:
         await answer.write(whole[: self.breaks_after])
         assert request.transport is not None
         request.transport.close()
+        return answer
+
+    async def _running_on(
+        self, request: web.Request, whole: bytes, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        """In chunks, so that nothing says how long it is."""
+        answer = web.StreamResponse(status=206, headers=headers)
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        await answer.write(whole)
+        with suppress(ConnectionError):  # whoever asked has heard enough
+            while self.went < self.runs_on:
+                await answer.write(bytes(_SOME_BYTES))
+                self.went += _SOME_BYTES
         return answer
 
     def _listing(self, page: int) -> str:
