@@ -11,7 +11,7 @@ from service.supervisor.cache.entry import Generation
 from service.supervisor.data import disk
 from service.supervisor.data.incoming import Verdict, compare
 from service.supervisor.data.keys import Plan, ancestors
-from service.supervisor.data.model import ObjectInfo, Source
+from service.supervisor.data.model import Limits, ObjectInfo, Source
 from service.supervisor.data.pull import Pull
 from service.supervisor.data.s3.store import Store
 from service.supervisor.data.volume import beneath, manifest
@@ -27,9 +27,15 @@ class Refresh(Pull):
     """
 
     def __init__(
-        self, store: Store, source: Source, root: Path, concurrency: int, base: Generation | None
+        self,
+        store: Store,
+        source: Source,
+        root: Path,
+        limits: Limits,
+        concurrency: int,
+        base: Generation | None,
     ) -> None:
-        super().__init__(store, source, root, concurrency)
+        super().__init__(store, source, root, limits, concurrency)
         self._base = base
 
     async def open_book(self) -> None:

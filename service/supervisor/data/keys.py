@@ -132,12 +132,16 @@ class Planning:
         if len(self._files) + len(self._folders) > most or self._told > most + 1:
             raise DataError(f"more than {most} objects under the prefix")
         if self._size > self._limits.max_bytes:
-            raise DataError(f"more than {self._limits.max_bytes} bytes under the prefix{JOBS_LIMIT}")
+            raise too_large(self._limits)
 
     def done(self) -> Plan:
         """Raises UnsafeKey for a key that is both a file and a folder."""
         _refuse_collisions(self._files, self._folders)
         return Plan(self._files, frozenset(self._folders))
+
+
+def too_large(limits: Limits) -> DataError:
+    return DataError(f"more than {limits.max_bytes} bytes under the prefix{JOBS_LIMIT}")
 
 
 def plan(objects: Iterable[ObjectInfo], mapping: Mapping, limits: Limits) -> Plan:

@@ -18,7 +18,7 @@ from service.domain.shown import shown
 from service.errors import StoreMissing, Unavailable
 from service.supervisor.data import disk, pool
 from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compare
-from service.supervisor.data.keys import Mapping, Plan, Planning
+from service.supervisor.data.keys import Mapping, Plan, Planning, too_large
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
 from service.supervisor.data.s3.reading import Changed
@@ -43,10 +43,10 @@ async def pull(
     """Pull `source` into the directory `root`, made by `prepare`. A missing container is created, empty.
 
     Raises UnsafeKey or DataError before anything is written when the listing cannot become a volume, and
-    StoreRefused, Unavailable or DataError (the disk) on the way; it can then be called again, and moves
-    only what is missing. Memory: at most `concurrency` chunks.
+    StoreRefused, Unavailable or DataError (the disk, or objects that grew beyond the limits) on the way; it
+    can then be called again, and moves only what is missing. Memory: at most `concurrency` chunks.
     """
-    pulling = Pull(store, source, root, concurrency)
+    pulling = Pull(store, source, root, limits, concurrency)
     wanted = await look(store, source, limits)
     with disk.faults("volume"):
         return await pulling.run(wanted, on_progress)
@@ -64,6 +64,10 @@ class Pull(Transfer):
     """One pull at work."""
 
     serial = 0
+
+    def __init__(self, store: Store, source: Source, root: Path, limits: Limits, concurrency: int) -> None:
+        super().__init__(store, source, root, concurrency)
+        self.limits = limits
 
     async def run(self, wanted: Plan, on_progress: Callable[[Progress], None]) -> Progress:
         self.wanted = wanted
@@ -120,6 +124,7 @@ class Pull(Transfer):
                 self.meter.complete()
                 return
             except Changed as changed:
+                self._count_again(info, changed.info)
                 info = changed.info
             except StoreMissing:
                 self.meter.skip(f"{shown(path)}: deleted from the store meanwhile")
@@ -128,6 +133,12 @@ class Pull(Transfer):
                 self.meter.fail(f"{shown(path)}: {error}")
                 return
         raise Unavailable(f"object {shown(info.key)} keeps changing while it is read")
+
+    def _count_again(self, before: ObjectInfo, now: ObjectInfo) -> None:
+        """An object was replaced since it was listed: what was within the limits then may not be now."""
+        self.meter.total_bytes += now.size - before.size
+        if self.meter.total_bytes > self.limits.max_bytes:
+            raise too_large(self.limits)
 
     async def _fetch(self, path: str, info: ObjectInfo) -> manifest.Entry:
         self.serial += 1
