@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.domain.shown import shown
+from service.errors import DataError
 from service.supervisor.data import disk, pool
 from service.supervisor.data.keys import Mapping, ancestors
 from service.supervisor.data.model import Limits, ObjectInfo, Permission, Source
@@ -42,8 +43,8 @@ async def push(
     """Push the directory `root` to `source`, which need not be where it was pulled from.
 
     What is not pushed (links, devices, names that are no key, files that keep changing) is counted and
-    named in the notes. Raises DataError beyond the limits, StoreRefused and Unavailable; it can then be
-    called again. Memory: at most `concurrency` chunks.
+    named in the notes. Raises DataError beyond the limits and for what the disk does not give, StoreRefused
+    and Unavailable; it can then be called again. Memory: at most `concurrency` chunks.
     """
     with disk.faults("volume"):
         tree = await disk.run(_settled, root, limits)
@@ -164,6 +165,8 @@ class _Push(Transfer):
         except ValueError as why:
             self.meter.skip(f"{shown(path)}: {why}, not pushed")
         except OSError as error:
+            if not beneath.is_the_jobs(error):
+                raise DataError(f"{shown(path)}: cannot be read ({error.strerror})") from error
             self.meter.skip(f"{shown(path)}: cannot be read safely ({error.strerror}), not pushed")
 
     async def _settled(self, path: str) -> bool:
