@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -43,13 +44,14 @@ class Refresh(Pull):
         await disk.run(purge, self.root, self.wanted)
         await super().open_book()
 
-    def compared(self, some: list[tuple[str, ObjectInfo]]) -> list[Verdict]:
+    def compared(self, some: list[tuple[str, ObjectInfo]]) -> Generator[None, None, list[Verdict]]:
+        verdicts: list[Verdict] = []
         with ExitStack() as stack:
             base_fd = self._opened_base(stack)
-            return [
-                self._linked(base_fd, path, info) or compare(self.root_fd, path, info, None)
-                for path, info in some
-            ]
+            for path, info in some:
+                linked = self._linked(base_fd, path, info)
+                verdicts.append(linked or (yield from compare(self.root_fd, path, info, None)))
+        return verdicts
 
     def _opened_base(self, stack: ExitStack) -> int | None:
         try:

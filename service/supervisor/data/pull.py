@@ -11,7 +11,7 @@ stayed the same; and files without an object. When both changed, the job's file 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from service.domain.shown import shown
@@ -101,7 +101,8 @@ class Pull(Transfer):
         items = list(self.wanted.files.items())
         for start in range(0, len(items), _COMPARE_AT_ONCE):
             some = items[start : start + _COMPARE_AT_ONCE]
-            for (path, info), verdict in zip(some, await disk.run(self.compared, some), strict=True):
+            verdicts = await disk.outcome(self.compared(some))
+            for (path, info), verdict in zip(some, verdicts, strict=True):
                 if verdict is None:
                     missing.append((path, info))
                 elif isinstance(verdict, manifest.Entry):
@@ -111,9 +112,12 @@ class Pull(Transfer):
                     self.meter.skip(verdict or None)
         return missing
 
-    def compared(self, some: list[tuple[str, ObjectInfo]]) -> list[Verdict]:
-        """Of each, whether it is there already. Blocking."""
-        return [compare(self.root_fd, path, info, self.known.get(path)) for path, info in some]
+    def compared(self, some: list[tuple[str, ObjectInfo]]) -> Generator[None, None, list[Verdict]]:
+        """Of each, whether it is there already. Blocking, in steps."""
+        verdicts: list[Verdict] = []
+        for path, info in some:
+            verdicts.append((yield from compare(self.root_fd, path, info, self.known.get(path))))
+        return verdicts
 
     async def _one(self, item: tuple[str, ObjectInfo]) -> None:
         """Fetch an object that may be replaced or deleted while we read."""

@@ -199,7 +199,7 @@ class _Push(Transfer):
 
     async def _large(self, file: Outgoing, path: str) -> manifest.Entry:
         there = self.listed.get(path)
-        if there and there.size == file.size and await disk.run(file.is_object, there):
+        if there and there.size == file.size and await disk.outcome(file.is_object(there)):
             return self._unchanged(file, there)
         return await self._in_parts(file, self.mapping.key(path))
 

@@ -47,6 +47,9 @@ class Reader(Protocol):
     def chunks(self) -> Iterator[bytes]:
         """The bytes of the member that came last, exactly `size` of them."""
 
+    def rest(self) -> Iterator[None]:
+        """Pass over what nobody read of them, piece by piece: the next member would do so at once."""
+
 
 def damaged(why: str = "") -> FetchRefused:
     return FetchRefused(f"the archive is damaged{f' ({why})' if why else ''}")

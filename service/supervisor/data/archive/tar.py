@@ -150,8 +150,12 @@ class TarReader:
             self._left -= len(chunk)
             yield chunk
 
-    def _pass_over(self) -> None:
+    def rest(self) -> Iterator[None]:
         for _ in self.chunks():
+            yield
+
+    def _pass_over(self) -> None:
+        for _ in self.rest():
             pass
         self._exactly(self._padding)
 

@@ -71,6 +71,9 @@ class ZipReader:
         if left:
             raise damaged("cut short")
 
+    def rest(self) -> Iterator[None]:
+        yield from ()  # the list of names says where the next one is
+
 
 def _member(info: zipfile.ZipInfo) -> Member:
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
