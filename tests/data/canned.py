@@ -34,7 +34,8 @@ class Canned:
         self.says_so = False
         #: The listing has so many pages, each with the same keys.
         self.pages = 1
-        #: Behind what was asked for come so many bytes more, of which `went` have left.
+        #: Behind an object (a listing, if `lists_on`) come so many bytes more, of which `went` have left.
+        self.lists_on = False
         self.runs_on = self.went = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -48,6 +49,8 @@ class Canned:
             return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>" if code else "")
         if "list-type" in request.query:
             page = int(request.query.get("continuation-token", "1"))
+            if self.lists_on:
+                return await self._running_on(request, self._listing(page).encode(), {})
             return web.Response(text=self._listing(page), content_type="application/xml")
         if "Range" not in request.headers:
             headers = {"ETag": f'"{self.etag}"', "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"}
@@ -80,7 +83,7 @@ class Canned:
         self, request: web.Request, whole: bytes, headers: dict[str, str]
     ) -> web.StreamResponse:
         """In chunks, so that nothing says how long it is."""
-        answer = web.StreamResponse(status=206, headers=headers)
+        answer = web.StreamResponse(status=206 if "Content-Range" in headers else 200, headers=headers)
         answer.enable_chunked_encoding()
         await answer.prepare(request)
         await answer.write(whole)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import DataError, Unavailable, UnsafeKey
+from service.errors import DataError, StoreRefused, Unavailable, UnsafeKey
 from service.supervisor.data import Limits, ObjectInfo, Source, Store
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
@@ -39,6 +39,18 @@ async def test_a_listing_without_end_is_not_read_to_its_end(volume: Path, key: s
         with pytest.raises(DataError, match="more than 3 objects under the prefix"):
             await pulled(store, Source("box", "data/"), volume, Limits(3, 100, 9))
     assert len(canned.asked) == 5, "as many as may be there, the place's own marker, and one too many"
+
+
+async def test_a_page_of_a_listing_without_end_is_not_read_to_its_end(volume: Path) -> None:
+    canned = Canned(["x"])
+    canned.lists_on, canned.runs_on = True, 128 * 1024**2
+    async with serving(canned) as access, Store.open(access, QUICK) as store:
+        with pytest.raises(StoreRefused, match="the store answers with more than 16777216 bytes"):
+            await pulled(store, PLACE, volume)
+        canned.lists_on, canned.runs_on = False, 0
+        await pulled(store, PLACE, volume)
+    assert canned.went < 64 * 1024**2
+    assert files(volume) == {"x": b"hello"}
 
 
 class Crowded(Store):
