@@ -1,4 +1,4 @@
-"""Memory is bounded: no more chunks are in flight than the concurrency says."""
+"""Memory is bounded, as no more chunks are in flight than the concurrency says; and so is what comes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from typing import Any
 
 import pytest
 
-from service.supervisor.data import DEFAULT_LIMITS, ObjectInfo, Source, Store, StoreAccess, prepare, pull
+from service.errors import DataError
+from service.supervisor.data import (
+    DEFAULT_LIMITS,
+    Limits,
+    ObjectInfo,
+    Source,
+    Store,
+    StoreAccess,
+    prepare,
+    pull,
+)
 from service.supervisor.data.outgoing import Outgoing, Unstable
-from service.supervisor.data.s3.bodies import Body
+from service.supervisor.data.s3.bodies import Body, hashed
 from service.supervisor.data.volume import beneath
 from tests.data.conftest import QUICK
-from tests.data.sync import pushed, write
+from tests.data.sync import files, fill, pulled, pushed, write
 
 
 class Counting(Store):
@@ -86,3 +96,34 @@ def test_a_small_file_that_changes_while_it_is_read_is_not_taken(volume: Path) -
         with pytest.raises(Unstable):
             file.begin(signed=True)
         assert not file.is_open
+
+
+class Replaced(Store):
+    """Once it is listed, somebody replaces the object `x` by one of so many bytes."""
+
+    size = 0
+
+    async def get(
+        self, container: str, expected: ObjectInfo, *, offset: int = 0, length: int | None = None
+    ) -> Sequence[bytes]:
+        if expected.key == "x" and expected.size == 1:
+            await self.put(container, "x", hashed(bytes(self.size), signed=self.signs_bodies))
+        return await super().get(container, expected, offset=offset, length=length)
+
+
+@pytest.mark.parametrize("size", [9, 10])
+async def test_an_object_that_is_replaced_meanwhile_counts_as_it_is_now(
+    access: StoreAccess, source: Source, volume: Path, size: int
+) -> None:
+    async with Replaced.open(access, QUICK) as store:
+        store.size = size
+        await fill(store, source, {"x": b"1", "y": b"2"})
+        limits = Limits(max_objects=2, max_bytes=10, max_depth=1)
+        if size == 10:
+            with pytest.raises(DataError, match="more than 10 bytes under the prefix"):
+                await pulled(store, source, volume, limits)
+            assert "x" not in files(volume)
+            return
+        done = await pulled(store, source, volume, limits)
+    assert files(volume) == {"x": bytes(9), "y": b"2"}
+    assert done.total_bytes == done.transferred_bytes == 10

@@ -140,8 +140,19 @@ async def test_an_authority_that_is_not_ours(site: Site, volume: Path) -> None:
         await fetch(web, source, volume, limits=LIMITS, on_progress=lambda progress: None)
 
 
-async def test_a_repository_beyond_the_volume(site: Site, volume: Path) -> None:
-    site.repository("r.git", {"big": os.urandom(300_000)})
+async def test_a_repository_that_the_volume_holds_is_not_too_large_for_being_there_twice(
+    site: Site, volume: Path
+) -> None:
+    """As the clone, and as the archive that is made of it."""
+    big = os.urandom(LIMITS.max_bytes * 3 // 4)
+    site.repository("r.git", {"big": big})
+    await pulled(site, site.url("/git/r.git"), volume)
+    assert held(volume) == {"big": big}
+
+
+@pytest.mark.parametrize("big", [os.urandom(300_000), bytes(300_000)], ids=["cloned", "as its files"])
+async def test_a_repository_beyond_the_volume(site: Site, volume: Path, big: bytes) -> None:
+    site.repository("r.git", {"big": big})
     with pytest.raises(FetchRefused, match=r"larger than|more than"):
         await pulled(site, site.url("/git/r.git"), volume, Limits(100, 100_000, 8))
     assert held(volume) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -133,4 +133,39 @@ async def test_keys_that_were_read_before_all_were_forgotten_are_not_kept(
     store = await used(shelf, ACCESS)
     assert len(shelf) == 0
     await until(lambda: is_closed(store))
+    await shelf.close()
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["kept", "forgotten"])
+async def test_who_is_cancelled_while_room_is_made_uses_nothing(
+    monkeypatch: pytest.MonkeyPatch, forgets: bool
+) -> None:
+    shelf, close, at_once = Shelf(most=1), AsyncExitStack.aclose, Store.open
+    closing, go = asyncio.Event(), asyncio.Event()
+    opened: list[Store] = []
+
+    @asynccontextmanager
+    async def noted(access: StoreAccess) -> AsyncIterator[Store]:
+        async with at_once(access) as store:
+            opened.append(store)
+            yield store
+
+    async def slowly(stack: AsyncExitStack) -> None:
+        closing.set()
+        await go.wait()
+        await close(stack)
+
+    monkeypatch.setattr(Store, "open", noted)
+    await used(shelf, OTHERS[0])
+    monkeypatch.setattr(AsyncExitStack, "aclose", slowly)
+    waiting = asyncio.create_task(used(shelf, ACCESS))
+    await closing.wait()
+    if forgets:
+        shelf.forget()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    go.set()
+    await used(shelf, OTHERS[1])
+    await until(lambda: [is_closed(store) for store in opened] == [True, True, False])
     await shelf.close()

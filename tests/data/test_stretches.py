@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from service.errors import Unavailable
-from service.supervisor.data import Progress, Source, Store, prepare
+from service.errors import StoreRefused, Unavailable
+from service.supervisor.data import ObjectInfo, Progress, Source, Store, prepare
 from service.supervisor.data.transfer import PARTS_AT_ONCE
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
@@ -71,6 +73,36 @@ async def test_one_that_never_sends_a_byte_is_given_up(tmp_path: Path, says_so: 
                 await into(store, tmp_path / "volume")
     assert not (tmp_path / "volume" / "large").exists()
     assert max(Counter(ranges(canned)).values()) == (1 if says_so else QUICK.attempts)
+
+
+@pytest.mark.parametrize("body", [b"hello", BODY], ids=["small", "large"])
+async def test_of_a_body_that_runs_on_no_more_is_taken_than_was_asked_for(
+    tmp_path: Path, body: bytes
+) -> None:
+    """Not into memory, and not to the disk behind the stretch's end; and nobody asks for it again."""
+    canned = Canned(["x"], body, MULTIPART)
+    canned.runs_on = 64 * MIB
+    async with serving(canned) as access, Store.open(access, QUICK) as store:
+        with pytest.raises(StoreRefused, match="object x in data: the store sends more than was asked for"):
+            await into(store, tmp_path / "volume")
+    assert canned.went < canned.runs_on // 2
+    assert len(canned.asked) <= 1 + PARTS_AT_ONCE
+    assert not (tmp_path / "volume" / "x").exists()
+
+
+async def test_nothing_is_written_behind_the_end_of_a_stretch() -> None:
+    canned = Canned(["x"], BODY, MD5)
+    canned.runs_on = 64 * MIB
+    taken: list[tuple[int, int]] = []
+
+    async def take(offset: int, piece: Sequence[bytes]) -> None:
+        taken.append((offset, offset + sum(map(len, piece))))
+
+    info = ObjectInfo("x", len(BODY), MD5, datetime.now(UTC))
+    async with serving(canned) as access, Store.open(access, QUICK) as store:
+        with pytest.raises(StoreRefused):
+            await store.stretch("data", info, offset=MIB, length=5 * MIB, take=take)
+    assert max(end for _, end in taken) <= 6 * MIB
 
 
 async def test_what_comes_damaged_is_not_placed(tmp_path: Path) -> None:

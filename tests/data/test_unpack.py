@@ -6,9 +6,12 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import stat
+import struct
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +191,45 @@ async def test_a_size_that_cannot_be_is_refused_before_its_bytes_are_read(volume
     info.size = 10**15
     with pytest.raises(DataError, match="more than 100000 bytes"):
         await unpacked(volume, info.tobuf(tarfile.GNU_FORMAT))
+
+
+def hollow_zip(count: int) -> bytes:
+    """A zip of one empty file, which is packed as so many blocks of nothing."""
+    data = bytearray(zipped(("a", b"\0\0\0\xff\xff" * count + b"\1\0\0\xff\xff"), method=zipfile.ZIP_STORED))
+    for at in (8, data.index(b"PK\x01\x02") + 10):  # in the file's own header, and in the list of names
+        data[at : at + 2] = struct.pack("<H", zipfile.ZIP_DEFLATED)
+        data[at + 6 : at + 10] = bytes(4)
+        data[at + 14 : at + 18] = bytes(4)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "hollow",
+    [
+        lambda count: gzip.compress(b"") * count + gzip.compress(_TAR),
+        lambda count: bz2.compress(b"") * count + bz2.compress(_TAR),
+        lambda count: lzma.compress(b"") * count + lzma.compress(_TAR),
+        lambda count: gzip.compress(_TAR) + gzip.compress(b"") * count,
+        hollow_zip,
+    ],
+    ids=["gz", "bz2", "xz", "gz, behind its end", "zip"],
+)
+async def test_an_archive_that_holds_nothing_for_too_long(
+    volume: Path, monkeypatch: pytest.MonkeyPatch, hollow: Callable[[int], bytes]
+) -> None:
+    """A gigabyte of it took a disk thread for minutes, in which nobody could cancel it."""
+    monkeypatch.setattr("service.supervisor.data.archive.members.MAX_HOLLOW_BYTES", 40_000)
+    await unpacked(volume, hollow(1000))
+    with pytest.raises(FetchRefused, match="holds nothing for more than 40000 bytes"):
+        await unpacked(volume, hollow(10_000))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+async def test_what_is_as_large_packed_as_unpacked(volume: Path, pack: Callable[[bytes], bytes]) -> None:
+    """Of bzip2, a whole block of nearly a megabyte is read before the first byte of it comes out."""
+    data = os.urandom(3_000_000)
+    await unpacked(volume, pack(tarred(("a", data))), Limits(50, 10**7, 4))
+    assert held(volume) == {"a": data}
 
 
 async def test_an_extended_header_that_would_fill_the_memory(volume: Path) -> None:

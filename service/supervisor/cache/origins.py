@@ -102,7 +102,7 @@ class Objects:
         )
 
     async def make(self, root: Path, base: Generation | None, on_progress: OnProgress) -> Progress | None:
-        refresh = Refresh(self._store, self._source, root, self._concurrency, base)
+        refresh = Refresh(self._store, self._source, root, self._limits, self._concurrency, base)
         with disk.faults("the node's cache"):
             return await refresh.run(self._seen, on_progress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from service.supervisor.cache.entry import Generation
 from service.supervisor.data import disk
 from service.supervisor.data.incoming import Verdict, compare
 from service.supervisor.data.keys import Plan, ancestors
-from service.supervisor.data.model import ObjectInfo, Source
+from service.supervisor.data.model import Limits, ObjectInfo, Source
 from service.supervisor.data.pull import Pull
 from service.supervisor.data.s3.store import Store
 from service.supervisor.data.volume import beneath, manifest
@@ -27,9 +28,15 @@ class Refresh(Pull):
     """
 
     def __init__(
-        self, store: Store, source: Source, root: Path, concurrency: int, base: Generation | None
+        self,
+        store: Store,
+        source: Source,
+        root: Path,
+        limits: Limits,
+        concurrency: int,
+        base: Generation | None,
     ) -> None:
-        super().__init__(store, source, root, concurrency)
+        super().__init__(store, source, root, limits, concurrency)
         self._base = base
 
     async def open_book(self) -> None:
@@ -37,13 +44,14 @@ class Refresh(Pull):
         await disk.run(purge, self.root, self.wanted)
         await super().open_book()
 
-    def compared(self, some: list[tuple[str, ObjectInfo]]) -> list[Verdict]:
+    def compared(self, some: list[tuple[str, ObjectInfo]]) -> Generator[None, None, list[Verdict]]:
+        verdicts: list[Verdict] = []
         with ExitStack() as stack:
             base_fd = self._opened_base(stack)
-            return [
-                self._linked(base_fd, path, info) or compare(self.root_fd, path, info, None)
-                for path, info in some
-            ]
+            for path, info in some:
+                linked = self._linked(base_fd, path, info)
+                verdicts.append(linked or (yield from compare(self.root_fd, path, info, None)))
+        return verdicts
 
     def _opened_base(self, stack: ExitStack) -> int | None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -48,6 +48,17 @@ async def in_slices(steps: Iterator[None], between: Callable[[], None] = lambda:
             between()
     finally:
         await run(_close, steps)
+
+
+async def outcome(steps: Generator[None, None, T]) -> T:
+    """As `in_slices`, and what the steps return at their end."""
+    ended: list[T] = []
+
+    def kept() -> Iterator[None]:
+        ended.append((yield from steps))
+
+    await in_slices(kept())
+    return ended[0]
 
 
 def _slice(steps: Iterator[None]) -> bool:

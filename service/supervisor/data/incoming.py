@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -111,11 +111,13 @@ class Incoming:
             self._fd = -1
 
 
-def compare(root_fd: int, path: str, info: ObjectInfo, before: manifest.Entry | None) -> Verdict:
+def compare(
+    root_fd: int, path: str, info: ObjectInfo, before: manifest.Entry | None
+) -> Generator[None, None, Verdict]:
     """None: fetch it. An Entry: the file is the object. A text: leave the file, and say so unless "".
 
-    Without a record the file is trusted only by its bytes, or where the ETag is no hash of them, by the
-    size and the object's own time.
+    In steps, as a file may be large. Without a record it is trusted only by its bytes, or where the ETag is
+    no hash of them, by the size and the object's own time.
     """
     try:
         with beneath.opened_file(root_fd, path) as fd:
@@ -124,25 +126,26 @@ def compare(root_fd: int, path: str, info: ObjectInfo, before: manifest.Entry | 
                 return before if before.agrees(info) else None
             if before and before.agrees(info):
                 return ""
-            if found.st_size == info.size and _same(fd, found, info):
+            if found.st_size == info.size and (yield from _same(fd, found, info)):
                 return manifest.entry(found, info.etag)
             return f"{shown(path)}: changed here and in the store, kept as it is here" if before else None
     except (OSError, ValueError):
         return None  # not there, or not a plain file: fetching says what is in the way
 
 
-def _same(fd: int, found: os.stat_result, info: ObjectInfo) -> bool:
+def _same(fd: int, found: os.stat_result, info: ObjectInfo) -> Generator[None, None, bool]:
     if not PLAIN_MD5.fullmatch(info.etag):
         return found.st_mtime_ns == _modified_ns(info)
-    return md5_of(fd) == info.etag
+    return (yield from md5_of(fd)) == info.etag
 
 
-def md5_of(fd: int) -> str:
-    """The MD5 of an open file from its beginning, in hex. Leaves the position anywhere."""
+def md5_of(fd: int) -> Generator[None, None, str]:
+    """The MD5 of an open file from its beginning, in hex; a step at a time."""
     total, offset = hashlib.md5(usedforsecurity=False), 0
     while piece := os.pread(fd, _STEP_BYTES, offset):
         total.update(piece)
         offset += len(piece)
+        yield
     return total.hexdigest()
 
 

@@ -103,31 +103,53 @@ class Plan:
     folders: frozenset[str]
 
 
-def plan(objects: Iterable[ObjectInfo], mapping: Mapping, limits: Limits) -> Plan:
-    """Turn a listing into files and folders, or refuse all of it.
+class Planning:
+    """A plan in the making: one object after the other, refused as soon as it goes beyond the limits.
 
-    Raises UnsafeKey for the first key that must not become a path or that is both a file and a folder,
-    and DataError when the listing is beyond the limits.
+    So a listing is never held that no volume could. What is told twice counts twice towards an end: a store
+    may tell of the same object for ever.
     """
-    files: dict[str, ObjectInfo] = {}
-    folders: set[str] = set()
-    size = 0
+
+    def __init__(self, mapping: Mapping, limits: Limits) -> None:
+        self._mapping = mapping
+        self._limits = limits
+        self._files: dict[str, ObjectInfo] = {}
+        self._folders: set[str] = set()
+        self._told = self._size = 0
+
+    def add(self, info: ObjectInfo) -> None:
+        """Raises UnsafeKey for a key that must not become a path, and DataError beyond the limits."""
+        self._told += 1
+        path = self._mapping.path(info.key)
+        if path:  # else it is the marker of the mounted folder itself
+            _check(info.key, path.removesuffix("/"), self._limits)
+            if path.endswith("/"):
+                self._folders.add(path.removesuffix("/"))
+            else:
+                self._files[path] = info
+                self._size += info.size
+        most = self._limits.max_objects
+        if len(self._files) + len(self._folders) > most or self._told > most + 1:
+            raise DataError(f"more than {most} objects under the prefix")
+        if self._size > self._limits.max_bytes:
+            raise too_large(self._limits)
+
+    def done(self) -> Plan:
+        """Raises UnsafeKey for a key that is both a file and a folder."""
+        _refuse_collisions(self._files, self._folders)
+        return Plan(self._files, frozenset(self._folders))
+
+
+def too_large(limits: Limits) -> DataError:
+    return DataError(f"more than {limits.max_bytes} bytes under the prefix{JOBS_LIMIT}")
+
+
+def plan(objects: Iterable[ObjectInfo], mapping: Mapping, limits: Limits) -> Plan:
+    """Turn what is known whole into files and folders, or refuse all of it. Raises as `Planning`."""
+    planning = Planning(mapping, limits)
     for info in objects:
-        path = mapping.path(info.key)
-        if not path:
-            continue  # the marker of the mounted folder itself
-        _check(info.key, path.removesuffix("/"), limits)
-        if path.endswith("/"):
-            folders.add(path.removesuffix("/"))
-        else:
-            files[path] = info
-            size += info.size
-        if len(files) + len(folders) > limits.max_objects:
-            raise DataError(f"more than {limits.max_objects} objects under the prefix")
-        if size > limits.max_bytes:
-            raise DataError(f"more than {limits.max_bytes} bytes under the prefix{JOBS_LIMIT}")
-    _refuse_collisions(files, folders)
-    return Plan(files, frozenset(folders))
+        planning.add(info)
+    return planning.done()
 
 
 def _check(key: str, path: str, limits: Limits) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Generator
 
 from service.supervisor.data.incoming import md5_of
 from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, part_bytes
@@ -68,21 +69,25 @@ class Outgoing:
         offset = (number - 1) * self._part
         return hashed(self._read(offset, min(self._part, self.size - offset)), signed=signed)
 
-    def is_object(self, info: ObjectInfo) -> bool:
-        """True when an object of the same size has these bytes, as far as its ETag can tell. Reads all."""
+    def is_object(self, info: ObjectInfo) -> Generator[None, None, bool]:
+        """True when an object of the same size has these bytes, as far as its ETag can tell. Reads all, in
+        steps."""
         if "-" not in info.etag:
-            same = md5_of(self._fd) == info.etag
+            same = (yield from md5_of(self._fd)) == info.etag
         else:
-            same = info.etag == f"{self._parts_md5()}-{self.parts}"
+            same = info.etag == f"{(yield from self._parts_md5())}-{self.parts}"
         self.check_stable()
         return same
 
     def entry(self, etag: str) -> manifest.Entry:
         return manifest.entry(self._found, etag)
 
-    def _parts_md5(self) -> str:
-        digests = b"".join(self.part(n, signed=False).md5 for n in range(1, self.parts + 1))
-        return hashlib.md5(digests, usedforsecurity=False).hexdigest()
+    def _parts_md5(self) -> Generator[None, None, str]:
+        total = hashlib.md5(usedforsecurity=False)
+        for number in range(1, self.parts + 1):
+            total.update(self.part(number, signed=False).md5)
+            yield
+        return total.hexdigest()
 
     def _read(self, offset: int, length: int) -> bytes:
         pieces = []

@@ -11,14 +11,14 @@ stayed the same; and files without an object. When both changed, the job's file 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from service.domain.shown import shown
 from service.errors import StoreMissing, Unavailable
 from service.supervisor.data import disk, pool
 from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compare
-from service.supervisor.data.keys import Mapping, Plan, plan
+from service.supervisor.data.keys import Mapping, Plan, Planning, too_large
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
 from service.supervisor.data.s3.reading import Changed
@@ -43,10 +43,10 @@ async def pull(
     """Pull `source` into the directory `root`, made by `prepare`. A missing container is created, empty.
 
     Raises UnsafeKey or DataError before anything is written when the listing cannot become a volume, and
-    StoreRefused, Unavailable or DataError (the disk) on the way; it can then be called again, and moves
-    only what is missing. Memory: at most `concurrency` chunks.
+    StoreRefused, Unavailable or DataError (the disk, or objects that grew beyond the limits) on the way; it
+    can then be called again, and moves only what is missing. Memory: at most `concurrency` chunks.
     """
-    pulling = Pull(store, source, root, concurrency)
+    pulling = Pull(store, source, root, limits, concurrency)
     wanted = await look(store, source, limits)
     with disk.faults("volume"):
         return await pulling.run(wanted, on_progress)
@@ -54,13 +54,20 @@ async def pull(
 
 async def look(store: Store, source: Source, limits: Limits) -> Plan:
     """What the store holds now, as files and folders. Makes a missing container. Raises as `pull`."""
-    return plan([info async for info in listed(store, source)], Mapping(source.prefix), limits)
+    planning = Planning(Mapping(source.prefix), limits)
+    async for info in listed(store, source):
+        planning.add(info)
+    return planning.done()
 
 
 class Pull(Transfer):
     """One pull at work."""
 
     serial = 0
+
+    def __init__(self, store: Store, source: Source, root: Path, limits: Limits, concurrency: int) -> None:
+        super().__init__(store, source, root, concurrency)
+        self.limits = limits
 
     async def run(self, wanted: Plan, on_progress: Callable[[Progress], None]) -> Progress:
         self.wanted = wanted
@@ -94,7 +101,8 @@ class Pull(Transfer):
         items = list(self.wanted.files.items())
         for start in range(0, len(items), _COMPARE_AT_ONCE):
             some = items[start : start + _COMPARE_AT_ONCE]
-            for (path, info), verdict in zip(some, await disk.run(self.compared, some), strict=True):
+            verdicts = await disk.outcome(self.compared(some))
+            for (path, info), verdict in zip(some, verdicts, strict=True):
                 if verdict is None:
                     missing.append((path, info))
                 elif isinstance(verdict, manifest.Entry):
@@ -104,9 +112,12 @@ class Pull(Transfer):
                     self.meter.skip(verdict or None)
         return missing
 
-    def compared(self, some: list[tuple[str, ObjectInfo]]) -> list[Verdict]:
-        """Of each, whether it is there already. Blocking."""
-        return [compare(self.root_fd, path, info, self.known.get(path)) for path, info in some]
+    def compared(self, some: list[tuple[str, ObjectInfo]]) -> Generator[None, None, list[Verdict]]:
+        """Of each, whether it is there already. Blocking, in steps."""
+        verdicts: list[Verdict] = []
+        for path, info in some:
+            verdicts.append((yield from compare(self.root_fd, path, info, self.known.get(path))))
+        return verdicts
 
     async def _one(self, item: tuple[str, ObjectInfo]) -> None:
         """Fetch an object that may be replaced or deleted while we read."""
@@ -117,6 +128,7 @@ class Pull(Transfer):
                 self.meter.complete()
                 return
             except Changed as changed:
+                self._count_again(info, changed.info)
                 info = changed.info
             except StoreMissing:
                 self.meter.skip(f"{shown(path)}: deleted from the store meanwhile")
@@ -125,6 +137,12 @@ class Pull(Transfer):
                 self.meter.fail(f"{shown(path)}: {error}")
                 return
         raise Unavailable(f"object {shown(info.key)} keeps changing while it is read")
+
+    def _count_again(self, before: ObjectInfo, now: ObjectInfo) -> None:
+        """An object was replaced since it was listed: what was within the limits then may not be now."""
+        self.meter.total_bytes += now.size - before.size
+        if self.meter.total_bytes > self.limits.max_bytes:
+            raise too_large(self.limits)
 
     async def _fetch(self, path: str, info: ObjectInfo) -> manifest.Entry:
         self.serial += 1

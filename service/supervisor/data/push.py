@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.domain.shown import shown
+from service.errors import DataError
 from service.supervisor.data import disk, pool
 from service.supervisor.data.keys import Mapping, ancestors
 from service.supervisor.data.model import Limits, ObjectInfo, Permission, Source
@@ -42,8 +43,8 @@ async def push(
     """Push the directory `root` to `source`, which need not be where it was pulled from.
 
     What is not pushed (links, devices, names that are no key, files that keep changing) is counted and
-    named in the notes. Raises DataError beyond the limits, StoreRefused and Unavailable; it can then be
-    called again. Memory: at most `concurrency` chunks.
+    named in the notes. Raises DataError beyond the limits and for what the disk does not give, StoreRefused
+    and Unavailable; it can then be called again. Memory: at most `concurrency` chunks.
     """
     with disk.faults("volume"):
         tree = await disk.run(_settled, root, limits)
@@ -72,17 +73,34 @@ class _Push(Transfer):
         self.meter = Meter(on_progress, len(tree.files) + len(tree.skipped), size)
         for path, why in tree.skipped.items():
             self.meter.skip(f"{shown(path)}: {why}, not pushed")
-        self.listed = {self.mapping.path(info.key): info async for info in listed(self.store, self.source)}
         await self.open_book()
+        await self._look()
         doomed = self._doomed() if permission == "RWD" else set()
         changed = self._changed()
         await self._delete(self._blocking(doomed, changed))
-        self.folders = {above for path in self.listed for above in ancestors(path)}
+        self.folders |= {above for path in self.listed for above in ancestors(path)}
         with beneath.opened_root(self.root) as self.root_fd:
             await pool.each(changed, self._one, self.concurrency)
         await self._delete(doomed & self.listed.keys())
         await self.close_book()
         return self.finish("volume pushed")
+
+    async def _look(self) -> None:
+        """What the place holds, as far as it concerns this volume: there may be far more than that.
+
+        That is the objects whose names the volume has, had, or has as folders, in `listed`; and of all others
+        only which files of the volume they make folders of, in `folders`.
+        """
+        files = self.tree.files
+        concerned = {above for path in files for above in ancestors(path)}
+        self.listed: dict[str, ObjectInfo] = {}
+        self.folders: set[str] = set()
+        async for info in listed(self.store, self.source):
+            path = self.mapping.path(info.key)
+            if path in files or path in self.known or path in concerned:
+                self.listed[path] = info
+            else:
+                self.folders.update(above for above in ancestors(path) if above in files)
 
     def _changed(self) -> list[str]:
         """Files that are not as they were when last synchronised, and that have a possible key."""
@@ -147,6 +165,8 @@ class _Push(Transfer):
         except ValueError as why:
             self.meter.skip(f"{shown(path)}: {why}, not pushed")
         except OSError as error:
+            if not beneath.is_the_jobs(error):
+                raise DataError(f"{shown(path)}: cannot be read ({error.strerror})") from error
             self.meter.skip(f"{shown(path)}: cannot be read safely ({error.strerror}), not pushed")
 
     async def _settled(self, path: str) -> bool:
@@ -179,7 +199,7 @@ class _Push(Transfer):
 
     async def _large(self, file: Outgoing, path: str) -> manifest.Entry:
         there = self.listed.get(path)
-        if there and there.size == file.size and await disk.run(file.is_object, there):
+        if there and there.size == file.size and await disk.outcome(file.is_object(there)):
             return self._unchanged(file, there)
         return await self._in_parts(file, self.mapping.key(path))
 

@@ -26,9 +26,6 @@ from service.supervisor.data.volume import beneath, manifest
 OVERHEAD_BYTES = 4 * tarfile.BLOCKSIZE
 """The most that a member costs beside its bytes: its header, one for a long name, and the padding."""
 
-#: What opening says of a name that the job swapped. Anything else is the disk's fault, and is raised: an
-#: archive that is replaced must not lose a file for it.
-_SWAPPED = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EXDEV})
 _GZIP = zlib.MAX_WBITS | 16
 
 
@@ -63,8 +60,8 @@ class Packing:
                 self.left_out[path] = f"{shown(path)}: {why}, not pushed"
                 return
             except OSError as error:
-                if error.errno not in _SWAPPED:
-                    raise
+                if error.errno not in beneath.SWAPPED:
+                    raise  # an archive that is replaced must not lose a file for it
                 why_not = "deleted meanwhile" if error.errno == errno.ENOENT else "no plain file any more"
                 self.left_out[path] = f"{shown(path)}: {why_not}, not pushed"
                 return

@@ -13,11 +13,11 @@ import re
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Protocol, cast
 
 from service.errors import FetchRefused
-from service.supervisor.data.archive.members import READ_BYTES, Member, damaged
+from service.supervisor.data.archive.members import READ_BYTES, Member, Packed, damaged
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_EXTENDED_BYTES = 256 * 1024
@@ -45,7 +45,7 @@ class Stream(Protocol):
 class XzStream:
     """An .xz file, decompressed with bounded memory: its dictionary has the size that the archive names."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Packed) -> None:
         self._file = file
         self._decompressor = self._new()
         self._raw = b""
@@ -70,14 +70,26 @@ class XzStream:
                 return found
 
 
+class _Unpacked:
+    """What a packed file holds. Each read of it reads a bounded part of the file, or raises FetchRefused."""
+
+    def __init__(self, file: BinaryIO, unpacking: Callable[[Packed], Stream]) -> None:
+        self._packed = Packed(file)
+        self._stream = unpacking(self._packed)
+
+    def read(self, size: int, /) -> bytes:
+        self._packed.anew()
+        return self._stream.read(size)
+
+
 def opened(file: BinaryIO, magic: bytes) -> Stream:
     """The decompressed bytes of an archive that begins with `magic`."""
     if magic.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=file, mode="rb")
+        return _Unpacked(file, lambda packed: gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb"))
     if magic.startswith(b"BZh"):
-        return bz2.BZ2File(file)
+        return _Unpacked(file, lambda packed: bz2.BZ2File(cast(BinaryIO, packed)))
     if magic.startswith(b"\xfd7zXZ\0"):
-        return XzStream(file)
+        return _Unpacked(file, XzStream)
     return file
 
 
@@ -138,8 +150,12 @@ class TarReader:
             self._left -= len(chunk)
             yield chunk
 
-    def _pass_over(self) -> None:
+    def rest(self) -> Iterator[None]:
         for _ in self.chunks():
+            yield
+
+    def _pass_over(self) -> None:
+        for _ in self.rest():
             pass
         self._exactly(self._padding)
 

@@ -103,27 +103,32 @@ class _Unpack:
                 size += member.size
                 self._bound(number + 1, size)
                 yield
-                name = self._named(member)
-                if member.why:
-                    self._leave_out(member)
-                    continue
-                if not name:
-                    continue
-                if not member.is_folder and name.endswith("/"):
-                    self._note(f"{shown(name)}: left out (a file whose name is a folder's)")
-                    continue
-                total = hashlib.md5(usedforsecurity=False)
-                if not member.is_folder:
-                    for chunk in reader.chunks():
-                        total.update(chunk)
-                        yield
-                    self._see(name, number, member)
-                key = f"{name}/" if member.is_folder else name
-                objects.append(ObjectInfo(key, member.size, total.hexdigest(), _when(member)))
-                _early(name, self._limits)
+                yield from self._look(reader, number, member, objects)
+                yield from reader.rest()
             if reader.comment:
                 self._notes.insert(0, f"commit {shown(reader.comment)}")
         self._wanted = plan(objects, Mapping(""), self._limits)
+
+    def _look(self, reader: Reader, number: int, member: Member, objects: list[ObjectInfo]) -> Iterator[None]:
+        """One member, which becomes an object unless it is left out."""
+        name = self._named(member)
+        if member.why:
+            self._leave_out(member)
+            return
+        if not name:
+            return
+        if not member.is_folder and name.endswith("/"):
+            self._note(f"{shown(name)}: left out (a file whose name is a folder's)")
+            return
+        total = hashlib.md5(usedforsecurity=False)
+        if not member.is_folder:
+            for chunk in reader.chunks():
+                total.update(chunk)
+                yield
+            self._see(name, number, member)
+        key = f"{name}/" if member.is_folder else name
+        objects.append(ObjectInfo(key, member.size, total.hexdigest(), _when(member)))
+        _early(name, self._limits)
 
     def _bound(self, count: int, size: int) -> None:
         if count > self._limits.max_objects:
@@ -169,6 +174,7 @@ class _Unpack:
                 name = self._named(member)
                 if not member.is_folder and self._last.get(name) == number:
                     yield from self._file(reader, name, number, root_fd, partial_fd, known)
+                yield from reader.rest()
             beneath.settle(root_fd)
         for gone in known.keys() - self._wanted.files.keys():
             del known[gone]
@@ -193,7 +199,7 @@ class _Unpack:
         known: dict[str, manifest.Entry],
     ) -> Iterator[None]:
         info = self._wanted.files[name]
-        verdict = compare(root_fd, name, info, known.get(name))
+        verdict = yield from compare(root_fd, name, info, known.get(name))
         if isinstance(verdict, manifest.Entry):
             known[name] = verdict
             self.meter.skip()

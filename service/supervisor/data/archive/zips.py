@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import IO, BinaryIO, cast
 
 from service.errors import FetchRefused
-from service.supervisor.data.archive.members import READ_BYTES, Bounded, Member, damaged
+from service.supervisor.data.archive.members import READ_BYTES, Bounded, Member, Packed, damaged
 
 MAX_DIRECTORY_BYTES = 32 * 1024**2
 """Of the list of names at the archive's end, read at once; it takes some ten times that in memory."""
@@ -36,7 +36,8 @@ class ZipReader:
     comment = ""
 
     def __init__(self, file: BinaryIO) -> None:
-        bounded = Bounded(file, MAX_DIRECTORY_BYTES, "list of names")
+        self._packed = Packed(file)
+        bounded = Bounded(self._packed, MAX_DIRECTORY_BYTES, "list of names")
         try:
             self._zip = zipfile.ZipFile(cast(IO[bytes], bounded))
         except _BROKEN as error:
@@ -60,13 +61,18 @@ class ZipReader:
         try:
             with self._zip.open(info) as file:
                 # Through the end: the check sum is compared when there is nothing more to read.
+                self._packed.anew()
                 while chunk := file.read(READ_BYTES):
                     left -= len(chunk)
                     yield chunk
+                    self._packed.anew()
         except _BROKEN as error:
             raise damaged(type(error).__name__) from None
         if left:
             raise damaged("cut short")
+
+    def rest(self) -> Iterator[None]:
+        yield from ()  # the list of names says where the next one is
 
 
 def _member(info: zipfile.ZipInfo) -> Member:

@@ -172,9 +172,13 @@ class Cage:
         }
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Until it ends: bounded size, bounded silence."""
+        """Until it ends: bounded size, bounded silence.
+
+        The size is what this call adds: what one before it left is within its own bound.
+        """
         loop = asyncio.get_running_loop()
         self._alive_at = loop.time()
+        before = self._size
         while True:
             try:
                 async with asyncio.timeout(WATCH_S):
@@ -185,7 +189,7 @@ class Cage:
             if size != self._size:
                 self._size, self._alive_at = size, loop.time()
                 self._on_bytes(size)
-            if size > self._max_bytes:
+            if size - before > self._max_bytes:
                 raise FetchRefused(
                     f"{self._remote.shown}: it has more than {self._max_bytes} bytes{JOBS_LIMIT}"
                 )

@@ -41,8 +41,9 @@ async def repository_archive(
 ) -> Path:
     """Clone `remote` into `folder`, and make a tar file of it, or of the folder `below` alone; its path.
 
-    `folder` is empty and private. `on_bytes` is told how many bytes there are of the clone so far. Raises
-    FetchRefused, Unavailable, Misconfigured (no git, no ssh) or OSError. A cancelled call leaves no process.
+    `folder` is empty and private. Clone and tar file may each have `max_bytes`; `on_bytes` is told how many
+    bytes there are of both so far. Raises FetchRefused, Unavailable, Misconfigured (no git, no ssh) or
+    OSError. A cancelled call leaves no process.
     """
     clone, tar = folder / "clone", folder / "files.tar"
     run = Cage(web, remote, folder, max_bytes, on_bytes)

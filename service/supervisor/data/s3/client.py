@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 
 import aioboto3
 import aiohttp
+from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from aiohttp.abc import AbstractResolver, ResolveResult
+from botocore.awsrequest import AWSPreparedRequest
 from yarl import URL
 
 from service.domain.s3stores import check_s3_endpoint
@@ -32,6 +35,10 @@ from service.supervisor.data.s3.faults import opening
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
+
+MAX_ANSWER_BYTES = 16 * 1024**2
+"""Of an answer that is no object's body. The largest, a page of a listing, has a thousand keys of at most a
+kilobyte, which XML may make six of."""
 
 _CONNECTIONS = 64
 
@@ -119,9 +126,31 @@ def _time(text: str) -> datetime:
         return parsedate_to_datetime(text)  # as in the header Last-Modified
 
 
+class _Session(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
+    """Bounds the answers: an endpoint is a user's own, and the client reads whatever it says into memory."""
+
+    async def send(self, request: AWSPreparedRequest) -> AioAWSResponse:
+        streams, request.stream_output = request.stream_output, True  # so that it leaves the reading to us
+        answer = await super().send(request)
+        if not streams:
+            answer._content = await _bounded(answer.raw)
+        return answer
+
+
+async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
+    held = bytearray()
+    async for piece in answer.content.iter_any():
+        held += piece
+        if len(held) > MAX_ANSWER_BYTES:
+            answer.close()
+            raise StoreRefused(f"the store answers with more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(held)
+
+
 def _config(timing: Timing, resolver: AbstractResolver) -> AioConfig:
     # One attempt: `persistent` is the only place that retries.
     return AioConfig(
+        http_session_cls=_Session,
         s3={"addressing_style": "path"},
         signature_version="s3v4",
         retries={"total_max_attempts": 1},

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from service.domain.shown import shown
-from service.errors import Unavailable
+from service.errors import StoreRefused, Unavailable
 from service.supervisor.data.model import ObjectInfo, Timing
 from service.supervisor.data.s3.bodies import Bodies
 from service.supervisor.data.s3.faults import persistent, translated
@@ -38,6 +38,18 @@ def _require_same(found: ObjectInfo, expected: ObjectInfo) -> None:
         raise Changed(found)
 
 
+async def _at_most(length: int, what: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`stream`, which must not go on behind `length` bytes: an endpoint is a user's own, and may be anything.
+
+    Asking it again would be answered as well, so it is refused.
+    """
+    async for chunk in stream:
+        length -= len(chunk)
+        if length < 0:
+            raise StoreRefused(f"{what}: the store sends more than was asked for")
+        yield chunk
+
+
 async def _pieces(stream: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
     """What comes, in fewer and larger pieces; also what came before it broke off."""
     piece: list[bytes] = []
@@ -67,14 +79,16 @@ async def read_chunk(
     length: int | None,
 ) -> Sequence[bytes]:
     """See `Store.get`."""
+    what = f"object {shown(expected.key)} in {container}"
+    most = expected.size if length is None else length  # without a length all of it is asked for
 
     async def attempt() -> Sequence[bytes]:
         read = bodies.get(container, expected.key, offset=offset, length=length)
         async with read as (info, stream):
             _require_same(info, expected)
-            return [chunk async for chunk in stream]
+            return [chunk async for chunk in _at_most(most, what, stream)]
 
-    return await persistent(f"object {shown(expected.key)} in {container}", timing, attempt)
+    return await persistent(what, timing, attempt)
 
 
 async def read_stretch(
@@ -100,7 +114,7 @@ async def read_stretch(
         read = bodies.get(container, expected.key, offset=offset, length=end - offset)
         async with read as (info, stream):
             _require_same(info, expected)
-            async for piece in _pieces(stream):
+            async for piece in _pieces(_at_most(end - offset, what, stream)):
                 try:
                     await take(offset, piece)
                 except OSError as error:  # the disk's, which is no fault of the store

@@ -46,6 +46,7 @@ class Shelf:
         """The store of these keys. Raises as `Store.open`."""
         held = await self._taken(access)
         try:
+            await self._trim()
             yield held.store
         finally:
             held.users -= 1
@@ -62,10 +63,11 @@ class Shelf:
                 self._close_soon(held)
         self._held.clear()
 
-    def _close_soon(self, held: _Held) -> None:
+    def _close_soon(self, held: _Held) -> asyncio.Task[None]:
         task = asyncio.create_task(held.closing.aclose(), name="store closing")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        return task
 
     async def _taken(self, access: StoreAccess) -> _Held:
         forgotten = self._forgotten
@@ -81,13 +83,14 @@ class Shelf:
             held.users += 1
             if not held.forgotten:
                 self._held.move_to_end(access)
-                await self._trim()
             return held
 
     async def _trim(self) -> None:
+        """Close what there is too much of, also when whoever waits for it is cancelled."""
         idle = [access for access, held in self._held.items() if not held.users]
-        for access in idle[: max(0, len(self._held) - self.most)]:
-            await self._held.pop(access).closing.aclose()
+        much = idle[: max(0, len(self._held) - self.most)]
+        if closing := [self._close_soon(self._held.pop(access)) for access in much]:
+            await asyncio.wait(closing)
 
     async def close(self) -> None:
         """Close them all; only when nobody uses them any more."""

@@ -22,6 +22,10 @@ from service.supervisor.data.keys import ancestors
 OWNER = 42420
 """User and group of every job's process."""
 
+SWAPPED = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EXDEV})
+"""What opening says of a name that the job swapped. Anything else is the disk's fault, or the node's (it has
+no descriptors left), and must not pass for a file that is not there: a push would lose it."""
+
 _SYNC_FILE_RANGE_WRITE = 2
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x01, 0x02, 0x04, 0x08
@@ -107,6 +111,12 @@ def opened_file(root_fd: int, path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def is_the_jobs(error: OSError) -> bool:
+    """Whether the job itself made that something cannot be opened: it swapped it, or took away the right to
+    read it, which root does not need."""
+    return error.errno in SWAPPED or (error.errno == errno.EACCES and os.geteuid() != 0)
 
 
 def not_plain(found: os.stat_result) -> str | None:

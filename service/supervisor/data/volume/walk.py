@@ -37,7 +37,8 @@ class Tree:
 
 
 def walk(root: Path, limits: Limits) -> Tree:
-    """All of a volume. Blocking. Raises DataError beyond the limits; OSError when the root cannot be read.
+    """All of a volume. Blocking. Raises DataError beyond the limits and for a folder that the disk does not
+    give; OSError when the root cannot be read.
 
     One descriptor is open at a time, whatever the depth. Sizes count as the larger of length and blocks:
     the length is what would be sent (a sparse file is small on disk), the blocks what it costs us.
@@ -95,7 +96,8 @@ def _within(path: str, limits: Limits) -> str:
 
 def _entries(root_fd: int, folder: str, tree: Tree) -> Generator[tuple[str, os.stat_result], None, None]:
     """Names and their stat in one folder, one after the other: it may hold more than anybody would keep. A
-    folder that cannot be opened or is swapped is skipped."""
+    folder that the job swapped, or made so deep that no path leads to it, is skipped. Of one that cannot be
+    read otherwise all files would be lost, so it raises DataError."""
     try:
         with beneath.opened_folder(root_fd, folder) as fd, os.scandir(fd) as entries:
             for each in entries:
@@ -107,5 +109,7 @@ def _entries(root_fd: int, folder: str, tree: Tree) -> Generator[tuple[str, os.s
     except OSError as error:
         if not folder:
             raise
+        if not beneath.is_the_jobs(error) and error.errno != errno.ENAMETOOLONG:
+            raise DataError(f"folder {shown(folder)}: cannot be read ({error.strerror})") from error
         if error.errno != errno.ENOENT:
             tree.skipped[folder] = f"cannot be read ({os.strerror(error.errno or 0)})"
