@@ -145,8 +145,8 @@ async def test_who_is_cancelled_while_room_is_made_uses_nothing(
     opened: list[Store] = []
 
     @asynccontextmanager
-    async def noted(access: StoreAccess) -> AsyncIterator[Store]:
-        async with at_once(access) as store:
+    async def noted(access: StoreAccess, **more: Any) -> AsyncIterator[Store]:
+        async with at_once(access, **more) as store:
             opened.append(store)
             yield store
 
