@@ -15,6 +15,7 @@ from service.domain import job as domain
 from service.domain import job_names
 from service.domain import spec as ds
 from service.domain.directory import UserVolume
+from service.domain.evolve import VISITS_KEPT
 from service.domain.ids import text_of
 from service.domain.states import State
 from service.vault import Secret
@@ -132,7 +133,7 @@ def _status(
     grpc = found.spec.grpc_port
     return wire.JobStatus(
         state=found.state,
-        history=[wire.Visit(state=visit.state, date=visit.date) for visit in found.history],
+        history=[wire.Visit(state=visit.state, date=visit.date) for visit in found.history[-VISITS_KEPT:]],
         queued_at=found.queued_at,
         initializing_at=found.initializing_at,
         started_at=found.started_at,

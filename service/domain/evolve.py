@@ -15,6 +15,9 @@ from service.domain.states import ENDED, MEANING, State
 
 #: As many data synchronisations as a job's read shows; the ledger keeps them all.
 SYNCS_SHOWN = 20
+#: As many visits as a job's row has, the newest: it is written anew, under the head's lock, for each event of
+#: the job, and some jobs start again for ever. A run has seven at most; the ledger keeps those of all runs.
+VISITS_KEPT = 200
 _QUEUED = ev.Info("queued", MEANING[State.QUEUED])
 
 JobBody = (
@@ -118,7 +121,8 @@ def _moved(job: Job, event: Event, body: ev.Move) -> dict[str, Any]:
     changes: dict[str, Any] = {"state": body.target}
     if body.target != job.state:
         visit = Visit(body.target, event.occurred_at, event.run or job.run, event.position)
-        changes |= {"last_transition_at": event.occurred_at, "history": (*job.history, visit)}
+        history = (*job.history, visit)[-VISITS_KEPT:]
+        changes |= {"last_transition_at": event.occurred_at, "history": history}
     if job.state is State.RUNNING and body.target is not State.RUNNING:
         changes["stopped_at"] = event.occurred_at
     if job.state not in ENDED and body.target in (*ENDED, State.QUEUED):

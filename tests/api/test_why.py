@@ -13,6 +13,7 @@ import pytest
 from service.api import waiting
 from service.api.call import SERVICE
 from service.domain import commands as cmd
+from service.domain import evolve
 from service.domain.events import Info
 from service.domain.flavors import GIB
 from service.ledger import past
@@ -179,6 +180,36 @@ async def test_a_start_that_was_refused(yard: Yard, supervision: Supervision) ->
     assert (await asked(yard, job))["refused"]["times"] == 1
     assert (await asked(yard, job, run=1))["refused"] is None
     assert (await asked(yard, job, run=1))["state"] == "DONE"
+
+
+async def test_a_run_that_the_row_tells_no_more_of(
+    yard: Yard, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The events have it, and no other run's are read for it."""
+    await begins(yard)
+    job = await submitted(yard, 1)
+    await supervision.running(job)
+    await supervision.ended(job)
+    first = await asked(yard, job)
+    monkeypatch.setattr(evolve, "VISITS_KEPT", 2)
+    for _ in range(3):
+        assert (await yard.call("PUT", f"/v1/job/{job}/start")).status == 204
+        assert (await yard.call("PUT", f"/v1/job/{job}/kill")).status == 204
+    assert {visit.run for visit in (await yard.ledger.job(UUID(job))).history} == {4}
+    read: set[int | None] = set()
+    of_job = past.of_job
+
+    async def spied(*asked: Any, **more: Any) -> Any:
+        found = await of_job(*asked, **more)
+        read.update(event.run for event in found)
+        return found
+
+    monkeypatch.setattr(past, "of_job", spied)
+    found = await asked(yard, job, run=1)
+    assert read == {1}
+    assert found == first | {"asOf": found["asOf"]}
+    assert (found["state"], found["queuedAt"]) == ("DONE", first["queuedAt"])
+    assert (await asked(yard, job))["state"] == "INTERRUPTED"
 
 
 async def test_more_than_can_be_planned_again(
