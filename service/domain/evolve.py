@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from service.domain import events as ev
 from service.domain.events import Event
-from service.domain.job import DataSync, Job, SyncOrder, Visit
+from service.domain.job import DataSync, Job, SyncOrder, Visit, VolumeMoved, last_moved
 from service.domain.notes import in_short
 from service.domain.states import ENDED, MEANING, State
 
@@ -243,7 +243,7 @@ def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
         volume=known.volume if known else order.volume if order else None,
     )
     others = tuple(other for other in job.data_syncs if other.id != body.sync_id)
-    changes: dict[str, Any] = {"data_syncs": (*others, sync)[-SYNCS_SHOWN:]}
+    changes: dict[str, Any] = _shown(job, (*others, sync))
     if body.state != "RUNNING":
         changes["sync_orders"] = tuple(order for order in job.sync_orders if order.id != body.sync_id)
     if body.sync_id == job.push_ordered and body.state != "RUNNING":
@@ -253,6 +253,16 @@ def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
             message = f"{job.info.message} Its data was pushed again since, {_arrived(body)}."
             changes["info"] = ev.Info(job.info.code, message, job.info.arguments)
     return changes
+
+
+def _shown(job: Job, syncs: tuple[DataSync, ...]) -> dict[str, Any]:
+    """The last synchronisations, and what they do not tell of those before them."""
+    gone, shown = syncs[:-SYNCS_SHOWN], syncs[-SYNCS_SHOWN:]
+    if not gone:
+        return {"data_syncs": shown}
+    told = last_moved((), shown)
+    unsaid = {what: at for what, at in last_moved(job.moved_before, gone).items() if what not in told}
+    return {"data_syncs": shown, "moved_before": tuple(VolumeMoved(*what, at) for what, at in unsaid.items())}
 
 
 def _arrived(body: ev.DataSyncMoved) -> str:

@@ -159,7 +159,7 @@ def test_data_stores_that_are_refused(changed: dict[str, Any], text: str) -> Non
 
 def test_a_project_has_so_many_data_stores() -> None:
     """They all lie in its one row. One that is there is replaced all the same."""
-    of = {"kind": "s3", "endpoint": "https://s3.example.org", "region": "gra"}
+    of: dict[str, Any] = {"kind": "s3", "endpoint": "https://s3.example.org", "region": "gra"}
     of |= {"access_key": SEALED, "secret_key": SEALED}
     full = given(*(ev.DataStoreSet(alias=f"a{number}", **of) for number in range(MOST_STORES)))
     full.when(store()).refused(QuotaExceeded, "the project has 1000 data stores, and may have no more")

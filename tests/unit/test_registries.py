@@ -85,7 +85,7 @@ def test_a_project_has_so_many_registries() -> None:
         *(registry_set(registry_id=f"of-{each}", url=f"https://{each}", host=each) for each in hosts)
     )
     full.when(attach()).refused(QuotaExceeded, "the project has 200 registries, and may have no more")
-    one = {"project": PROJECT, "registry_id": f"of-{hosts[7]}"}
+    one: dict[str, Any] = {"project": PROJECT, "registry_id": f"of-{hosts[7]}"}
     assert full.when(cmd.SetRegistry(**one, user="bob", username="robot2", replace=True)).refusal is None
     gone = full.when(cmd.RemoveRegistry(**one)).after
     assert gone.when(attach()).refusal is None
