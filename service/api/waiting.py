@@ -22,6 +22,7 @@ from service.api.query import Query
 from service.domain import events as ev
 from service.domain.events import Event, Info
 from service.domain.job import Job
+from service.domain.labels import OWN_LABELS
 from service.domain.pricing import Interval, seconds
 from service.domain.refusals import digest_of
 from service.errors import Invalid
@@ -117,7 +118,7 @@ async def _answer(
 
 
 async def _refused(call: Call, job: Job, run: int, events: Sequence[Event]) -> wire.RefusedBefore | None:
-    """How often the work was refused before the run, since when, and for what."""
+    """How often the work was refused before the run, since when, and for what; as far as the token saw it."""
     if run > 1:
         begun = {event.run: event.position for event in events if isinstance(event.body, ev.RunQueued)}
         refused = await past.of_job(
@@ -130,6 +131,9 @@ async def _refused(call: Call, job: Job, run: int, events: Sequence[Event]) -> w
     else:
         submitted = events[0]
         refused = await past.refusals_before(call.ledger.pool, submitted, digest_of(submitted.body.spec))
+    # With the labels that it was refused with: who sees the job only since it has others did not see that.
+    own = {name: job.spec.labels[name] for name in OWN_LABELS if name in job.spec.labels}
+    refused = [event for event in refused if scope.reaches(call.token, event.body.labels | own)]
     if not refused:
         return None
     return wire.RefusedBefore(

@@ -168,6 +168,44 @@ async def test_refusals_before_it_was_taken(yard: Yard, supervision: Supervision
     assert (await asked(yard, again))["refused"] is None
 
 
+async def test_refusals_of_what_a_scoped_token_could_not_see_are_left_out(
+    yard: Yard, supervision: Supervision
+) -> None:
+    """It sees the job only since it has another label: what was refused before had not."""
+    await begins(yard)
+    await yard.token("scoped", READER, selector="team=vision")
+
+    async def times(job: str, token: str) -> Any:
+        refused = (await asked(yard, job, token=token))["refused"]
+        return refused and refused["times"]
+
+    async def refused_once(*asked: Any, taken: int) -> str:
+        """Asked for when there is no room, and again when there is."""
+        blocker = await submitted(yard, 10)
+        assert (await yard.call(*asked)).status == 403
+        await yard.call("PUT", f"/v1/job/{blocker}/kill")
+        answer = await yard.call(*asked)
+        assert answer.status == taken
+        return str(answer.json["id"]) if taken == 200 else ""
+
+    seen = await refused_once("POST", "/v1/job", SPEC | {"labels": {"team": "vision"}}, taken=200)
+    assert [await times(seen, token) for token in (READER, "scoped")] == [1, 1]
+    await yard.call("PUT", f"/v1/job/{seen}/kill")
+    job = await refused_once("POST", "/v1/job", SPEC | {"labels": {"team": "audio"}}, taken=200)
+    await yard.call("PUT", f"/v1/job/{job}/kill")
+    await yard.call(
+        "PUT", f"/v1/job/{job}/label", {"name": "another", "value": ""}
+    )  # other work, so recorded
+    await refused_once("PUT", f"/v1/job/{job}/start", taken=204)
+    await yard.call("PUT", f"/v1/job/{job}/label", {"name": "team", "value": "vision"})
+    for run in (1, 2):
+        found = [await asked(yard, job, token=token, run=run) for token in (READER, "scoped")]
+        assert [each["refused"] and each["refused"]["times"] for each in found] == [1, None]
+    await yard.call("PUT", f"/v1/job/{job}/kill")
+    await refused_once("PUT", f"/v1/job/{job}/start", taken=204)
+    assert [await times(job, token) for token in (READER, "scoped")] == [1, 1]
+
+
 async def test_a_start_that_was_refused(yard: Yard, supervision: Supervision) -> None:
     await begins(yard)
     job = await submitted(yard, 1)
