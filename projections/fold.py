@@ -30,6 +30,8 @@ class Fold(Generic[R]):
     evolve: Callable[[R | None, Event], R]
     #: What `key` answers for, by the type of the body: for all others it is not asked.
     concerned: Any = Body
+    #: What counts of a row: an earlier program's may have more than `evolve` keeps now, which nobody reads.
+    read_as: Callable[[R], R] = lambda row: row
 
     @cached_property
     def decoder(self) -> msgspec.json.Decoder[R]:

@@ -9,11 +9,13 @@ from uuid import UUID
 
 import msgspec
 from msgspec import field
+from msgspec.structs import replace
 
 from service.api import past, views, wire
 from service.api.call import Call
 from service.api.errors import Said
 from service.api.query import Moment, Query
+from service.domain.evolve import VISITS_KEPT
 from service.domain.job import Job
 from service.errors import Invalid
 from service.ledger import asof
@@ -34,7 +36,7 @@ async def diff(call: Call) -> wire.JobDiff:
     since, until = await _moments(call)
     job_id = call.path_id("job")
     after = await past.with_deleted(call, job_id, until)
-    before = await _before(call, job_id, since, after)
+    before = _as_far_back(await _before(call, job_id, since, after), after)
     events, more = await asof.envelopes(
         call.ledger.pool, job_id, since.position, until.position, most=MOST_EVENTS
     )
@@ -67,6 +69,15 @@ async def _before(call: Call, job_id: UUID, since: asof.Moment, after: Job) -> J
     if after.created_position > since.position:
         return None
     return await past.with_deleted(call, job_id, since)
+
+
+def _as_far_back(before: Job | None, after: Job) -> Job | None:
+    """Without the visits that are older than all that the job shows at `to`: that they are shown no more is
+    no change of the job, and the others would each stand at another index."""
+    if before is None or not after.history:
+        return before
+    oldest = after.history[-VISITS_KEPT:][0].position
+    return replace(before, history=tuple(each for each in before.history if each.position >= oldest))
 
 
 def _plain(call: Call, job: Job | None, moment: asof.Moment) -> dict[str, Any]:

@@ -70,9 +70,13 @@ def selector_of(token: Token) -> Selector | None:
 
 def sees(token: Token, job: Job) -> bool:
     """Whether a job is in the token's project and scope."""
+    return job.project == token.project and reaches(token, job.spec.labels)
+
+
+def reaches(token: Token, labels: Mapping[str, str]) -> bool:
+    """Whether a job of the token's project with these labels is in its scope."""
     selector = selector_of(token)
-    in_scope = selector is None or selector.matches(job.spec.labels)
-    return job.project == token.project and in_scope
+    return selector is None or selector.matches(labels)
 
 
 def labelled(token: Token, labels: dict[str, str] | None) -> dict[str, str]:

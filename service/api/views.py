@@ -15,12 +15,16 @@ from service.domain import job as domain
 from service.domain import job_names
 from service.domain import spec as ds
 from service.domain.directory import UserVolume
+from service.domain.evolve import VISITS_KEPT
 from service.domain.ids import text_of
 from service.domain.states import State
 from service.vault import Secret
 
 #: What was sealed, in the clear; None for what was erased.
 Secrets = Mapping[ds.Sealed, Secret | None]
+
+#: When volumes moved, by their index and the direction.
+_Moved = Mapping[tuple[int, ev.Direction], datetime]
 
 #: States in which the container may run and answer.
 _REACHABLE = frozenset({State.RUNNING, State.INTERRUPTING, State.TIMEOUT})
@@ -130,9 +134,10 @@ def _status(
 ) -> wire.JobStatus:
     reachable = found.ip is not None and found.state in _REACHABLE
     grpc = found.spec.grpc_port
+    moved = domain.last_moved(found.moved_before, found.data_syncs)
     return wire.JobStatus(
         state=found.state,
-        history=[wire.Visit(state=visit.state, date=visit.date) for visit in found.history],
+        history=[wire.Visit(state=visit.state, date=visit.date) for visit in found.history[-VISITS_KEPT:]],
         queued_at=found.queued_at,
         initializing_at=found.initializing_at,
         started_at=found.started_at,
@@ -150,8 +155,8 @@ def _status(
         ssh_url=f"ssh://{job_id}@{ssh_address}" if ssh_address and found.spec.ssh_public_keys else None,
         info_url=f"{public_url}/v1/job/{job_id}",
         grpc_address=f"{found.ip}:{grpc}" if reachable and grpc else "",
-        data_sync=_syncs(found),
-        volumes=[_volume_status(found, index) for index in range(len(found.spec.volumes))],
+        data_sync=_syncs(found, moved),
+        volumes=[_volume_status(found, moved, index) for index in range(len(found.spec.volumes))],
         run=found.run,
         erased_at=found.erased_at or UNSET,
     )
@@ -173,34 +178,26 @@ def volume_id(job_id: UUID, index: int) -> str:
     return str(uuid5(job_id, f"volume/{index}"))
 
 
-def _moved(index: int, progress: ev.VolumeProgress) -> bool:
-    return progress.volume == index and progress.state != "FAILED"
-
-
-def _volume_status(found: domain.Job, index: int) -> wire.VolumeStatus:
-    last: dict[str, datetime] = {}
-    for sync in found.data_syncs:
-        if sync.state == "DONE" and any(_moved(index, each) for each in sync.volumes):
-            last[sync.direction] = sync.created_at
+def _volume_status(found: domain.Job, moved: _Moved, index: int) -> wire.VolumeStatus:
     return wire.VolumeStatus(
         id=volume_id(found.id, index),
         mount_path=found.spec.volumes[index].mount_path,
         user_volume_id=found.spec.volumes[index].user_volume or "",
-        last_pulled_created_at=last.get("pull"),
-        last_pushed_created_at=last.get("push"),
+        last_pulled_created_at=moved.get((index, "pull")),
+        last_pushed_created_at=moved.get((index, "push")),
     )
 
 
-def _syncs(found: domain.Job) -> list[wire.DataSync]:
+def _syncs(found: domain.Job, moved: _Moved) -> list[wire.DataSync]:
     """Those that began, in that order, and those that were ordered and wait."""
     if not found.data_syncs and not found.sync_orders:
         return []
     begun = {sync.id for sync in found.data_syncs}
     waiting = [_queued(found.id, order) for order in found.sync_orders if order.id not in begun]
-    return [_data_sync(found, sync) for sync in found.data_syncs] + waiting
+    return [_data_sync(found, moved, sync) for sync in found.data_syncs] + waiting
 
 
-def _data_sync(found: domain.Job, sync: domain.DataSync) -> wire.DataSync:
+def _data_sync(found: domain.Job, moved: _Moved, sync: domain.DataSync) -> wire.DataSync:
     return wire.DataSync(
         id=sync.id,
         created_at=sync.created_at,
@@ -217,12 +214,14 @@ def _data_sync(found: domain.Job, sync: domain.DataSync) -> wire.DataSync:
             started_at=sync.created_at,
             ended_at=None if sync.state == "RUNNING" else sync.updated_at,
             info=wire.Info(code=sync.state.lower(), message=sync.message, arguments={}),
-            progress=[_progress(found, sync, each) for each in sync.volumes],
+            progress=[_progress(found, moved, sync, each) for each in sync.volumes],
         ),
     )
 
 
-def _progress(found: domain.Job, sync: domain.DataSync, of: ev.VolumeProgress) -> wire.Progress:
+def _progress(
+    found: domain.Job, moved: _Moved, sync: domain.DataSync, of: ev.VolumeProgress
+) -> wire.Progress:
     return wire.Progress(
         id=str(uuid5(found.id, f"sync/{sync.id}/{of.volume}")),
         data_sync_id=sync.id,
@@ -237,7 +236,7 @@ def _progress(found: domain.Job, sync: domain.DataSync, of: ev.VolumeProgress) -
         transferred_bytes=of.transferred_bytes,
         info="; ".join(of.notes),
         job_volume=_volume(found.spec.volumes[of.volume]),
-        volume_status=_volume_status(found, of.volume),
+        volume_status=_volume_status(found, moved, of.volume),
         created_at=sync.created_at,
         updated_at=sync.updated_at,
     )

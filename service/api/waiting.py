@@ -22,6 +22,7 @@ from service.api.query import Query
 from service.domain import events as ev
 from service.domain.events import Event, Info
 from service.domain.job import Job
+from service.domain.labels import OWN_LABELS
 from service.domain.pricing import Interval, seconds
 from service.domain.refusals import digest_of
 from service.errors import Invalid
@@ -49,7 +50,8 @@ async def why(call: Call) -> wire.Why:
     run = call.query.run or job.run
     if run > job.run:
         raise Invalid("run", run, f"the job's runs are 1 to {job.run}")
-    events = await past.of_jobs(call.ledger.pool, [job.id], _TYPES)
+    # Also of the run before: what was refused since it began was refused to this one.
+    events = await past.of_job(call.ledger.pool, job.id, _TYPES, runs=(run - 1, run))
     lost = await _lost_since(call, job, now)
     found: list[Stretch] = []
     for span in waits.spans(events, run, now):
@@ -99,15 +101,16 @@ async def _answer(
     ids = {each.job for stretch in found for each in stretch.ahead}
     ids |= {each.job for stretch in found for each in stretch.holders}
     known = {each.id: each for each in await call.ledger.jobs_of(ids) if scope.sees(call.token, each)}
-    (queued_at, *_) = [visit.date for visit in job.history if visit.run == run]
+    # Not of the job's row, which tells of the newest runs only.
+    moves = [event for event in events if event.run == run and isinstance(event.body, ev.Move)]
     return wire.Why(
         job=str(job.id),
         name=job.spec.name,
         run=run,
-        state=[visit.state for visit in job.history if visit.run == run][-1],
+        state=moves[-1].body.target,
         as_of=now,
         waiting=bool(found) and found[-1].phase in waits.BEFORE_RUNNING and found[-1].until == now,
-        queued_at=queued_at,
+        queued_at=moves[0].occurred_at,
         wait_seconds=seconds(waits.waited(found)),
         refused=await _refused(call, job, run, events),
         stretches=[_shown(stretch, known) for stretch in found],
@@ -115,15 +118,22 @@ async def _answer(
 
 
 async def _refused(call: Call, job: Job, run: int, events: Sequence[Event]) -> wire.RefusedBefore | None:
-    """How often the work was refused before the run, since when, and for what."""
+    """How often the work was refused before the run, since when, and for what; as far as the token saw it."""
     if run > 1:
-        of_job = await past.of_jobs(call.ledger.pool, [job.id], ["SubmissionRefused"])
         begun = {event.run: event.position for event in events if isinstance(event.body, ev.RunQueued)}
-        before, until = begun.get(run - 1, 0), begun.get(run, 0)
-        refused = [event for event in of_job if before < event.position < until]
+        refused = await past.of_job(
+            call.ledger.pool,
+            job.id,
+            ["SubmissionRefused"],
+            after=begun.get(run - 1, 0),
+            upto=begun.get(run, 0),
+        )
     else:
         submitted = events[0]
         refused = await past.refusals_before(call.ledger.pool, submitted, digest_of(submitted.body.spec))
+    # With the labels that it was refused with: who sees the job only since it has others did not see that.
+    own = {name: job.spec.labels[name] for name in OWN_LABELS if name in job.spec.labels}
+    refused = [event for event in refused if scope.reaches(call.token, event.body.labels | own)]
     if not refused:
         return None
     return wire.RefusedBefore(

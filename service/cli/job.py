@@ -188,7 +188,7 @@ async def start(
         await _done(client, output, job_id, f"queued {job_id}")
     else:
         output.done(f"queued {job_id}")
-        seen = len(before["status"]["history"])
+        seen = before["status"]["history"][-1]
         job = await _to_the_end(client, output, job_id, with_log=True, seen=seen)
         if output.format is not None:
             output.item(job)
@@ -299,7 +299,9 @@ async def _watch(read: Any, output: Output) -> None:
         await asyncio.sleep(_REFRESH_S)
 
 
-async def _to_the_end(client: Client, output: Output, job_id: str, *, with_log: bool, seen: int = 0) -> Any:
+async def _to_the_end(
+    client: Client, output: Output, job_id: str, *, with_log: bool, seen: Any = None
+) -> Any:
     # With -o the answer alone belongs on stdout.
     screen = watch.Screen(output.err, None if output.format is None else output.err_bytes())
     try:

@@ -106,8 +106,10 @@ def moved(progress: Any) -> str:
     return text
 
 
-async def follow(client: Client, job_id: str, screen: Screen, *, with_log: bool = True, seen: int = 0) -> Any:
-    """Shows the job until it has ended; the job as it ended. `seen`: visits that need not be told again."""
+async def follow(
+    client: Client, job_id: str, screen: Screen, *, with_log: bool = True, seen: Any = None
+) -> Any:
+    """Shows the job until it has ended; the job as it ended. `seen`: the last visit that need not be told."""
     follower = _Follower(client, job_id, screen, with_log=with_log, seen=seen)
     try:
         return await follower.to_the_end()
@@ -153,8 +155,15 @@ async def follow_log(
             await asyncio.sleep(POLL_S)
 
 
+def _after(seen: Any, history: list[Any]) -> list[Any]:
+    """The visits after the one that was seen last. It is found by what it says: a job shows its newest visits
+    only, so that neither their number nor where one stands tells which is which."""
+    at = next((at for at in reversed(range(len(history))) if history[at] == seen), -1)
+    return history[at + 1 :]
+
+
 class _Follower:
-    def __init__(self, client: Client, job_id: str, screen: Screen, *, with_log: bool, seen: int) -> None:
+    def __init__(self, client: Client, job_id: str, screen: Screen, *, with_log: bool, seen: Any) -> None:
         self.client = client
         self.path = f"/job/{segment(job_id)}"
         self.screen = screen
@@ -169,11 +178,11 @@ class _Follower:
         while True:
             job = await self._job()
             status = job["status"]
-            told, news = status["history"][: self.seen], status["history"][self.seen :]
-            if told and not self.run:
-                self.run = sum(visit["state"] == "QUEUED" for visit in told)
-                self._moved(status, until=(news or told[-1:])[0], silently=True)
-            self.seen = len(status["history"])
+            news = _after(self.seen, status["history"])
+            if self.seen is not None and not self.run:
+                self._moved(status, until=(news or [self.seen])[0], silently=True)
+            self.run = status["run"] - sum(visit["state"] == "QUEUED" for visit in news)
+            self.seen = status["history"][-1]
             for visit in news:
                 await self._tell(visit, status, last=visit is news[-1])
             self._moved(status)

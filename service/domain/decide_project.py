@@ -13,7 +13,10 @@ from service.domain.context import Context, Decision
 from service.domain.directory import ADMINISTRATOR, ROLES, Project
 from service.domain.gitstores import GitKeys, read_git_endpoint, require_login
 from service.domain.volumes import check_alias
-from service.errors import Conflict, Invalid, NotFound, WrongState
+from service.errors import Conflict, Invalid, NotFound, QuotaExceeded, WrongState
+
+#: As many data stores as a project has: they lie in its one row, which is read and written as a whole.
+MOST_STORES = 1000
 
 _PROJECT = re.compile(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
@@ -165,6 +168,8 @@ def _data_store(command: cmd.SetDataStore, context: Context) -> ev.Body:
         raise Conflict(f"alias: data store {command.alias} exists already; PUT replaces it")
     if not exists and command.replace:
         raise NotFound(f"there is no data store {command.alias}")
+    if not exists and len(project.data_stores) >= MOST_STORES:
+        raise QuotaExceeded(f"the project has {MOST_STORES} data stores, and may have no more")
     if command.kind == "git":
         keys = GitKeys() if isinstance(command.git, UnsetType) else command.git
         require_login(read_git_endpoint("endpoint", command.endpoint), keys)

@@ -6,11 +6,14 @@ from service.domain import commands as cmd
 from service.domain import events as ev
 from service.domain.directory import Project, Registry
 from service.domain.registries import check_username, read_registry_url
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Conflict, Invalid, NotFound, QuotaExceeded
+
+#: As many as a project has: they lie in its one row, which is read and written as a whole.
+MOST_REGISTRIES = 200
 
 
 def attached(command: cmd.SetRegistry, project: Project) -> ev.RegistrySet:
-    """A registry attached, or changed. Raises `Invalid`, `NotFound` or `Conflict`."""
+    """A registry attached, or changed. Raises `Invalid`, `NotFound`, `Conflict` or `QuotaExceeded`."""
     known = project.registries.get(command.registry_id)
     if command.replace and known is None:
         raise _missing(command.registry_id)
@@ -21,6 +24,8 @@ def attached(command: cmd.SetRegistry, project: Project) -> ev.RegistrySet:
 
 def merged(command: cmd.SetRegistry, known: Registry | None, project: Project) -> ev.RegistrySet:
     """The registry as it would be. What the command leaves out is taken from what is known."""
+    if known is None and len(project.registries) >= MOST_REGISTRIES:
+        raise QuotaExceeded(f"the project has {MOST_REGISTRIES} registries, and may have no more")
     url = _given("url", command.url, known.url if known else None)
     username = _given("username", command.username, known.username if known else None)
     place = read_registry_url("url", url)

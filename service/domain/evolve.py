@@ -9,12 +9,15 @@ from msgspec.structs import replace
 
 from service.domain import events as ev
 from service.domain.events import Event
-from service.domain.job import TIMED_OUT, DataSync, Job, SyncOrder, Visit
+from service.domain.job import TIMED_OUT, DataSync, Job, SyncOrder, Visit, last_moved
 from service.domain.notes import in_short
 from service.domain.states import ENDED, MEANING, State
 
 #: As many data synchronisations as a job's read shows; the ledger keeps them all.
 SYNCS_SHOWN = 20
+#: As many visits as a job's row has, the newest: it is written anew, under the head's lock, for each event of
+#: the job, and some jobs start again for ever. A run has seven at most; the ledger keeps those of all runs.
+VISITS_KEPT = 200
 _QUEUED = ev.Info("queued", MEANING[State.QUEUED])
 
 JobBody = (
@@ -118,7 +121,8 @@ def _moved(job: Job, event: Event, body: ev.Move) -> dict[str, Any]:
     changes: dict[str, Any] = {"state": body.target}
     if body.target != job.state:
         visit = Visit(body.target, event.occurred_at, event.run or job.run, event.position)
-        changes |= {"last_transition_at": event.occurred_at, "history": (*job.history, visit)}
+        history = (*job.history, visit)[-VISITS_KEPT:]
+        changes |= {"last_transition_at": event.occurred_at, "history": history}
     if job.state is State.RUNNING and body.target is not State.RUNNING:
         changes["stopped_at"] = event.occurred_at
     if job.state not in ENDED and body.target in (*ENDED, State.QUEUED):
@@ -238,7 +242,7 @@ def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
         volume=known.volume if known else order.volume if order else None,
     )
     others = tuple(other for other in job.data_syncs if other.id != body.sync_id)
-    changes: dict[str, Any] = {"data_syncs": (*others, sync)[-SYNCS_SHOWN:]}
+    changes: dict[str, Any] = _shown(job, (*others, sync))
     if body.state != "RUNNING":
         changes["sync_orders"] = tuple(order for order in job.sync_orders if order.id != body.sync_id)
     if body.sync_id == job.push_ordered and body.state != "RUNNING":
@@ -248,6 +252,16 @@ def _synced(job: Job, event: Event, body: ev.DataSyncMoved) -> dict[str, Any]:
             message = f"{job.info.message} Its data was pushed again since, {_arrived(body)}."
             changes["info"] = ev.Info(job.info.code, message, job.info.arguments)
     return changes
+
+
+def _shown(job: Job, syncs: tuple[DataSync, ...]) -> dict[str, Any]:
+    """The last synchronisations, and what they do not tell of those before them."""
+    gone, shown = syncs[:-SYNCS_SHOWN], syncs[-SYNCS_SHOWN:]
+    if not gone:
+        return {"data_syncs": shown}
+    told = last_moved((), shown)
+    unsaid = {what: at for what, at in last_moved(job.moved_before, gone).items() if what not in told}
+    return {"data_syncs": shown, "moved_before": tuple(VolumeMoved(*what, at) for what, at in unsaid.items())}
 
 
 def _arrived(body: ev.DataSyncMoved) -> str:

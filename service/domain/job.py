@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -39,6 +40,26 @@ class DataSync(msgspec.Struct, frozen=True, rename="camel"):
     volume: int | None = None
 
 
+class VolumeMoved(msgspec.Struct, frozen=True, rename="camel"):
+    """A volume's data moved in this direction, by a synchronisation that was made at `created_at`."""
+
+    volume: int
+    direction: Direction
+    created_at: datetime
+
+
+def last_moved(
+    before: Iterable[VolumeMoved], syncs: Iterable[DataSync]
+) -> dict[tuple[int, Direction], datetime]:
+    """When each volume last moved in each direction: by these synchronisations or, if by none, before."""
+    found = {(each.volume, each.direction): each.created_at for each in before}
+    for sync in syncs:
+        if sync.state == "DONE":
+            moved = (each.volume for each in sync.volumes if each.state != "FAILED")
+            found |= {(volume, sync.direction): sync.created_at for volume in moved}
+    return found
+
+
 class SyncOrder(msgspec.Struct, frozen=True, rename="camel"):
     """A data synchronisation that was asked for and has not ended. `volume` None: all that can be."""
 
@@ -51,6 +72,8 @@ class SyncOrder(msgspec.Struct, frozen=True, rename="camel"):
 class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
     """A job with its current run. Times of steps not reached in this run are None.
 
+    `history` and `data_syncs` are the newest; `moved_before` says when volumes moved where no synchronisation
+    that is still among them does.
     `verdict` is the reason of its end once that is known: `info` may tell meanwhile what its data waits for.
     `position` is its latest event; `queued_position` orders the queue; `outcome` is what FINALIZING will
     end as; `started_at` and `stopped_at` bound RUNNING; `storage_used` is the bytes that were more than the
@@ -99,6 +122,7 @@ class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaul
     erased_at: datetime | None = None
     history: tuple[Visit, ...] = ()
     data_syncs: tuple[DataSync, ...] = ()
+    moved_before: tuple[VolumeMoved, ...] = ()
 
     @property
     def ended(self) -> bool:

@@ -68,7 +68,7 @@ async def load(source: Any, begin: datetime, after: int, upto: int, *, ends: boo
         moved = await source.fetch(_SQL.moved, after, upto, list(MOVE_TYPES), 2**31)
         ids = {UUID(int=record["job"].int) for record in (*there, *moved)}
         last = 2**62 if ends else upto
-        moves = await source.fetch(_SQL.of_jobs, ids, list(MOVE_TYPES), last)
+        moves = await source.fetch(_SQL.of_jobs, ids, list(MOVE_TYPES), last, 0, None)
         began = await source.fetch(_SQL.supervisors, after)
     # Thousands of events may be read here: not on the loop, which has others to answer.
     made = await asyncio.to_thread(_made, begin, after, upto, began, moves)
@@ -110,11 +110,21 @@ async def _all(source: Any, statement: str, *arguments: int) -> list[Event]:
         return [event_of(record) for record in await source.fetch(statement, *arguments)]
 
 
-async def of_jobs(source: Any, jobs: Iterable[UUID], types: Iterable[str]) -> list[Event]:
-    """All events of some types about these jobs, in order."""
+async def of_job(
+    source: Any,
+    job: UUID,
+    types: Iterable[str],
+    *,
+    runs: Iterable[int] | None = None,
+    after: int = 0,
+    upto: int = 2**62,
+) -> list[Event]:
+    """The events of some types about a job, in order: of some runs only, or of a part of the ledger."""
+    asked = None if runs is None else list(runs)
     with translated():
-        records = await source.fetch(_SQL.of_jobs, list(jobs), list(types), 2**62)
-    return [event_of(record) for record in records]
+        records = await source.fetch(_SQL.of_jobs, [job], list(types), upto, after, asked)
+    # A run that was given much to push has thousands of them.
+    return await asyncio.to_thread(lambda: [event_of(record) for record in records])
 
 
 async def refusals_before(source: Any, submitted: Event, spec_digest: str) -> list[Event]:

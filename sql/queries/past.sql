@@ -19,10 +19,12 @@ WHERE position > $1 AND position <= $2 AND type = ANY ($3::text[])
 ORDER BY position DESC OFFSET $4 LIMIT 1
 
 -- name: of_jobs
+-- $3 up to, $4 after; $5 of which runs, NULL: of all, and of none.
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
        hash, client_address
 FROM events
-WHERE job = ANY ($1::uuid[]) AND type = ANY ($2::text[]) AND position <= $3
+WHERE job = ANY ($1::uuid[]) AND type = ANY ($2::text[]) AND position <= $3 AND position > $4
+  AND ($5::int[] IS NULL OR run = ANY ($5))
 ORDER BY position
 
 -- name: supervisors

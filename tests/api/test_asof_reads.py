@@ -13,8 +13,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service.api import diff, past
+from service.api import diff, past, views
 from service.domain import commands as cmd
+from service.domain import evolve
 from service.ledger import asof
 from service.ledger import commit as committing
 from service.ledger.asof import rows
@@ -438,3 +439,22 @@ async def test_lists_of_then_do_not_take_every_connection(
         free.set()
         answers = await asyncio.gather(*lists)
     assert {answer.status for answer in answers} == {200}
+
+
+async def test_visits_that_a_job_shows_no_more_are_no_change(
+    yard: Yard, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The states that are shown at both moments stand beside each other."""
+    for module in (evolve, views, diff):
+        monkeypatch.setattr(module, "VISITS_KEPT", 6)
+    job = (await yard.submit())["id"]
+    await supervision.running(job)
+    await supervision.ended(job)
+    ended = await yard.head()
+    assert (await yard.call("PUT", f"/v1/job/{job}/start")).status == 204
+    found = (await yard.call("GET", f"/v1/job/{job}/diff?from={ended}")).json
+    visits = [each for each in found["changes"] if each["field"].startswith("status.history")]
+    assert [(each["field"], each["before"]) for each in visits] == [
+        *(("status.history[5].state", None), ("status.history[5].date", None))
+    ]
+    assert visits[0]["after"] == "QUEUED"

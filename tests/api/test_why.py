@@ -13,6 +13,7 @@ import pytest
 from service.api import waiting
 from service.api.call import SERVICE
 from service.domain import commands as cmd
+from service.domain import evolve
 from service.domain.events import Info
 from service.domain.flavors import GIB
 from service.ledger import past
@@ -167,6 +168,44 @@ async def test_refusals_before_it_was_taken(yard: Yard, supervision: Supervision
     assert (await asked(yard, again))["refused"] is None
 
 
+async def test_refusals_of_what_a_scoped_token_could_not_see_are_left_out(
+    yard: Yard, supervision: Supervision
+) -> None:
+    """It sees the job only since it has another label: what was refused before had not."""
+    await begins(yard)
+    await yard.token("scoped", READER, selector="team=vision")
+
+    async def times(job: str, token: str) -> Any:
+        refused = (await asked(yard, job, token=token))["refused"]
+        return refused and refused["times"]
+
+    async def refused_once(*asked: Any, taken: int) -> str:
+        """Asked for when there is no room, and again when there is."""
+        blocker = await submitted(yard, 10)
+        assert (await yard.call(*asked)).status == 403
+        await yard.call("PUT", f"/v1/job/{blocker}/kill")
+        answer = await yard.call(*asked)
+        assert answer.status == taken
+        return str(answer.json["id"]) if taken == 200 else ""
+
+    seen = await refused_once("POST", "/v1/job", SPEC | {"labels": {"team": "vision"}}, taken=200)
+    assert [await times(seen, token) for token in (READER, "scoped")] == [1, 1]
+    await yard.call("PUT", f"/v1/job/{seen}/kill")
+    job = await refused_once("POST", "/v1/job", SPEC | {"labels": {"team": "audio"}}, taken=200)
+    await yard.call("PUT", f"/v1/job/{job}/kill")
+    await yard.call(
+        "PUT", f"/v1/job/{job}/label", {"name": "another", "value": ""}
+    )  # other work, so recorded
+    await refused_once("PUT", f"/v1/job/{job}/start", taken=204)
+    await yard.call("PUT", f"/v1/job/{job}/label", {"name": "team", "value": "vision"})
+    for run in (1, 2):
+        found = [await asked(yard, job, token=token, run=run) for token in (READER, "scoped")]
+        assert [each["refused"] and each["refused"]["times"] for each in found] == [1, None]
+    await yard.call("PUT", f"/v1/job/{job}/kill")
+    await refused_once("PUT", f"/v1/job/{job}/start", taken=204)
+    assert [await times(job, token) for token in (READER, "scoped")] == [1, 1]
+
+
 async def test_a_start_that_was_refused(yard: Yard, supervision: Supervision) -> None:
     await begins(yard)
     job = await submitted(yard, 1)
@@ -179,6 +218,36 @@ async def test_a_start_that_was_refused(yard: Yard, supervision: Supervision) ->
     assert (await asked(yard, job))["refused"]["times"] == 1
     assert (await asked(yard, job, run=1))["refused"] is None
     assert (await asked(yard, job, run=1))["state"] == "DONE"
+
+
+async def test_a_run_that_the_row_tells_no_more_of(
+    yard: Yard, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The events have it, and no other run's are read for it."""
+    await begins(yard)
+    job = await submitted(yard, 1)
+    await supervision.running(job)
+    await supervision.ended(job)
+    first = await asked(yard, job)
+    monkeypatch.setattr(evolve, "VISITS_KEPT", 2)
+    for _ in range(3):
+        assert (await yard.call("PUT", f"/v1/job/{job}/start")).status == 204
+        assert (await yard.call("PUT", f"/v1/job/{job}/kill")).status == 204
+    assert {visit.run for visit in (await yard.ledger.job(UUID(job))).history} == {4}
+    read: set[int | None] = set()
+    of_job = past.of_job
+
+    async def spied(*asked: Any, **more: Any) -> Any:
+        found = await of_job(*asked, **more)
+        read.update(event.run for event in found)
+        return found
+
+    monkeypatch.setattr(past, "of_job", spied)
+    found = await asked(yard, job, run=1)
+    assert read == {1}
+    assert found == first | {"asOf": found["asOf"]}
+    assert (found["state"], found["queuedAt"]) == ("DONE", first["queuedAt"])
+    assert (await asked(yard, job))["state"] == "INTERRUPTED"
 
 
 async def test_more_than_can_be_planned_again(

@@ -11,8 +11,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from projections import status
 from projections.catalogue import FOLDS
 from service.domain import commands as cmd
+from service.domain import evolve
 from service.domain.events import Info
 from service.domain.states import State
 from service.errors import Invalid, QuotaExceeded
@@ -194,3 +196,24 @@ async def test_rows_of_a_version_without_volumes_are_mended_by_its_migration(
     (mending,) = [each for each in migrations() if each.name.endswith("volumes")]
     await admin.execute(mending.text)
     assert wrong(await rebuild.verify(admin, [], unsaid)) == {}
+
+
+async def test_a_row_of_before_with_more_than_is_kept_is_no_difference(
+    admin: asyncpg.Connection, yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier program kept every visit; the next event takes away what is too much."""
+    job = await yard.submit()
+    await yard.run(job)
+    for module in (evolve, status):
+        monkeypatch.setattr(module, "VISITS_KEPT", 4)
+    assert len((await yard.ledger.job(job)).history) == 6
+    assert wrong(await rebuild.verify(admin, ["status"], unsaid)) == {}
+    newest = "UPDATE folds SET row = jsonb_set(row, '{history,5,run}', $2) WHERE fold = 'status' AND key = $1"
+    await admin.execute(newest, str(job), "2")
+    assert wrong(await rebuild.verify(admin, ["status"], unsaid)) == {"status": [str(job)]}
+    await admin.execute(newest, str(job), "1")
+    await yard.do(jobs.start(job=job))
+    assert [visit.state for visit in (await yard.ledger.job(job)).history] == [
+        *(State.RUNNING, State.FINALIZING, State.DONE, State.QUEUED)
+    ]
+    assert wrong(await rebuild.verify(admin, ["status"], unsaid)) == {}

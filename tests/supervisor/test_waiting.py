@@ -190,7 +190,7 @@ async def test_the_past_planned_again_says_what_was_noted(on_fake: World) -> Non
             await world.end(job)
     compared = 0
     for job in waiting:
-        events = await past.of_jobs(world.ledger.pool, [job], (*MOVE_TYPES, "RunNoted"))
+        events = await past.of_job(world.ledger.pool, job, (*MOVE_TYPES, "RunNoted"))
         (span, *_) = why.spans(events, 1, await world.ledger.now())
         begin = span.since - timedelta(seconds=60)
         after = await past.position_at(world.ledger.pool, begin)

@@ -28,7 +28,13 @@ class _Known(Client):
 def seen(*path: State, info: str) -> Any:
     """A job that went this way, and what is said of it now."""
     history = [{"state": str(state), "date": "2026-01-31T12:00:00Z"} for state in path]
-    status = {"state": str(path[-1]), "history": history, "dataSync": [], "info": {"message": info}}
+    status = {
+        "state": str(path[-1]),
+        "run": path.count(State.QUEUED),
+        "history": history,
+        "dataSync": [],
+        "info": {"message": info},
+    }
     return {"status": status}
 
 
@@ -105,7 +111,7 @@ ORDER = [
 ]
 
 
-async def order(*looks: Any, seen: int = 0) -> list[str]:
+async def order(*looks: Any, seen: Any = None) -> list[str]:
     """The states and, between them, what had moved, by its size."""
     said = io.StringIO()
     async with _Known(*looks) as client:
@@ -113,6 +119,16 @@ async def order(*looks: Any, seen: int = 0) -> list[str]:
         await watch.follow(client, "j", screen, with_log=False, seen=seen)
     lines = said.getvalue().splitlines()
     return [each.split()[-2] if "object" in each else each.split()[1] for each in lines]
+
+
+def _last(job: Any) -> Any:
+    return job["status"]["history"][-1]
+
+
+def newest(most: int, job: Any) -> Any:
+    """As the API has a job of many runs."""
+    status = job["status"]
+    return job | {"status": status | {"history": status["history"][-most:]}}
 
 
 async def test_data_that_moved_stands_at_its_own_moment_and_run() -> None:
@@ -132,7 +148,27 @@ async def test_data_that_moves_is_told_when_it_has(monkeypatch: pytest.MonkeyPat
 
 async def test_of_runs_before_nothing_moved_is_told_again() -> None:
     again = sync("push", 55, 9)  # by hand, after the first run
-    assert await order(moving(12, *SYNCS, again), seen=6) == ORDER[10:]
+    assert await order(moving(12, *SYNCS, again), seen=_last(moving(6))) == ORDER[10:]
+
+
+async def test_a_job_that_shows_its_newest_states_only_is_followed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It shows as many at each look, each time others; and the log is that of the run that began."""
+    monkeypatch.setattr(watch, "POLL_S", 0)
+    runs: list[int] = []
+
+    async def log(self: watch._Follower, run: int) -> None:
+        runs.append(run)
+
+    monkeypatch.setattr(watch._Follower, "_log", log)
+    path = (*RUN, *RUN, *RUN)
+    looks = [newest(4, moving(upto, path=path)) for upto in range(12, 19)]
+    said = io.StringIO()
+    async with _Known(*looks[1:]) as client:
+        await watch.follow(client, "j", watch.Screen(Console(file=said, width=200)), seen=_last(looks[0]))
+    assert [line.split()[1] for line in said.getvalue().splitlines()] == [str(state) for state in RUN]
+    assert runs == [3]
 
 
 async def test_data_pushed_again_after_the_end_stands_after_it() -> None:

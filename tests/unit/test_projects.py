@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain import events as ev
+from service.domain.decide_project import MOST_STORES
 from service.domain.quota import Quota
 from service.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from tests.support.jobs import PRICES, PROJECT, SEALED, prices_set, project_created
@@ -154,6 +155,18 @@ def test_data_stores_are_made_replaced_and_removed() -> None:
 )
 def test_data_stores_that_are_refused(changed: dict[str, Any], text: str) -> None:
     given().when(store(**changed)).refused(Invalid, text)
+
+
+def test_a_project_has_so_many_data_stores() -> None:
+    """They all lie in its one row. One that is there is replaced all the same."""
+    of: dict[str, Any] = {"kind": "s3", "endpoint": "https://s3.example.org", "region": "gra"}
+    of |= {"access_key": SEALED, "secret_key": SEALED}
+    full = given(*(ev.DataStoreSet(alias=f"a{number}", **of) for number in range(MOST_STORES)))
+    full.when(store()).refused(QuotaExceeded, "the project has 1000 data stores, and may have no more")
+    full.when(store(alias="a7")).refused(Conflict)
+    assert full.when(store(alias="a7", region="rbx", replace=True)).refusal is None
+    gone = full.when(cmd.RemoveDataStore(project=PROJECT, alias="a7")).after
+    assert gone.when(store()).refusal is None
 
 
 # -- prices -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from projections.projects import FOLD
 from service.domain import commands as cmd
 from service.domain import events as ev
+from service.domain.decide_registry import MOST_REGISTRIES
 from service.domain.images import parse_image
 from service.domain.registries import (
     canonical_host,
@@ -18,7 +19,7 @@ from service.domain.registries import (
     repository,
 )
 from service.domain.spec import Sealed
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from tests.support.jobs import PROJECT, SEALED
 from tests.support.specification import bare, folded, given
 
@@ -75,6 +76,19 @@ def test_a_project_has_one_registry_a_host() -> None:
         made.when(attach(registry_id="r2", url=url)).refused(Invalid, "is attached already as registry r1")
     second = made.when(attach(registry_id="r2", url="registry.example.org")).after
     second.when(change(url="https://registry.example.org", password=OTHER)).refused(Invalid, "as registry r2")
+
+
+def test_a_project_has_so_many_registries() -> None:
+    """They all lie in its one row. One that is there is changed all the same."""
+    hosts = [f"h{number}.example.org" for number in range(MOST_REGISTRIES)]
+    full = given(
+        *(registry_set(registry_id=f"of-{each}", url=f"https://{each}", host=each) for each in hosts)
+    )
+    full.when(attach()).refused(QuotaExceeded, "the project has 200 registries, and may have no more")
+    one: dict[str, Any] = {"project": PROJECT, "registry_id": f"of-{hosts[7]}"}
+    assert full.when(cmd.SetRegistry(**one, user="bob", username="robot2", replace=True)).refusal is None
+    gone = full.when(cmd.RemoveRegistry(**one)).after
+    assert gone.when(attach()).refusal is None
 
 
 @pytest.mark.parametrize(

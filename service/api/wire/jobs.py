@@ -154,6 +154,7 @@ class DataSync(Wire, frozen=True):
 class JobStatus(Wire, frozen=True):
     """Times are of the current run. `duration` is its whole seconds of RUNNING, so far while it runs.
 
+    `history` has the newest 200 states of all runs; what came before is in the job's events.
     `imageDigest` is of the image that it runs, as its registry names it; null before it runs, and for one
     that came from no registry. A tag that was moved between two runs shows here.
     `erasedAt` is there when the job's key was destroyed, and says when.

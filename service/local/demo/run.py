@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -107,7 +106,8 @@ class Demo:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await client.put(f"/job/{job_id}/kill")
                 screen = watch.Screen(self.notes, self.log)
-                await watch.follow(client, job_id, screen, with_log=False, seen=sys.maxsize)
+                seen = (await client.get(f"/job/{job_id}"))["status"]["history"][-1]
+                await watch.follow(client, job_id, screen, with_log=False, seen=seen)
         except (JobyardError, TimeoutError) as error:
             self.say(f"The job may still run: {getattr(error, 'message', 'it took too long to end')}")
 
