@@ -107,7 +107,7 @@ async def running(settings: Settings, log: LogFile) -> AsyncIterator[Running]:
             local_parts(
                 settings.state_dir,
                 database_url=os.environ.get("DATABASE_URL"),
-                docker_host=os.environ.get("DOCKER_HOST"),
+                docker_host=os.environ.get("DOCKER_HOST") or None,  # empty is unset, as of DATABASE_URL
                 store=configured is None,
                 engine_stays_in_use=True,
                 say=_say,
