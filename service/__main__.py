@@ -29,6 +29,7 @@ _COMPLETING = "_JOBYARD_COMPLETE" in os.environ
 
 def main() -> None:
     """Makes the environment if need be, then runs the command line in it."""
+    _open_streams()
     try:
         signal.signal(signal.SIGINT, _STANDING)
         _enter_environment()
@@ -38,6 +39,24 @@ def main() -> None:
         sys.exit(_USAGE)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _open_streams() -> None:
+    """Standard streams that take whatever is written.
+
+    One that is closed is nowhere: its descriptor would be the first file's or socket's that is opened, and
+    nobody is asked to print to None. A letter that the terminal does not know is escaped.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (until our end)
+    if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _enter_environment() -> None:

@@ -6,10 +6,11 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -79,13 +80,45 @@ class _Libraries(logging.Handler):
         said.log(record.levelno, message, exc_info=record.exc_info)
 
 
-def set_up_logging(level: str = "info", file: TextIO | None = None) -> None:
+class Lines(Protocol):
+    """What lines are written to, such as a text file."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+class _Writing:
+    """Writes each line at once, and loses one that cannot be written.
+
+    A disk is full, or whoever read standard error has gone: then a line is all that may be lost. Who says
+    something has work in hand, which must not end where its log does: a supervisor at its first warning, an
+    answer to what was carried out.
+    """
+
+    def __init__(self, file: Lines) -> None:
+        self._file = file
+        self._turn = threading.Lock()
+
+    def msg(self, line: str) -> None:
+        # ValueError: the file is closed, or has no such letter.
+        with suppress(OSError, ValueError), self._turn:
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+def set_up_logging(level: str = "info", file: Lines | None = None) -> None:
     """JSON lines with UTC times, to `file` or standard error; of libraries, what is a warning or worse.
+    A line that cannot be written is lost, and nothing else: no logger raises for it.
     Secrets never get here: see `vault.Secret`."""
+    writing = _Writing(file or sys.stderr)
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
     structlog.configure(
         processors=[_Line()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=file or sys.stderr),
+        logger_factory=lambda *_: writing,
         cache_logger_on_first_use=True,
     )

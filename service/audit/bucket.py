@@ -56,6 +56,8 @@ class Bucket:
                 return True
             except _There:
                 there = await self.read(name)
+            except _Missing:
+                raise Unavailable(f"{self}: the bucket {self._bucket} is not there") from None
         return there == data
 
     async def names(self, folder: str, after: str = "") -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from service.errors import Misconfigured, Unavailable
 
 T = TypeVar("T")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[A-Za-z0-9._/-]*)?")
 
 
@@ -116,6 +117,10 @@ def _folders(folder: Path) -> list[str] | None:
 def read_bucket(text: str) -> tuple[str, str] | None:
     """Bucket and prefix of an `s3://` URL; None for a text that is a path. Raises `Misconfigured`."""
     if not text.startswith("s3://"):
+        if _URL.match(text):  # mistyped; a folder of that name would be made, where nobody looks for it
+            raise Misconfigured(
+                f"{text!r} is not a place such as s3://bucket/prefix; if it is a directory, write ./{text}"
+            )
         return None
     found = _BUCKET.fullmatch(text)
     if found is None:

@@ -119,7 +119,8 @@ class Signer:
         if last.size == 0 or head.position - last.size >= self._settings.checkpoint_events:
             return True
         age = await self._ledger.now() - last.at
-        return age.total_seconds() >= self._settings.checkpoint_s
+        # A negative age: the clock was ahead when the last one was signed, and nobody knows how old it is.
+        return not 0 <= age.total_seconds() < self._settings.checkpoint_s
 
     async def _read_back(self, log: Log, head: Head) -> Checkpoint:
         """The last checkpoint at the place, with its tree; an empty one where there is none."""

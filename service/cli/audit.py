@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -234,15 +235,22 @@ async def export(
                 async for chunk in chunks:
                     into.write(chunk)
                     last = (last + chunk)[-1024:]
-    counted = json.loads(last.rstrip(b"\n").rpartition(b"\n")[2])
-    value = {
-        "file": str(file),
-        "events": counted["events"],
-        "first": counted["first"],
-        "last": counted["last"],
-    }
-    of = f", {counted['first']} to {counted['last']}" if counted["events"] else ""
-    output.done(f"exported {counted['events']} events{of}, to {file}", value)
+            try:  # while the file of before is there: only an export takes its place
+                counted = msgspec.json.decode(last.rstrip(b"\n").rpartition(b"\n")[2], type=_Counted)
+            except msgspec.MsgspecError:
+                raise client.another() from None
+    value = {"file": str(file), "events": counted.events, "first": counted.first, "last": counted.last}
+    of = f", {counted.first} to {counted.last}" if counted.events else ""
+    output.done(f"exported {counted.events} events{of}, to {file}", value)
+
+
+class _Counted(msgspec.Struct, frozen=True):
+    """What is said here of an export's last line. Another version's may say more."""
+
+    events: int
+    first: int
+    last: int
+    sha256: str
 
 
 def _require_file(name: str, file: Path) -> None:

@@ -23,6 +23,9 @@ from service.errors import Invalid
 _STDOUT = "-"
 
 
+_MEDIA = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "jsonl": "application/jsonl"}
+
+
 class FocusFormat(StrEnum):
     """What the file is."""
 
@@ -60,11 +63,11 @@ async def export(
     query = {name: value for name, value in asked.items() if value is not None}
     path = f"/billing/export?{urlencode(query)}"
     if file == _STDOUT:
-        await client.download(path, sys.stdout.buffer)
+        await client.download(path, sys.stdout.buffer, _MEDIA[form])
         return
     of = "" if project is None else f"{segment(project)}-"
     target = _target(file or f"focus-{VERSION}-{of}{month or 'this-month'}.{form}")
-    count = await _whole(client, path, target)
+    count = await _whole(client, path, target, _MEDIA[form])
     written = {"file": str(target), "format": str(form), "focusVersion": VERSION, "bytes": count}
     output.done(f"{target}  {size(count)}  FOCUS {VERSION}", written)
 
@@ -77,7 +80,7 @@ def _target(given: str) -> Path:
     return target
 
 
-async def _whole(client: Client, path: str, target: Path) -> int:
+async def _whole(client: Client, path: str, target: Path, media: str) -> int:
     """The file, or none: it has its name only when all of it is there. Its size in bytes."""
     with private_file(target) as into:
-        return await client.download(path, into)
+        return await client.download(path, into, media)

@@ -170,10 +170,12 @@ class Client:
                     raise
                 await asyncio.sleep(PAUSE_S * attempt)
 
-    async def download(self, path: str, into: IO[bytes]) -> int:
-        """Write the body of a GET to `into`; the number of bytes."""
+    async def download(self, path: str, into: IO[bytes], media: str | None = None) -> int:
+        """Write the body of a GET to `into`; the number of bytes. `media`: of what type it must be."""
         count = 0
         async with self._request("GET", path) as reply:
+            if media is not None and reply.content_type != media:
+                raise self.another()
             async for chunk in reply.content.iter_chunked(CHUNK_BYTES):
                 count += await asyncio.to_thread(into.write, chunk)
         return count
@@ -196,7 +198,11 @@ class Client:
         try:
             return json.loads(raw)
         except ValueError:
-            raise Unavailable(f"what answers at {self.where.url} is not Jobyard") from None
+            raise self.another() from None
+
+    def another(self) -> Unavailable:
+        """To be raised when an answer is none that the service gives."""
+        return Unavailable(f"what answers at {self.where.url} is not Jobyard")
 
     @asynccontextmanager
     async def _request(

@@ -306,7 +306,7 @@ async def _to_the_end(
     screen = watch.Screen(output.err, None if output.format is None else output.err_bytes())
     try:
         return await watch.follow(client, job_id, screen, with_log=with_log, seen=seen)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, BrokenPipeError):
         output.note(watch.goes_on(job_id))
         raise
 

@@ -245,7 +245,7 @@ async def _follow(client: Client, output: Output, made: Any) -> None:
     screen = watch.Screen(output.err, None if output.format is None else output.err_bytes())
     try:
         ended = await watch.follow(client, made["id"], screen)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, BrokenPipeError):
         output.note(watch.goes_on(made["id"]))
         raise
     if output.format is not None:

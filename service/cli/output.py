@@ -53,7 +53,7 @@ def console(*, stderr: bool = False, colors: bool = True) -> Console:
     )
 
 
-def reader_left(stream: TextIO) -> bool:
+def reader_left(stream: TextIO | BinaryIO) -> bool:
     """Whether nobody can read any more what would be written to a pipe."""
     looks = select.poll()
     looks.register(stream.fileno(), 0)  # errors are told unasked

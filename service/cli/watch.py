@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from service.cli.client import Client, segment
-from service.cli.output import cell, moment, size
+from service.cli.output import cell, moment, reader_left, size
 from service.domain.states import ENDED, MEANING, State
 from service.errors import Unavailable
 
@@ -54,6 +55,12 @@ class Screen:
     def log(self, chunk: bytes) -> None:
         self._log.write(chunk)
         self._log.flush()
+
+    def require_log_reader(self) -> None:
+        """Raises `BrokenPipeError` if nobody can read the log any more."""
+        with contextlib.suppress(io.UnsupportedOperation):  # it is no file of the system
+            if reader_left(self._log):
+                raise BrokenPipeError
 
     def note(self, text: str) -> None:
         self.notes.print(Text(text, "dim"))
@@ -190,6 +197,8 @@ class _Follower:
             if status["state"] in ENDED:
                 await self._log_ends()
                 return job
+            if self.with_log:
+                self.screen.require_log_reader()  # nothing may be written for long, which would find it out
             await asyncio.sleep(POLL_S)
 
     async def close(self) -> None:

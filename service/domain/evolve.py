@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from service.domain import events as ev
 from service.domain.events import Event
-from service.domain.job import TIMED_OUT, DataSync, Job, SyncOrder, Visit, last_moved
+from service.domain.job import TIMED_OUT, DataSync, Job, SyncOrder, Visit, VolumeMoved, last_moved
 from service.domain.notes import in_short
 from service.domain.states import ENDED, MEANING, State
 

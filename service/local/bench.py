@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 
 from service.cli import exits
 from service.errors import JobyardError, Misconfigured
-from service.local.check import variables
+from service.local.check import TERMINATED, run, variables
 from service.local.environment import clone_around
 from service.local.throwaway import throwaway_parts
 
@@ -30,6 +29,8 @@ def bench(
         raise typer.Exit(exits.of_error(error)) from None
     except KeyboardInterrupt:
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(TERMINATED) from None
     raise typer.Exit(code)
 
 
@@ -43,7 +44,5 @@ async def _bench(arguments: list[str]) -> int:
     if clone is None:
         raise Misconfigured("the benchmarks are in the repository: run this from a clone")
     async with throwaway_parts(say=lambda text: print(text, file=sys.stderr, flush=True)) as parts:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.bench", *arguments, cwd=clone.root, env=os.environ | variables(parts)
-        )
-        return await process.wait()
+        command = [sys.executable, "-m", "tests.bench", *arguments]
+        return await run(command, clone.root, variables(parts))  # over before its parts are stopped

@@ -25,9 +25,12 @@ from pathlib import Path
 import msgspec
 
 from service.errors import Misconfigured
-from service.local import processes
+from service.local import places, processes
 
 _LOCK = Path("/run/jobyard-bridges.lock")  # two runs that choose at once must not choose the same
+#: A route for so much of all addresses is nobody's network: a VPN has 0.0.0.0/1 and 128.0.0.0/1, in place of
+#: a default route.
+_NO_NETWORK = 8
 _LINK = re.compile(rb'"BridgeName":"(br-[0-9a-f]{12})"')
 
 
@@ -64,7 +67,8 @@ class _Record:
 
     def keep(self, path: Path) -> None:
         fields = {"bridge": self.bridge, "subnet": str(self.subnet)}
-        path.write_bytes(msgspec.json.encode(fields | ({"removed": "yes"} if self.removed else {})))
+        text = msgspec.json.encode(fields | ({"removed": "yes"} if self.removed else {})).decode()
+        places.write_whole(path, text)
 
 
 def links_of(data: Path) -> frozenset[str]:
@@ -140,10 +144,12 @@ def _forget_rules(link: str) -> None:
 
 
 def _read(record: Path) -> _Record | None:
-    if not record.exists():
+    """None also for a record that says nothing, as an empty one: it only says which /16 to ask for first."""
+    try:
+        found = msgspec.json.decode(record.read_bytes(), type=dict[str, str])
+        return _Record(found["bridge"], IPv4Network(found["subnet"]), removed="removed" in found)
+    except (FileNotFoundError, ValueError, KeyError):  # msgspec's errors are ValueErrors
         return None
-    found = msgspec.json.decode(record.read_bytes(), type=dict[str, str])
-    return _Record(found["bridge"], IPv4Network(found["subnet"]), removed="removed" in found)
 
 
 def _choose(name: str, used: list[IPv4Network]) -> IPv4Network:
@@ -168,6 +174,8 @@ def _used_networks(name: str, ours: Collection[str], before: _Record | None) -> 
         if link == name or link in ours or text == "default":
             continue
         network = ipaddress.IPv4Network(text, strict=False)
+        if network.prefixlen < _NO_NETWORK:
+            continue
         if pool is None or not (link.startswith("br-") and network.subnet_of(pool)):
             yield network
 

@@ -35,8 +35,8 @@ FAILED_VARIABLE = "JOBYARD_TEST_FAILED"
 #: So many that fail beside others are run again alone. More are no accident.
 _MOST_UNSTEADY = 3
 _TESTS_FAILED = 1  # pytest's exit status; the others say that it could not run them
-_INTERRUPTED = 128 + signal.SIGINT
-_TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def test(
     try:
         outcomes = asyncio.run(_run_all(_root(), arguments, quick=quick))
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     except asyncio.CancelledError:
-        raise typer.Exit(_TERMINATED) from None
+        raise typer.Exit(TERMINATED) from None
     _report(outcomes)
     raise typer.Exit(1 if any(outcome.code for outcome in outcomes) else 0)
 
@@ -95,7 +95,7 @@ async def _run_all(root: Path, arguments: Sequence[str], *, quick: bool) -> list
     for name, command in commands.items():
         _headline(name)
         began = time.monotonic()
-        outcomes.append(Outcome(name, await _run(command, root, {}), time.monotonic() - began))
+        outcomes.append(Outcome(name, await run(command, root, {}), time.monotonic() - began))
     _headline("pytest")
     outcomes.append(await _pytest(root, arguments, quick=quick))
     return outcomes
@@ -130,15 +130,15 @@ async def _tests(
     split = [] if any(each.startswith("-n") for each in arguments) else processes
     command = [sys.executable, "-m", "pytest", *split, *arguments]
     if not split or "--chaos" in arguments:
-        return await _run(command, root, environ), ()
+        return await run(command, root, environ), ()
     with tempfile.TemporaryDirectory(prefix="jobyard-failed-") as directory:
         told = Path(directory) / "failed.json"
-        code = await _run(command, root, {**environ, FAILED_VARIABLE: str(told)})
+        code = await run(command, root, {**environ, FAILED_VARIABLE: str(told)})
         failed = json.loads(told.read_text()) if told.exists() else []
     if code != _TESTS_FAILED or not 0 < len(failed) <= _MOST_UNSTEADY:
         return code, ()
     _headline("pytest, what failed, alone")
-    code = await _run([sys.executable, "-m", "pytest", *failed], root, environ)
+    code = await run([sys.executable, "-m", "pytest", *failed], root, environ)
     return code, tuple(failed) if code == 0 else ()
 
 
@@ -197,7 +197,7 @@ def _ensure_programs(say: apt.Say) -> None:
         apt.install(missing, why="what the tests talk to and talk with", say=say)
 
 
-async def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> int:
+async def run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> int:
     """Runs with our own terminal; on Ctrl-C or SIGTERM it gets the chance to end in order first."""
     environ = {name: value for name, value in os.environ.items() if name not in _DROPPED}
     child = await asyncio.create_subprocess_exec(

@@ -320,7 +320,10 @@ def session(host: str, *, timeout_s: float = 5) -> aiohttp.ClientSession:
         connector = aiohttp.UnixConnector(path=rest)
         return aiohttp.ClientSession("http://docker", connector=connector, timeout=timeout)
     if scheme in ("tcp", "http") and rest:
-        return aiohttp.ClientSession(f"http://{rest.rstrip('/')}", timeout=timeout)
+        try:
+            return aiohttp.ClientSession(f"http://{rest.rstrip('/')}", timeout=timeout)
+        except ValueError as error:
+            raise Misconfigured(f"the Docker host {host!r} cannot be used: {error}") from error
     raise Misconfigured(f"a Docker host is unix:///path or tcp://name:port, not {host!r}")
 
 

@@ -19,6 +19,7 @@ from service.config.stores import S3Access, read_s3_access
 from service.domain import commands as cmd
 from service.errors import Conflict
 from service.ledger.ledger import Ledger
+from service.local import places
 
 PROJECT = "default"
 ACTOR = "system:up"
@@ -136,15 +137,7 @@ def _kept(path: Path) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(
-        draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, stat.S_IRUSR | stat.S_IWUSR
-    )
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    places.write_whole(path, text, stat.S_IRUSR | stat.S_IWUSR)
 
 
 def configured_store(environment: Mapping[str, str]) -> S3Access | None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from service.config.stores import S3Access
 from service.errors import Misconfigured
+from service.local import stopping
 from service.local.apt import Say
 from service.local.docker import DockerEngine
 from service.local.objectstore import ObjectStore
@@ -53,7 +53,8 @@ async def local_parts(
     `first` is called once the directory is ours and before anything is started, for checks that are cheap.
     A part of ours that dies meanwhile is started again, at the same address.
     Containers of a dockerd of ours live on after the end; the next run takes them over, as it does with
-    parts that a killed run left. Ctrl-C and SIGTERM cancel the current task; all parts are stopped then.
+    parts that a killed run left. Ctrl-C, SIGTERM and SIGHUP cancel the current task; all parts are stopped
+    then.
     Raises Misconfigured or Unavailable, in one line.
     """
     state = _made(state)
@@ -67,7 +68,7 @@ async def local_parts(
         stack.enter_context(_only_one(state))
         if first is not None:
             first()
-        stack.enter_context(_cancelled_by_sigterm())
+        stack.enter_context(stopping.cancelling())
         for part in parts:
             stack.push_async_callback(part.stop)  # does nothing for one that never started
         await _all(*(part.start() for part in parts))
@@ -109,16 +110,3 @@ def _only_one(state: Path) -> Iterator[None]:
             lock.write(str(os.getpid()))
             lock.flush()
         yield
-
-
-@contextlib.contextmanager
-def _cancelled_by_sigterm() -> Iterator[None]:
-    """SIGTERM then ends us as Ctrl-C does: by cancelling, so that everything is stopped in order."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    if task is None:
-        raise RuntimeError("local_parts must be entered in a task")
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)

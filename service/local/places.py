@@ -41,6 +41,17 @@ def open_in_state(file: Path, mode: Literal["a", "a+", "w"]) -> TextIO:
         return file.open(mode)
 
 
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Writes a file, whole or not at all: also where we are killed meanwhile."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
 def digest(path: Path) -> str:
     """Eight letters that stand for `path` in names that must be short."""
     return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]

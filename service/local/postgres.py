@@ -37,7 +37,25 @@ _POINTER = "postgres.path"
 
 def lie_in(state: Path, home: Path) -> None:
     """Has the data of a state directory lie in `home`; to be said before the server's first start."""
-    (state / _POINTER).write_text(f"{home}\n")
+    places.write_whole(state / _POINTER, f"{home}\n")
+
+
+def _home_told(state: Path) -> Path | None:
+    """Where the data lies as the state directory says it; None if it says nothing, and the data lies in it.
+
+    Raises `Misconfigured` for what is no absolute path: an empty file would be the directory that we happen
+    to be started in, to lay a database in or to delete.
+    """
+    pointer = state / _POINTER
+    if not pointer.exists():
+        return None
+    home = Path(pointer.read_text().strip())
+    if not home.is_absolute():
+        raise Misconfigured(
+            f"{pointer} must hold the absolute path of the folder that the database lies in;"
+            " if there is no such folder yet, remove the file"
+        )
+    return home
 
 
 class EmbeddedPostgres:
@@ -87,19 +105,15 @@ class EmbeddedPostgres:
 
     def outside(self) -> list[Path]:
         """Folders of ours that are not in the state directory."""
-        pointer = self.state / _POINTER
-        home = Path(pointer.read_text().strip()) if pointer.exists() else self.state / "postgres"
+        home = _home_told(self.state) or self.state / "postgres"
         sockets = places.for_sockets(home / "data", _DEEPEST_SOCKET)
         return [folder for folder in (sockets, home) if self.state not in folder.parents and folder.exists()]
 
     def _home(self, user: User | None) -> Path:
         """The folder of the data, and of copies of the binaries: in the state directory if that can be."""
-        pointer = self.state / _POINTER
-        if pointer.exists():
-            home = Path(pointer.read_text().strip())
-        elif user is None or places.can_reach(user, self.state):
-            home = self.state / "postgres"
-        else:
+        told = _home_told(self.state)
+        home = told or self.state / "postgres"
+        if told is None and user is not None and not places.can_reach(user, self.state):
             home = Path("/var/lib") / f"jobyard-{places.digest(self.state)}"
             lie_in(self.state, home)
             self.say(f"{self.state} is closed to the user {user.name}: the database lies in {home}")
@@ -128,11 +142,12 @@ class EmbeddedPostgres:
         own_record = data / "postmaster.pid"
         try:
             pid = int(own_record.read_text().split("\n", 1)[0])
-            if Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve():
+            if _works_in(pid, data):
                 return processes.running("postgres", pid)
         except FileNotFoundError:
-            if not own_record.exists():
-                return None
+            return None
+        except ValueError:
+            pass  # empty: its server was killed as it wrote it
         # Left by a kill -9. Postgres takes any process of that pid and user for itself and would not start.
         own_record.unlink(missing_ok=True)
         return None
@@ -193,6 +208,16 @@ class EmbeddedPostgres:
             return
         finally:
             await connection.close()
+
+
+def _works_in(pid: int, data: Path) -> bool:
+    """Whether a process works in `data`, which only the server there does."""
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve()
+    except PermissionError:  # somebody else's; root in a container may not look at the server's either
+        return os.fsencode(data) in processes.command_line(pid).split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _server_user() -> User | None:

@@ -31,7 +31,7 @@ _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _RECORD_THEN_EXEC = """
 read -r boot < /proc/sys/kernel/random/boot_id
 read -r stat < /proc/$$/stat
-printf '%s\\n%s\\n' "$boot" "$stat" >&0
+printf '%s\\n%s\\n' "$boot" "$stat" >&0 || exit 1
 exec "$@" < /dev/null
 """
 

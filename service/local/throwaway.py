@@ -8,8 +8,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from service.errors import JobyardError
@@ -37,13 +37,14 @@ async def throwaway_parts(
     """
     await _sweep(say)
     state = await asyncio.to_thread(_make)
-    if in_memory:
-        await asyncio.to_thread(keep_in_memory, state)
-    try:
-        async with _emptied(state, say=say, own_engine=own_engine) as parts:
-            yield parts
-    finally:
-        await asyncio.to_thread(remove, state)
+    with _held(state):  # until it is gone: who finds it half removed must not take it for a killed run's
+        if in_memory:
+            await asyncio.to_thread(keep_in_memory, state)
+        try:
+            async with _emptied(state, say=say, own_engine=own_engine) as parts:
+                yield parts
+        finally:
+            await asyncio.to_thread(remove, state)
 
 
 @asynccontextmanager
@@ -59,16 +60,49 @@ async def _emptied(state: Path, *, say: Say, own_engine: bool) -> AsyncIterator[
 
 
 async def _sweep(say: Say) -> None:
-    for state in await asyncio.to_thread(_abandoned):
-        say(f"Removing what a killed run left: {state}")
-        try:
-            # Entering takes over what still runs, leaving stops it.
-            async with _emptied(state, say=_unsaid, own_engine=(state / "docker" / "data").exists()):
-                pass
-        except JobyardError as error:
-            say(f"{state} stays, it cannot be cleaned: {error.message}")
-        else:
-            await asyncio.to_thread(remove, state)
+    for state in await asyncio.to_thread(_there):
+        with _held(state) as ours:
+            if ours and _is_abandoned(state):
+                await _clean(state, say)
+
+
+def _there() -> list[Path]:
+    return sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
+
+
+async def _clean(state: Path, say: Say) -> None:
+    say(f"Removing what a killed run left: {state}")
+    try:
+        # Entering takes over what still runs, leaving stops it.
+        async with _emptied(state, say=_unsaid, own_engine=(state / "docker" / "data").exists()):
+            pass
+    except JobyardError as error:
+        say(f"{state} stays, it cannot be cleaned: {error.message}")
+    else:
+        await asyncio.to_thread(remove, state)
+
+
+@contextmanager
+def _held(state: Path) -> Iterator[bool]:
+    """Whether the directory is there and no other run's; it is none's while the context lasts. The lock is on
+    the directory itself: one on a file in it would be gone before the directory is."""
+    try:
+        handle = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # gone, or somebody else's, or no directory
+        yield False
+        return
+    try:
+        yield _is_locked(handle, state)
+    finally:
+        os.close(handle)
+
+
+def _is_locked(handle: int, state: Path) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return state.exists()  # names are random, so it is the very same
 
 
 def _make() -> Path:
@@ -84,20 +118,14 @@ def keep_in_memory(state: Path) -> None:
         lie_in(state, _MEMORY / state.name)
 
 
-def _abandoned() -> list[Path]:
-    """Throw-away state directories of ours whose lock nobody holds."""
-    found = []
-    for state in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        lock = state / "lock"
-        if state.is_symlink() or state.stat().st_uid != os.geteuid() or not lock.exists():
-            continue
-        with lock.open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            found.append(state)
-    return found
+def _is_abandoned(state: Path) -> bool:
+    """Whether it is one of our user's, had parts, and no process uses them: not even one of an older version,
+    which locks nothing else."""
+    lock = state / "lock"
+    if state.stat().st_uid != os.geteuid() or not lock.exists():
+        return False
+    with lock.open("a") as handle:
+        return _is_locked(handle.fileno(), state)
 
 
 def remove(state: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, TextIO
 from urllib.parse import urlsplit
@@ -26,9 +26,10 @@ from service.config import Settings, read_settings
 from service.errors import JobyardError, Misconfigured
 from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
-from service.local import first_look, first_run, stopping
+from service.local import first_look, first_run, log_file, ports, stopping
+from service.local.log_file import LogFile
 from service.local.parts import Parts, local_parts
-from service.local.places import make_state, open_in_state
+from service.local.places import make_state
 from service.local.workers import workers
 from service.memory import collect_seldom
 from service.ssh.host_key import host_key
@@ -54,10 +55,10 @@ def up(
     try:
         settings = read_settings(os.environ, port=port, host=host, state_dir=state, api_workers=api_workers)
         make_state(settings.state_dir)
-        with _log_stream(settings.state_dir) as stream:
-            set_up_logging(settings.log_level, stream)
+        with _log_of(settings.state_dir) as log:
+            set_up_logging(settings.log_level, log)
             collect_seldom()
-            uvloop.run(_up(settings))
+            uvloop.run(_up(settings, log))
     except JobyardError as error:
         _say(f"jobyard: {error.message}", file=sys.stderr)
         raise typer.Exit(exits.of_error(error)) from None
@@ -65,16 +66,14 @@ def up(
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
 
 
-def _log_stream(state: Path) -> TextIO:
+def _log_of(state: Path) -> AbstractContextManager[LogFile]:
     """The service's log: a file when a person looks at the terminal, else standard error."""
-    if sys.stderr.isatty():
-        return open_in_state(state / LOG_FILE, "a")
-    return os.fdopen(os.dup(2), "w", buffering=1)
+    return log_file.in_state(state / LOG_FILE) if sys.stderr.isatty() else log_file.on_stderr()
 
 
-async def _up(settings: Settings) -> None:
+async def _up(settings: Settings, log: LogFile) -> None:
     stop = asyncio.Event()
-    async with running(settings) as ready:
+    async with running(settings, log) as ready:
         stopping.listen(stop)
         _say(f"Jobyard is ready at {ready.url}   (API documentation: {ready.url}/docs)")
         _say(ready.ssh)
@@ -98,16 +97,17 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """Everything, started in order and stopped in reverse. Ready means: the supervisor has the engine."""
+async def running(settings: Settings, log: LogFile) -> AsyncIterator[Running]:
+    """Everything, started in order and stopped in reverse. Ready means: the supervisor has the engine.
+    `log`: for the processes of the API, too."""
     configured = first_run.configured_store(os.environ)
     async with AsyncExitStack() as stack:
-        basics = _Basics(settings, stack)
+        basics = _Basics(settings, stack, log)
         parts = await stack.enter_async_context(
             local_parts(
                 settings.state_dir,
                 database_url=os.environ.get("DATABASE_URL"),
-                docker_host=os.environ.get("DOCKER_HOST"),
+                docker_host=os.environ.get("DOCKER_HOST") or None,  # empty is unset, as of DATABASE_URL
                 store=configured is None,
                 engine_stays_in_use=True,
                 say=_say,
@@ -147,7 +147,8 @@ class _Basics:
     #: Of SSH, when it is on: its socket and its host key.
     ssh: tuple[socket.socket, asyncssh.SSHKey] | None = None
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, stack: AsyncExitStack, log: LogFile) -> None:
+        self.log = log
         self._settings = settings
         self._stack = stack
 
@@ -167,7 +168,9 @@ class _Basics:
 
     def _taken(self, host: str, port: int, what: str, otherwise: str) -> socket.socket:
         try:
-            made = app.listening_socket(host, port, shared=self._settings.api_workers > 1)
+            if self._settings.api_workers > 1:
+                return ports.shared(host, port, self._stack)
+            made = app.listening_socket(host, port, shared=False)
         except OSError as error:
             raise Misconfigured(
                 f"{what} {port} of {host} cannot be used: {error.strerror}; {otherwise}"
@@ -206,8 +209,8 @@ async def _serve(
     """The API and SSH, in this process or in several others."""
     engine, ssh = parts.docker_host, basics.ssh
     if settings.api_workers > 1:
-        ports = basics.listening.getsockname()[1], None if ssh is None else ssh[0].getsockname()[1]
-        await stack.enter_async_context(workers(settings, parts.database_url, engine, *ports))
+        own = basics.listening.getsockname()[1], None if ssh is None else ssh[0].getsockname()[1]
+        await stack.enter_async_context(workers(settings, parts.database_url, engine, *own, basics.log))
         return
     await stack.enter_async_context(app.api(settings, ledger, basics.listening, engine, duty))
     if ssh is not None:
@@ -232,4 +235,12 @@ async def _until_ready(ready: asyncio.Event) -> None:
 
 
 def _say(text: str, file: TextIO | None = None) -> None:
-    print(text, file=file or sys.stdout, flush=True)
+    """Whoever read it may have gone, as `tee` has at Ctrl-C: then what is under way goes on, unsaid."""
+    stream = file or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())  # or Python would complain of it at its end
+    except OSError:
+        pass  # a full disk, say: it may have room again for the next

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -17,7 +18,8 @@ from service import app
 from service.config import Settings, read_settings
 from service.errors import Unavailable
 from service.ledger.ledger import Ledger
-from service.local import stopping
+from service.local import log_file, stopping
+from service.local.log_file import LogFile
 from service.memory import collect_seldom
 from service.ssh.host_key import host_key
 from service.telemetry import set_up_logging
@@ -44,13 +46,15 @@ class Orders(msgspec.Struct, frozen=True):
     ssh_port: int | None
     ssh_address: str
     parent: int
+    #: The file of the log; None when standard error is the log.
+    log: str | None = None
 
 
 @asynccontextmanager
 async def workers(
-    settings: Settings, database_url: str, docker_host: str, port: int, ssh_port: int | None
+    settings: Settings, database_url: str, docker_host: str, port: int, ssh_port: int | None, log: LogFile
 ) -> AsyncIterator[None]:
-    """Run `api_workers` processes while the context lasts; one that dies is replaced."""
+    """Run `api_workers` processes while the context lasts; one that dies is replaced. `log`: for theirs."""
     orders = Orders(
         database_url,
         docker_host,
@@ -61,9 +65,10 @@ async def workers(
         ssh_port,
         settings.ssh_address,
         os.getpid(),
+        None if log.path is None else str(log.path),
     )
     started = [asyncio.get_running_loop().create_future() for _ in range(settings.api_workers)]
-    tasks = [asyncio.create_task(_keep(orders, ready)) for ready in started]
+    tasks = [asyncio.create_task(_keep(orders, ready, log)) for ready in started]
     try:
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -77,7 +82,7 @@ async def workers(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep(orders: Orders, ready: asyncio.Future[None]) -> None:
+async def _keep(orders: Orders, ready: asyncio.Future[None], log: LogFile) -> None:
     environment = os.environ | {ENVIRONMENT: msgspec.json.encode(orders).decode()}
     while True:
         try:
@@ -87,6 +92,7 @@ async def _keep(orders: Orders, ready: asyncio.Future[None]) -> None:
                 "service.local.workers",
                 env=environment,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=log.descriptor,
                 start_new_session=True,
             )
         except OSError as error:  # the machine has no memory or no process left, for now
@@ -146,7 +152,8 @@ def main() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != orders.parent:
         sys.exit("the service that started this process is gone")
-    set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"))
+    log = None if orders.log is None else log_file.in_place_of_stderr(Path(orders.log))
+    set_up_logging(os.environ.get("JOBYARD_LOG_LEVEL", "info"), log)
     collect_seldom()
     uvloop.run(_serve(orders))
 

@@ -84,6 +84,19 @@ async def test_a_store_that_does_not_answer_is_said_to_be_so() -> None:
     await place.close()
 
 
+async def test_a_bucket_that_is_not_there_is_said_to_be_missing() -> None:
+    place = open_place(f"s3://checkpoints-{uuid4().hex[:12]}/x", os.environ[STORE])
+    assert await place.read("a") is None and await place.folders() is None
+    with pytest.raises(Unavailable, match=r"the bucket checkpoints-\w+ is not there"):
+        await place.write("a", b"one")
+    await place.close()
+
+
+@pytest.mark.parametrize("where", ["checkpoints", "./gs://bucket", "/var/a:/b", "a:b"])
+def test_a_folder_is_a_place_whatever_its_name(where: str) -> None:
+    assert isinstance(open_place(where, ""), Directory)
+
+
 async def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(Unavailable, match="file/a"):
@@ -95,6 +108,10 @@ async def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> No
     [
         ("s3://", "{}", "s3://bucket/prefix"),
         ("s3://UPPER/x", "{}", "s3://bucket/prefix"),
+        ("S3://bucket/x", "{}", "s3://bucket/prefix"),
+        ("s3:/bucket/x", "{}", "s3://bucket/prefix"),
+        ("gs://bucket", "", "s3://bucket/prefix"),
+        ("file:///var/checkpoints", "", "if it is a directory, write ./file:///var/checkpoints"),
         ("s3://bucket/x", "", "JOBYARD_CHECKPOINT_S3"),
         ("s3://bucket/x", "{}", "endpoint"),
         ("s3://bucket/x", "no JSON", "accessKey"),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -84,6 +85,24 @@ async def test_time_alone_makes_one_due(yard: Yard, tmp_path: Path) -> None:
     assert await signing.run_once() is not None
     await grown(yard, 3)
     await until(signing.run_once)
+
+
+async def test_a_clock_that_was_ahead_does_not_put_the_next_one_off(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing = signer(yard.ledger, tmp_path, checkpoint_events=10**9, checkpoint_s=DAY_S)
+    now = yard.ledger.now
+
+    async def ahead() -> datetime:
+        return await now() + timedelta(days=30)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(yard.ledger, "now", ahead)
+        assert await signing.run_once() is not None
+    await grown(yard, 3)
+    assert await signing.run_once() is not None
+    await grown(yard, 4)
+    assert await signing.run_once() is None  # the clock is right again
 
 
 async def test_another_process_goes_on_where_the_first_was(yard: Yard, tmp_path: Path) -> None:

@@ -158,3 +158,32 @@ async def test_who_removes_waits_for_who_chooses(
 def test_names_spread_over_all_candidates() -> None:
     chosen = {bridge._choose(f"jy-{number:08x}", []) for number in range(4000)}
     assert len(chosen) == 192
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"bridge":"x"}', '{"bridge":"x","subnet":"y"}'])
+def test_a_record_that_says_nothing_is_made_anew(name: str, record: Path, text: str) -> None:
+    """As one that a kill left empty, of a version that did not write it whole."""
+    first = bridge.ensure(name, record)
+    record.write_text(text)
+    assert bridge.ensure(name, record) == first
+    assert json.loads(record.read_text())["bridge"] == name
+    record.write_text(text)
+    bridge.remove(name, record)
+    assert _stands(name), "nobody says whose it is"
+
+
+def test_a_route_for_half_of_all_addresses_is_nobodys_network(
+    name: str, record: Path, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A VPN has two in place of a default route."""
+    told = bridge._ip
+
+    def ip(*words: str) -> str:
+        said = told(*words)
+        if "route" not in words:
+            return said
+        halves = [{"dst": half, "dev": "tun0"} for half in ("0.0.0.0/1", "128.0.0.0/1")]
+        return json.dumps([*json.loads(said), *halves])
+
+    monkeypatch.setattr(bridge, "_ip", ip)
+    assert bridge.ensure(name, record).subnet.prefixlen == 16

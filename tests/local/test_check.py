@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import typer
 
 from service.config.stores import S3Access
 from service.errors import Misconfigured
-from service.local import check
+from service.local import bench, check, stopping
+from service.local.environment import Environment
 from service.local.parts import Parts
 from tests.support.waiting import until
 
@@ -28,7 +35,7 @@ except KeyboardInterrupt:
 
 async def test_a_check_that_is_stopped_may_end_in_order(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    running = asyncio.create_task(check._run([sys.executable, "-c", _CHILD, str(told)], tmp_path, {}))
+    running = asyncio.create_task(check.run([sys.executable, "-c", _CHILD, str(told)], tmp_path, {}))
     await until(lambda: told.exists() and told.read_text() == "up", what="the child is up")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -36,9 +43,41 @@ async def test_a_check_that_is_stopped_may_end_in_order(tmp_path: Path) -> None:
     assert told.read_text() == "ended in order"
 
 
+def test_benchmarks_that_are_stopped_end_before_their_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "told"
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()  # or the other one on the path would be taken
+    (tmp_path / "tests" / "bench.py").write_text(_CHILD)
+
+    @asynccontextmanager
+    async def parts(**_: object) -> AsyncIterator[None]:
+        with stopping.cancelling():
+            yield
+        assert told.read_text() == "ended in order"
+
+    def stop() -> None:
+        while not told.exists() or told.read_text() != "up":
+            os.sched_yield()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(bench, "clone_around", lambda _: Environment(tmp_path))
+    monkeypatch.setattr(bench, "throwaway_parts", parts)
+    monkeypatch.setattr(bench, "variables", lambda _: {})
+    stopper = threading.Thread(target=stop, daemon=True)
+    stopper.start()
+    with pytest.raises(typer.Exit) as left:
+        bench.bench([str(told)])
+    stopper.join()
+    assert left.value.exit_code == 128 + signal.SIGTERM
+    assert told.read_text() == "ended in order"
+    assert capfd.readouterr().err == ""
+
+
 async def test_a_check_answers_its_exit_code_and_sees_its_variables(tmp_path: Path) -> None:
     script = "import os; raise SystemExit(int(os.environ['CODE']))"
-    assert await check._run([sys.executable, "-c", script], tmp_path, {"CODE": "5"}) == 5
+    assert await check.run([sys.executable, "-c", script], tmp_path, {"CODE": "5"}) == 5
 
 
 _CONFTEST = """
@@ -94,7 +133,7 @@ async def test_what_the_tests_import_is_compiled_once_and_kept_for_the_processes
 ) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     (tmp_path / "imported.py").touch()
-    assert await check._run([sys.executable, "-c", "import imported"], tmp_path, {}) == 0
+    assert await check.run([sys.executable, "-c", "import imported"], tmp_path, {}) == 0
     assert len(list(tmp_path.glob("__pycache__/imported.*.pyc"))) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Network
@@ -12,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.errors import Unavailable
+from service.errors import Misconfigured, Unavailable
 from service.local import bridge, docker, locks, processes, throwaway
 from service.local.docker import DockerEngine
 from service.supervisor.names import PROJECT
@@ -201,3 +202,9 @@ async def test_a_link_in_the_place_of_a_lock_is_not_followed(
         async with locks.taken("it", patience_s=1):
             pytest.fail("it is a link")
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("host", ["tcp://h:99999", "tcp://[::1", "tcp://", "tcp://h:x", "ssh://h"])
+async def test_an_address_that_is_none_is_refused_in_one_line(host: str) -> None:
+    with pytest.raises(Misconfigured, match=re.escape(repr(host))):
+        await docker.answers(host)

@@ -174,10 +174,11 @@ async def test_dockerd_stays_while_containers_run_when_it_is_asked_to(state: Pat
     assert _running(state) == {}, "nothing needs it any more"
 
 
-async def test_sigterm_stops_everything_in_order(state: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_stops_everything_in_order(state: Path, number: signal.Signals) -> None:
     async with helpers.another_run(state) as run:
         assert _running(state).keys() == _PIDFILES.keys()
-        run.send_signal(signal.SIGTERM)
+        run.send_signal(number)
         await run.wait()
         assert _running(state) == {}
     log = (state / "postgres.log").read_text()

@@ -134,3 +134,11 @@ async def test_work_in_a_thread_is_over_when_its_cancelled_caller_goes_on() -> N
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert ended.is_set()
+
+
+async def test_what_cannot_be_recorded_does_not_run(tmp_path: Path) -> None:
+    """As on a full disk. Nobody would find it again: neither the next run, nor who is to stop it."""
+    (tmp_path / "pid").symlink_to("/dev/full")
+    started = _start(tmp_path, f"touch {tmp_path}/ran")
+    assert await started.ended(10)
+    assert not (tmp_path / "ran").exists()

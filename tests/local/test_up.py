@@ -10,10 +10,13 @@ import pty
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from service.cli.exits import Exit
+from service.config import read_settings
+from service.local import log_file, up
 from tests.acceptance import running
 from tests.support.waiting import until
 
@@ -160,6 +163,20 @@ async def test_a_port_that_is_none_is_blamed_on_the_option(state: Path, given: s
 async def test_an_address_that_is_not_here(state: Path) -> None:
     said = await refused(state, "--port", "0", "--host", "192.0.2.1")
     assert said.startswith("jobyard: port 0 of 192.0.2.1 cannot be used")
+
+
+async def test_an_engine_of_no_name_counts_as_unset(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Exception):
+        """What the parts are to be."""
+
+    def parts(*_: object, docker_host: str | None, **__: object) -> NoReturn:
+        raise Asked(docker_host)
+
+    monkeypatch.setattr(up, "local_parts", parts)
+    monkeypatch.setenv("DOCKER_HOST", "")
+    with log_file.on_stderr() as log, pytest.raises(Asked, match="None"):
+        async with up.running(read_settings({}, state_dir=state), log):
+            raise AssertionError
 
 
 def test_a_store_that_refuses_its_keys_is_told_of_at_once(state: Path, database_url: str) -> None:

@@ -1,79 +1,51 @@
-"""The keeper of the API's processes, over processes that a test ends."""
+"""More API processes: where they say what they have to say."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-from typing import Any
+import json
+import sys
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
+import aiohttp
 import pytest
 
-from service.local import workers
+from service.app import listening_socket
+from service.config import read_settings
+from service.local import log_file
+from service.local.workers import workers
 from tests.support.waiting import until
 
 
-class Process:
-    """One that is ready at once, and ends when a test says so."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        self.stdout = asyncio.StreamReader()
-        self.stdout.feed_data(b"ready\n")
-        self._ended = asyncio.Event()
-
-    async def wait(self) -> int | None:
-        await self._ended.wait()
-        return self.returncode
-
-    def end(self, code: int) -> None:
-        self.returncode = code
-        self._ended.set()
-
-    def terminate(self) -> None:
-        self.end(0)
+async def test_their_log_is_the_services(database_url: str, state: Path) -> None:
+    """At a terminal that is a file."""
+    path = state / "jobyard.log"
+    settings = read_settings({}, state_dir=state, public_url="http://127.0.0.1:1", api_workers=2)
+    with listening_socket("127.0.0.1", 0, shared=True) as held, log_file.in_state(path) as log:
+        port = held.getsockname()[1]
+        async with (
+            workers(settings, database_url, "unix:///nowhere", port, None, log),
+            aiohttp.ClientSession() as http,
+            http.get(f"http://127.0.0.1:{port}/v1/me") as response,
+        ):
+            assert response.status == 401
+        assert [json.loads(line)["event"] for line in path.read_text().splitlines()][-1:] == ["request"]
 
 
-class Machine:
-    """Starts processes, or has no room for them."""
-
-    def __init__(self) -> None:
-        self.processes: list[Process] = []
-        self.full = False
-        self.refused = 0
-
-    async def start(self, *_: object, **__: object) -> Process:
-        if self.full:
-            self.refused += 1
-            raise BlockingIOError(errno.EAGAIN, "resource temporarily unavailable")
-        self.processes.append(Process(len(self.processes) + 1))
-        return self.processes[-1]
+async def test_what_is_said_by_one_that_does_not_even_start_is_in_the_log(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/ls")  # it tells of the arguments that it cannot find
+    path = state / "jobyard.log"
+    settings = read_settings({}, state_dir=state, api_workers=1)
+    with log_file.in_state(path) as log:
+        starting = asyncio.create_task(_enter(workers(settings, "", "unix:///nowhere", 1, None, log)))
+        await until(lambda: "service.local.workers" in path.read_text())
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    made = Machine()
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", made.start)
-    monkeypatch.setattr(workers, "_RESTART_S", 0.01)
-    return made
-
-
-async def test_one_that_dies_is_replaced_once_the_machine_has_room_for_it(machine: Machine) -> None:
-    machine.full = True
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    orders: Any = workers.Orders("", "", "", "", 1, "", None, "", 1)
-    keeping = asyncio.create_task(workers._keep(orders, ready))
-    try:
-        await until(lambda: machine.refused > 1 or keeping.done(), what="it is tried again")
-        machine.full = False
-        async with asyncio.timeout(60):
-            await ready
-        machine.full, machine.refused = True, 0
-        machine.processes[0].end(-9)
-        await until(lambda: machine.refused > 1 or keeping.done(), what="it is tried again")
-        machine.full = False
-        await until(lambda: len(machine.processes) == 2, what="another has its place")
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-    assert machine.processes[1].returncode == 0, "ended with its keeper"
+async def _enter(context: AbstractAsyncContextManager[None]) -> None:
+    async with context:
+        pass

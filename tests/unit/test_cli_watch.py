@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import Any
 
 import pytest
@@ -175,3 +176,14 @@ async def test_data_pushed_again_after_the_end_stands_after_it() -> None:
     again = sync("push", 55, 9)
     assert await order(moving(6, *SYNCS[:4], again)) == [*ORDER[:10], "9"]
     assert await order(moving(12, *SYNCS, again)) == [*ORDER[:10], "9", *ORDER[10:]]
+
+
+async def test_a_job_is_not_followed_to_its_end_for_a_reader_that_has_gone() -> None:
+    """As of `job run --watch … | head -1`, of a job that says nothing more."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    job = seen(State.QUEUED, info="")
+    with os.fdopen(writes, "wb") as log:
+        async with _Known(job) as client:
+            with pytest.raises(BrokenPipeError):
+                await watch.follow(client, "j", watch.Screen(Console(file=io.StringIO()), log))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import os
 from dataclasses import dataclass
 
+import pytest
 import structlog
 
 from tests.support import logs
@@ -46,3 +50,33 @@ def test_what_an_object_hides_stays_hidden_and_what_is_no_text_is_written_still(
     assert "horse" not in stream.getvalue()
     assert (first["value"], first["many"]) == ("guarded", ["guarded"])
     assert (second["path"], second["number"]) == ("\udc80", 2**70)
+
+
+class _Refusing(io.StringIO):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error: Exception | None = error
+
+    def flush(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, os.strerror(28)),
+        BrokenPipeError(32, os.strerror(32)),
+        ValueError("I/O operation on closed file"),
+        UnicodeEncodeError("latin-1", "\u2026", 0, 1, "ordinal not in range(256)"),
+    ],
+)
+def test_a_line_that_cannot_be_written_is_all_that_is_lost(error: Exception) -> None:
+    """Who says something goes on with its work: the supervisor, say, or the answer to a request."""
+    file = _Refusing(error)
+    with logs.set_up(file=file):
+        structlog.get_logger().warning("the first")
+        logging.getLogger("asyncpg.pool").warning("the second")
+        file.error = None
+        structlog.get_logger().warning("the third")
+    assert json.loads(file.getvalue().splitlines()[-1])["event"] == "the third"

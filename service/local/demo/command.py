@@ -7,10 +7,7 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +20,7 @@ from service.cli.values import state_dir
 from service.cli.where import STATE_DIR, read_up
 from service.config import read_settings
 from service.errors import JobyardError
+from service.local import stopping
 from service.local.demo import service
 from service.local.demo.run import ALIAS, MODELS, Demo
 
@@ -60,7 +58,7 @@ async def _run(state: Path, notes: Console, *, as_json: bool) -> tuple[dict[str,
     notes.print(Text("Jobyard: a real training, from data to bill", "bold"))
     log = sys.stderr.buffer if as_json else sys.stdout.buffer
     goes_on = read_up(state) is not None
-    with _cancelled_by_sigterm():
+    with stopping.cancelling():
         async with service.running(state, say) as up:
             one = Demo(up, state / OUT, notes, log)
             found = await one.run()
@@ -88,16 +86,3 @@ def _farewell(notes: Console, state: Path, found: dict[str, Any], wrong: list[st
         "audit verify",
     ):
         notes.print(Text(f"   {program} {words}{where}"))
-
-
-@contextmanager
-def _cancelled_by_sigterm() -> Iterator[None]:
-    """SIGTERM then ends us as Ctrl-C does: the job is interrupted and the service stopped."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    if task is None:
-        raise RuntimeError("the demo must run in a task")
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
