@@ -99,8 +99,8 @@ async def test_no_process_keeps_the_keys_of_a_store_that_was_open(
     shelves: list[Shelf] = []
 
     class Seen(Shelf):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, **how: object) -> None:
+            super().__init__(**how)  # type: ignore[arg-type]
             shelves.append(self)
 
     monkeypatch.setattr(app, "Shelf", Seen)

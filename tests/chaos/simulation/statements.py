@@ -83,6 +83,9 @@ class Statements:
         found = (changes.commands.get(each) or known.get(each) for each in args[0])
         return [each for each in found if each is not None]
 
+    async def _command(self, changes: Changes, args: Any) -> Answer:
+        return await self._known_commands(changes, ([args[0]],))
+
     async def _read_after(self, changes: Changes, args: Any) -> Answer:
         return self._server.read_after(changes, *args)
 
@@ -207,6 +210,7 @@ STATEMENTS: dict[str, tuple[_Work, str]] = {
     _LEDGER.take_head: (Statements._take_head, "lock head"),
     _LEDGER.head: (Statements._head, "head"),
     _LEDGER.append: (Statements._append, "append"),
+    _LEDGER.command: (Statements._command, "query"),
     _LEDGER.read_after: (Statements._read_after, "read"),
     _LEDGER.epochs: (Statements._epochs, "query"),
     _FOLDS.load: (Statements._load, "query"),

@@ -194,7 +194,9 @@ def _kind(answer: Any) -> str:
 
 async def _same_reads(ledger: Any, simulated: Any, commands: Commands) -> None:
     job = commands.chance.choice(commands._jobs)
+    sent = commands.chance.choice(commands._sent or commands.first())
     for read in (
+        lambda of: of.recalled(sent.id, sent.digest),
         lambda of: of.find_job(job),
         lambda of: of.project(PROJECT),
         lambda of: of.token_by_hash("aa" * 32),
