@@ -39,7 +39,9 @@ async def command_id(request: web.Request, body: bytes, token: Token, ledger: Le
     if not given:
         return CommandId(uuid4())
     key = given[0]
-    if len(given) > 1 or not 1 <= len(key) <= MOST_CHARS or not (key.isascii() and key.isprintable()):
+    if len(given) > 1:
+        raise Invalid(HEADER, f"{len(given)} of them", "one header of this name")
+    if not 1 <= len(key) <= MOST_CHARS or not (key.isascii() and key.isprintable()):
         raise Invalid(HEADER, key.encode("ascii", "replace").decode(), f"1 to {MOST_CHARS} printable letters")
     sealing = await ledger.keys.of(token.project)
     scope = token.label_selector or ""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from ipaddress import IPv4Network
@@ -72,6 +73,7 @@ class DockerEngine:
         self._network_record = self.folder / "network.json"
         self._log = self.folder / "dockerd.log"
         self._process: Process | None = None
+        self._containerd: Process | None = None
 
     async def start(self) -> None:
         """Finds or starts the engine. Raises Misconfigured or Unavailable, in one line."""
@@ -90,11 +92,22 @@ class DockerEngine:
         return self._run / "exec"
 
     def has_died(self) -> bool:
-        """Whether a dockerd of ours was started and is gone without having been stopped."""
-        return self._process is not None and not self._process.is_alive()
+        """Whether a dockerd of ours, or its containerd, was started and is gone without having been stopped.
+
+        dockerd starts another containerd after ten seconds, and never hears of what ended meanwhile: such a
+        container runs for good to it.
+        """
+        if self._process is None:
+            return False
+        return not (self._process.is_alive() and (self._containerd is None or self._containerd.is_alive()))
 
     async def restart(self) -> None:
-        """Starts a dockerd of ours that died, and never another engine, whatever answers by now."""
+        """Starts a dockerd of ours that died, and never another engine, whatever answers by now.
+
+        One whose containerd died is ended before: as it starts it asks the shims how their containers are.
+        """
+        if self._process is not None:
+            await self._process.stop(signal.SIGKILL)
         await self._start_ours()
 
     async def stop(self) -> None:
@@ -175,6 +188,7 @@ class DockerEngine:
         # dockerd gives its bridge the address again that it remembers, of a /16 that may be another's by now.
         # With it nobody would know the bridge for ours, and take it away.
         await processes.in_thread(self._ensure_bridge)
+        self._containerd = self._containerd_of_ours()
         for name, how in await drop_strays(self.host, link):
             self.say(f"The network {name} had addresses that are no longer ours: {how}")
 
@@ -239,15 +253,26 @@ class DockerEngine:
         whose start was cut off are settled here.
         """
         (self._run / "engine.pid").unlink(missing_ok=True)
-        record = self.exec_root / "containerd" / "containerd.pid"
-        if record.exists():
-            pid = int(record.read_text().strip() or 0)
-            containerd = processes.running("containerd", pid)
-            if containerd is not None and str(self.exec_root).encode() in processes.command_line(pid):
-                await containerd.stop()
-            record.unlink(missing_ok=True)
+        containerd = self._containerd_of_ours()
+        if containerd is not None:
+            await containerd.stop()
+        self._containerd_record.unlink(missing_ok=True)
         for done in await shims.settle(self.exec_root, self.folder / "data"):
             self.say(done)
+
+    @property
+    def _containerd_record(self) -> Path:
+        return self.exec_root / "containerd" / "containerd.pid"
+
+    def _containerd_of_ours(self) -> Process | None:
+        """The one that a dockerd of ours has started; None where it uses the machine's, or none runs."""
+        try:
+            pid = int(self._containerd_record.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        found = processes.running("containerd", pid)
+        ours = found is not None and str(self.exec_root).encode() in processes.command_line(pid)
+        return found if ours else None
 
     async def _until_ready(self, process: Process, from_byte: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S

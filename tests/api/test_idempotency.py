@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from tests.api.yard import ADMIN, READER, SPEC, Yard, gathered, opened
+from tests.api.yard import ADMIN, OPERATOR, READER, SPEC, Yard, gathered, opened
 from tests.support.proxy import proxied
 
 KEY = {"Idempotency-Key": "order 66"}
@@ -144,3 +145,12 @@ async def test_a_bad_key_is_refused(yard: Yard) -> None:
         answer = await yard.call("POST", "/v1/job", SPEC, headers={"Idempotency-Key": key})
         assert (answer.status, answer.json["field"]) == (400, "Idempotency-Key")
         assert await yard.head() == before
+
+
+async def test_two_keys_for_one_request_are_refused_as_two(yard: Yard) -> None:
+    headers = f"POST /v1/job HTTP/1.1\r\nHost: yard.test\r\nAuthorization: Bearer {yard.tokens[OPERATOR]}\r\n"
+    keys = "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"
+    body = json.dumps(SPEC)
+    (answer,) = await yard.talk(f"{headers}{keys}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    assert (answer.status, answer.json["field"]) == (400, "Idempotency-Key")
+    assert "one header of this name" in answer.json["message"]

@@ -190,6 +190,26 @@ async def test_a_container_that_had_begun_and_ended_is_not_begun_twice(engine: D
     await _no_shims(engine)
 
 
+async def test_what_ends_while_there_is_no_containerd_is_known_to_have_ended(engine: DeadlyEngine) -> None:
+    """By itself dockerd starts another after ten seconds, and never hears of it."""
+    ends = await _create(engine.host, "sh", "-c", "sleep 1; exit 7", runtime="runc")
+    stays = await _create(engine.host, "sleep", "600", runtime="runc")
+    for container in (ends, stays):
+        assert await _start(engine.host, container) == 204
+    shim = next(pid for pid in shims.of(engine.exec_root) if shims._container(pid) == ends)
+    assert not engine.has_died()
+    containerd = processes.running("containerd", int(engine._containerd_record.read_text()))
+    assert containerd is not None and containerd.send(signal.SIGKILL) and await containerd.ended(10)
+    await _holds(shim, 0)
+    assert engine.has_died()
+
+    await engine.restart()
+
+    assert not engine.has_died()
+    assert (await _ended(engine.host, ends))["ExitCode"] == 7
+    assert (await _inspect(engine.host, stays))["Running"]
+
+
 async def test_what_is_left_of_a_container_that_dockerd_no_longer_knows_is_ended(
     engine: DeadlyEngine,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from typing import Any
 
 import pytest
 
@@ -146,8 +147,18 @@ async def test_one_connection_carries_several_sessions_up_to_a_bound(house: Hous
         await finished(master)
 
 
-async def test_signals_reach_the_command(house: House) -> None:
-    """OpenSSH's client sends none, others do."""
+@pytest.mark.parametrize("later", [0, 3])
+async def test_signals_reach_the_command(house: House, monkeypatch: pytest.MonkeyPatch, later: int) -> None:
+    """OpenSSH's client sends none, others do. The engine may know the process a moment later than its output
+    is here."""
+    inspected = exec_module.RunningExec._inspected
+
+    async def noted_later(self: exec_module.RunningExec) -> Any:
+        nonlocal later
+        found, later = await inspected(self), later - 1
+        return found if later < 0 else found | {"Running": False, "Pid": 0, "ExitCode": None}
+
+    monkeypatch.setattr(exec_module.RunningExec, "_inspected", noted_later)
     async with house.connected() as connection:
         text = "trap 'echo hup; exit 6' HUP; echo ready; while :; do sleep 0.05; done"
         process = await connection.create_process(text)

@@ -182,12 +182,22 @@ class RunningExec:
         return False
 
     async def signal(self, number: int) -> bool:
-        """Send a signal to it and what it has started in its group; False when that cannot be done."""
-        found = await self._inspected()
-        pid = int(found.get("Pid") or 0)
-        if not found["Running"] or not pid or self._wire.socket_path is None:
+        """Send a signal to it and what it has started in its group; False when that cannot be done.
+
+        What it says may be here before the engine has noted that it runs, and as which process: that is
+        waited for.
+        """
+        if self._wire.socket_path is None:
             return False
-        return await asyncio.to_thread(signal_group, pid, str(found["ContainerID"]), number)
+        for _ in range(_LOOKS):
+            found = await self._inspected()
+            if not found["Running"] and found["ExitCode"] is not None:
+                return False
+            pid = int(found.get("Pid") or 0)
+            if pid and await asyncio.to_thread(signal_group, pid, str(found["ContainerID"]), number):
+                return True
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return False
 
 
 class Execs:

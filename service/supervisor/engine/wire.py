@@ -173,9 +173,17 @@ def safe_name(name_or_id: str) -> str:
     return name_or_id
 
 
+#: What the engine answers while the part of it that starts containers is gone, and not back yet.
+_NO_CONTAINERD = re.compile(
+    r"(connection error|error reading from server|transport).*: unavailable", re.DOTALL
+)
+
+
 def refused(what: str, answer: Answer) -> EngineError | Unavailable:
     """What an unexpected status means: the engine is not well (503), its disk is full, or it refused."""
     if NO_SPACE in answer.message.lower():
         return NodeFull(f"{what}: the disk of the Docker Engine is full")
+    if answer.status == 500 and _NO_CONTAINERD.search(answer.message):
+        return EngineAway(f"{what}: the Docker Engine's containerd does not answer")
     text = f"{what}: the Docker Engine answered {answer.status}: {answer.message or 'no reason given'}"
     return EngineAway(text) if answer.status == 503 else EngineError(text)
