@@ -34,7 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What is started in a shell's background ignores Ctrl-C, and hands that on; what we start must not."""
+    """What is started in a shell's background ignores Ctrl-C, and by nohup SIGHUP, and hands that on; what we
+    start must not."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(summary.Summary(), "jobyard-summary")

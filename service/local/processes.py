@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def start(
     """Starts `command` in its own session, output appended to `log`. `user`: as another user (root only)."""
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.replace(log.with_name(log.name + ".1"))
-    with pidfile.open("w") as record, log.open("ab") as output:
+    with pidfile.open("w") as record, log.open("ab") as output, _hung_up_on():
         child = subprocess.Popen(
             ["/bin/sh", "-c", _RECORD_THEN_EXEC, "sh", *command],
             stdin=record,
@@ -129,6 +130,24 @@ def start(
     if started is None:
         raise Unavailable(f"{name} could not be started")
     return Process(name, child.pid, started)
+
+
+@contextlib.contextmanager
+def _hung_up_on() -> Iterator[None]:
+    """What is started within does not ignore SIGHUP because we do, as under nohup.
+
+    It would be handed on to all containers of a dockerd, whose programs could not even ask for it. What has
+    a handler has the default again in a program that is started; only a main thread may set one.
+    """
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

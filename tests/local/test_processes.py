@@ -45,6 +45,19 @@ async def _said(folder: Path, text: str) -> None:
             await asyncio.to_thread(os.sched_yield)
 
 
+async def test_what_is_started_under_nohup_may_be_hung_up_on(tmp_path: Path) -> None:
+    """Else no program in any container could ask for SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        started = _start(tmp_path, "trap 'echo hup' HUP; kill -HUP $$; echo over; exec sleep 1000")
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        await _said(tmp_path, "over")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    await started.stop()
+    assert (tmp_path / "log").read_text() == "hup\nover\n"
+
+
 async def test_a_started_process_is_found_by_its_pidfile_and_stopped(tmp_path: Path) -> None:
     started = _start(tmp_path, "echo up; exec sleep 1000")
     await _said(tmp_path, "up")
