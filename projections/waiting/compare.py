@@ -11,7 +11,7 @@ from statistics import median
 from msgspec.structs import replace
 
 from projections import prices
-from projections.waiting.history import History, Piece, RunKey
+from projections.waiting.pieces import History, Piece, RunKey
 from projections.waiting.simulate import Change, Fate, Simulation
 from service.domain.bills.run import ZERO, under
 from service.domain.directory import PriceBook

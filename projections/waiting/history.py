@@ -1,115 +1,27 @@
-"""What happened, as what-if needs it: who asked for what and when, and how long each run then took.
-
-A run's course from its place on (data, start, work, end) is taken as it was measured; when it gets its place
-is for the simulation to say. What never got one is given the course of runs like it.
-"""
+"""What happened, as what-if needs it, made of the ledger's events. What never got a place is given the course
+of runs like it (`estimates`)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from dataclasses import replace as changed
 from datetime import datetime, timedelta
-from statistics import median
-from typing import NamedTuple
 from uuid import UUID
 
-from msgspec.structs import replace
-
 from projections import billing
+from projections.waiting.estimates import estimated
 from projections.waiting.moments import walk
+from projections.waiting.pieces import Asked, Course, History, Piece, RunKey
 from projections.waiting.yard import PastYard
 from service.domain import events as ev
-from service.domain.bills.run import Run
 from service.domain.events import Event
-from service.domain.pricing import Interval, Marks
+from service.domain.pricing import Interval
 from service.domain.refusals import digest_of
 from service.domain.spec import Resources
 from service.domain.states import COUNTED, ENDED, State
 
-RunKey = tuple[UUID, int]
 QUOTA_EXCEEDED = "quota-exceeded"
-
-
-class Asked(NamedTuple):
-    """Somebody wanted it then; `position` is the event that says so."""
-
-    at: datetime
-    position: int
-
-
-@dataclass(frozen=True)
-class Course:
-    """How a run went on from its place. Times from there; None: it has not come to that yet.
-
-    `bill` is its line of the bill, with the times as they were (`placed_at` is its beginning). `lag` is how
-    long the supervisor took to place it once there was room.
-    """
-
-    bill: Run
-    placed_at: datetime
-    uncounted: timedelta | None
-    over: timedelta | None
-    engine: str = ""
-    gpus: tuple[str, ...] = ()
-    lag: timedelta = timedelta()
-    positions: tuple[int, int, int] = (0, 0, 0)
-    estimated: bool = False
-
-    def shifted(self, to: datetime) -> tuple[Marks, tuple[Interval, ...]]:
-        """The times of its bill, had it got its place at `to`."""
-        by, marks = to - self.placed_at, self.bill.marks
-        moved = {name: at + by for name in _TIMES if (at := getattr(marks, name)) is not None}
-        gaps = tuple(Interval(gap.start + by, gap.end + by) for gap in self.bill.absences)
-        return replace(marks, **moved), gaps
-
-
-_TIMES = ("initializing_at", "pending_at", "running_at", "left_running_at", "finalizing_at", "ended_at")
-
-
-@dataclass
-class Piece:
-    """One run that was wanted. `asked` are the times it was asked for, in order: all but the last were
-    refused, and the last too when `taken` is false.
-
-    `labels` are those of work that was never taken; a job's own are in its row.
-    `after`: the run that has to be over before; `at_once`: it follows that one by itself, at its timeout.
-    `given_up`: an order ended it while it still was queued.
-    """
-
-    key: RunKey
-    project: str
-    name: str
-    resources: Resources
-    digest: str
-    asked: list[Asked]
-    taken: bool = True
-    after: RunKey | None = None
-    at_once: bool = False
-    course: Course | None = None
-    given_up: Asked | None = None
-    queued_position: int = 0
-    labels: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def placed_at(self) -> datetime | None:
-        """When it really got its place."""
-        known = self.course is not None and not self.course.estimated
-        return self.course.placed_at if self.course is not None and known else None
-
-
-@dataclass
-class History:
-    """All that a simulation from `begin` to `end` starts from. `pieces` by run, in the ledger's order."""
-
-    begin: datetime
-    end: datetime
-    pieces: dict[RunKey, Piece] = field(default_factory=dict)
-    yard: list[Event] = field(default_factory=list)
-    gaps: list[Interval] = field(default_factory=list)
-    limits: list[Event] = field(default_factory=list)
-    prices: list[Event] = field(default_factory=list)
 
 
 def history(
@@ -148,7 +60,7 @@ def history(
             made.pieces[key] = piece
     _with_refusals(made, refused)
     _with_lags(made, yard, events)
-    _estimated(made)
+    estimated(made)
     return made
 
 
@@ -295,51 +207,3 @@ def _with_lags(made: History, yard: PastYard, events: Sequence[Event]) -> None:
 
 def _lagging(course: Course, decided: datetime) -> Course:
     return changed(course, lag=max(timedelta(), course.placed_at - decided))
-
-
-def _estimated(made: History) -> None:
-    """Give what never got its place a course like that of its kin, if there is any."""
-    known = [piece for piece in made.pieces.values() if piece.course is not None and _whole(piece.course)]
-    for piece in made.pieces.values():
-        if piece.course is None:
-            kin = next((found for found in _kin(piece, known) if found), [])
-            piece.course = _typical(piece, [each.course for each in kin if each.course is not None])
-
-
-def _whole(course: Course) -> bool:
-    return course.over is not None and course.bill.marks.running_at is not None
-
-
-def _kin(piece: Piece, known: list[Piece]) -> Iterator[list[Piece]]:
-    """The same work; as many units of the flavor in the project; the project's; anybody's."""
-    own = [each for each in known if each.project == piece.project]
-    yield [each for each in own if each.digest == piece.digest]
-    yield [
-        each
-        for each in own
-        if (each.resources.flavor, each.resources.units) == (piece.resources.flavor, piece.resources.units)
-    ]
-    yield own
-    yield known
-
-
-def _typical(piece: Piece, courses: list[Course]) -> Course | None:
-    """The course that is in the middle of these, by how long it was."""
-    if not courses:
-        return None
-    middle = sorted(courses, key=lambda course: course.over or timedelta())[len(courses) // 2]
-    lag = timedelta(seconds=median(course.lag.total_seconds() for course in courses))
-    bill = replace(
-        middle.bill,
-        job=str(piece.key[0]),
-        run=piece.key[1],
-        project=piece.project,
-        kind=piece.resources.kind,
-        units=piece.resources.units,
-        flavor=piece.resources.flavor,
-        absences=(),
-        fault=None,
-        ordered=(),
-        positions=(),
-    )
-    return changed(middle, bill=bill, lag=lag, positions=(0, 0, 0), estimated=True)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from projections.waiting.history import History, Piece, RunKey
+from projections.waiting.pieces import History, Piece, RunKey
 from projections.waiting.yard import Floor, fits
 from service.domain import events as ev
 from service.domain.events import Info

@@ -1,22 +1,19 @@
-"""`jobyard job …`: everything but `run`, which is in job_run.py."""
+"""`jobyard job …`: what is done with one job that is there; see `main` for where the others are."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.live import Live
 
 from service.cli import complete, exits, watch
-from service.cli.client import MOST_ROWS, PAGE_SIZE, Client, segment
+from service.cli.client import Client, segment
 from service.cli.command import command
 from service.cli.moments import AsOf, as_of, time_of
-from service.cli.output import Column, Output, ago, clock, reader_left, span, table
+from service.cli.output import Output, clock, span
 from service.cli.parse import duration_s, labels
-from service.domain.states import State
 from service.errors import Invalid
 
 app = typer.Typer()
@@ -31,92 +28,10 @@ LiveJobId = Annotated[str, _argument(complete.live_jobs)]
 RunningJobId = Annotated[str, _argument(complete.running_jobs)]
 EndedJobId = Annotated[str, _argument(complete.ended_jobs)]
 
-_COLUMNS = (
-    Column("ID", whole=True),
-    "NAME",
-    Column("STATE", whole=True),
-    Column("AGE", extra=True),
-    Column("RAN", extra=True),
-    Column("RESOURCES", extra=True),
-    Column("IMAGE", extra=True),
-)
-#: An age is of now, and says nothing of then.
-_COLUMNS_OF_THEN = tuple(
-    Column("CREATED", extra=True) if isinstance(column, Column) and column.name == "AGE" else column
-    for column in _COLUMNS
-)
-_REFRESH_S = 1.0
-
 
 def path(job_id: str, *rest: str) -> str:
     """The API's path of a job."""
     return "/".join(("/job", segment(job_id), *rest))
-
-
-@command(app, "list", aliases=["ls"], example="job list --watch -l team=a --job-state RUNNING")
-async def list_jobs(
-    client: Client,
-    output: Output,
-    states: Annotated[
-        list[State] | None,
-        typer.Option("--job-state", "--states", "-s", help="Only jobs in this state; repeat for more."),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", "-l", help="Only jobs that match: a=b, a!=b, 'a in (b,c)', a, '!a'."),
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name", "-n", help="Only jobs of this name.")] = None,
-    user: Annotated[str | None, typer.Option("--user", help="Only jobs of this user.")] = None,
-    updated_after: Annotated[
-        str | None, typer.Option("--updated-after", help="Changed since this time (RFC 3339), or 10m ago.")
-    ] = None,
-    updated_before: Annotated[
-        str | None, typer.Option("--updated-before", help="Not changed since this time.")
-    ] = None,
-    sort: Annotated[
-        str, typer.Option("--sort", help="By this field, such as status.state or spec.name.")
-    ] = "createdAt",
-    ascending: Annotated[bool, typer.Option("--asc", help="The first in that order first.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="So many at most.")] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", "-a", hidden=True, help="All are listed anyway.")
-    ] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the list up to date.")] = False,
-    then: AsOf = None,
-) -> None:
-    """Lists the jobs of your project, the newest first."""
-    if watch and then is not None:
-        raise Invalid("--watch", "--as-of", "what was does not change any more: leave one of the two out")
-    moment = as_of(then)
-    selector = ",".join(label or []) or None
-    order = "asc" if ascending else "desc"
-    after, before = _seconds("--updated-after", updated_after), _seconds("--updated-before", updated_before)
-
-    async def read() -> list[Any]:
-        wanted = [str(each) for each in states or []] or None
-        return await client.pages(
-            "/job",
-            size=PAGE_SIZE if moment is None else MOST_ROWS,
-            limit=limit,
-            order=order,
-            sort=sort,
-            statusState=wanted,
-            labelSelector=selector,
-            name=name,
-            userName=user,
-            updatedAfter=after,
-            updatedBefore=before,
-            asOf=moment,
-        )
-
-    if watch and output.format is None:
-        await _watch(read, output)
-        return
-    jobs = await read()
-    if moment is None:
-        output.items(jobs, _COLUMNS, map(_row, jobs))
-    else:
-        output.items(jobs, _COLUMNS_OF_THEN, [_row(job, clock(job["createdAt"])) for job in jobs])
 
 
 @command(app, "get", example="job get 5d1f0c2e-… -o yaml")
@@ -267,7 +182,7 @@ def shown(job: Any) -> dict[str, Any]:
         "image": spec["image"],
         "digest": status.get("imageDigest"),
         "command": " ".join(spec.get("command") or []).replace("\n", "\\n"),
-        "resources": _resources(spec),
+        "resources": resources(spec),
         "volumes": "  ".join(map(_volume, spec.get("volumes") or [])),
         "labels": "  ".join(f"{name}={value}" for name, value in (spec.get("labels") or {}).items()),
         "user": job.get("user"),
@@ -279,24 +194,6 @@ def shown(job: Any) -> dict[str, Any]:
         "history": " > ".join(visit["state"] for visit in status.get("history", [])),
         "secrets": f"erased {clock(status['erasedAt'])}" if status.get("erasedAt") else None,
     }
-
-
-async def _watch(read: Any, output: Output) -> None:
-    """Redraws the list on a terminal; elsewhere prints a line for each change of state."""
-    if output.out.is_terminal:
-        with Live(console=output.out, auto_refresh=False, screen=False) as live:
-            while True:
-                live.update(table(_COLUMNS, map(_row, await read()), output.out.width), refresh=True)
-                await asyncio.sleep(_REFRESH_S)
-    known: dict[str, str] = {}
-    while True:
-        for job in reversed(await read()):
-            if known.get(job["id"]) != job["status"]["state"]:
-                known[job["id"]] = job["status"]["state"]
-                print("  ".join(map(str, _row(job))), flush=True)
-        if reader_left(sys.stdout):
-            raise BrokenPipeError  # there may be nothing to write for long, which would find it out
-        await asyncio.sleep(_REFRESH_S)
 
 
 async def _to_the_end(
@@ -311,21 +208,8 @@ async def _to_the_end(
         raise
 
 
-def _row(job: Any, when: str | None = None) -> tuple[Any, ...]:
-    """`when` it was made, in words; None: how long ago."""
-    spec, status = job["spec"], job["status"]
-    return (
-        job["id"],
-        spec.get("name"),
-        status["state"],
-        ago(job["createdAt"]) if when is None else when,
-        span(status.get("duration") or 0),
-        _resources(spec),
-        spec["image"],
-    )
-
-
-def _resources(spec: Any) -> str:
+def resources(spec: Any) -> str:
+    """What a job asked for, in a few words."""
     found = spec.get("resources") or {}
     count = f"{found['gpu']} GPU" if found.get("gpu") else f"{found.get('cpu', 0)} CPU"
     return f"{count} ({found['flavor']})" if found.get("flavor") else count
@@ -340,8 +224,3 @@ def _volume(volume: Any) -> str:
     if store:
         source = f"{store['container']}@{store['alias']}/{store.get('archive') or store.get('prefix') or ''}"
     return f"{source}:{volume['mountPath']}:{volume.get('permission', 'RO').lower()}"
-
-
-def _seconds(option: str, text: str | None) -> int | None:
-    """A time as whole seconds since 1970."""
-    return None if text is None else int(datetime.fromisoformat(time_of(option, text)).timestamp())

@@ -36,7 +36,7 @@ NOUNS: dict[str, str | None] = {
 COMMANDS = {"me": "account", "quota": "account", "events": "events", "whatif": "whatif"}
 #: Modules that add commands to nouns which have one of their own.
 _MORE = {
-    "job": ("job_run", "job_data", "job_diff", "job_why", "exec", "job_erase"),
+    "job": ("job_list", "job_run", "job_data", "job_diff", "job_why", "exec", "job_erase"),
     "project": ("project_erase",),
     "billing": ("billing_orders", "billing_export"),
 }

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
 import subprocess
 import time
-from ipaddress import IPv4Network
 from pathlib import Path
 
-import aiohttp
-
 from service.errors import Misconfigured, Unavailable
-from service.local import apt, bridge, locks, places, processes, shims
+from service.local import apt, bridge, engine_api, locks, places, processes, shims
 from service.local.processes import Process
-from service.supervisor.names import PROJECT
 
 SYSTEM_HOST = "unix:///var/run/docker.sock"
 _START_TIMEOUT_S = 90
@@ -118,7 +113,9 @@ class DockerEngine:
         """
         if self._process is None:
             return
-        running = await running_containers(self.host) if await answers(self.host) else None
+        running = (
+            await engine_api.running_containers(self.host) if await engine_api.answers(self.host) else None
+        )
         process, self._process = self._process, None
         if running and self.stays_in_use:
             some = f"{running} containers run" if running > 1 else "A container runs"
@@ -154,16 +151,16 @@ class DockerEngine:
 
     async def _find(self) -> str | None:
         if self.configured is not None:
-            if not await answers(self.configured):
+            if not await engine_api.answers(self.configured):
                 raise Unavailable(f"no Docker Engine answers at {self.configured}")
             return self.configured
         given = os.environ.get("DOCKER_HOST")
-        if given and await answers(given):
+        if given and await engine_api.answers(given):
             return given
         if given:
             self.say(f"DOCKER_HOST is {given}, but nothing answers there; looking further")
         has_ours = (self.folder / "data").exists()
-        return SYSTEM_HOST if not has_ours and await answers(SYSTEM_HOST) else None
+        return SYSTEM_HOST if not has_ours and await engine_api.answers(SYSTEM_HOST) else None
 
     async def _prepare(self) -> None:
         """Makes sure that a dockerd of ours could run here."""
@@ -189,7 +186,7 @@ class DockerEngine:
         # With it nobody would know the bridge for ours, and take it away.
         await processes.in_thread(self._ensure_bridge)
         self._containerd = self._containerd_of_ours()
-        for name, how in await drop_strays(self.host, link):
+        for name, how in await engine_api.drop_strays(self.host, link):
             self.say(f"The network {name} had addresses that are no longer ours: {how}")
 
     async def _run_dockerd(self, link: bridge.Bridge) -> None:
@@ -276,80 +273,13 @@ class DockerEngine:
 
     async def _until_ready(self, process: Process, from_byte: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not await answers(self.host):
+        while not await engine_api.answers(self.host):
             alive = process.is_alive()
             if alive and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
                 continue
             how = f"does not answer after {_START_TIMEOUT_S} s" if alive else "ended at its start"
             raise _explained(how, self._log.read_bytes()[from_byte:].decode(errors="replace"), self._log)
-
-
-async def answers(host: str) -> bool:
-    """Whether a Docker Engine answers /_ping at `host` (unix:///path or tcp://name:port)."""
-    try:
-        async with session(host) as http, http.get("/_ping") as response:
-            return response.status == 200 and (await response.text()).strip() == "OK"
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return False
-
-
-async def running_containers(host: str) -> int:
-    """How many containers run on the engine at `host`."""
-    async with session(host) as http, http.get("/containers/json") as response:
-        response.raise_for_status()
-        return len(await response.json())
-
-
-async def remove_all(host: str) -> None:
-    """Removes every container and network of the engine at `host`: for a throw-away engine of ours only."""
-    async with session(host, timeout_s=60) as http:
-        async with http.get("/containers/json", params={"all": "1"}) as response:
-            found = await response.json()
-        for each in found:
-            params = {"force": "1", "v": "1"}
-            async with http.delete(f"/containers/{each['Id']}", params=params) as response:
-                await response.read()
-        async with http.post("/networks/prune") as response:
-            await response.read()
-
-
-async def drop_strays(host: str, link: bridge.Bridge) -> list[tuple[str, str]]:
-    """Removes networks of projects, on an engine of ours, that have addresses outside the /16 of `link`: of
-    one that we had to give up. They are made anew when a job needs them. Answers their names, and what became
-    of each: one with containers in it is left to them."""
-    found = []
-    async with session(host, timeout_s=60) as http:
-        params = {"filters": json.dumps({"label": [PROJECT], "driver": ["bridge"]})}
-        async with http.get("/networks", params=params) as response:
-            response.raise_for_status()
-            networks = await response.json()
-        for each in networks:
-            subnets = [
-                IPv4Network(cut["Subnet"]) for cut in each["IPAM"]["Config"] or [] if "." in cut["Subnet"]
-            ]
-            if all(subnet.subnet_of(link.subnet) for subnet in subnets):
-                continue
-            async with http.delete(f"/networks/{each['Id']}") as response:
-                gone = response.status in (204, 404)
-            how = "removed, to be made anew" if gone else "it stays as long as containers are in it"
-            found.append((each["Name"], how))
-    return found
-
-
-def session(host: str, *, timeout_s: float = 5) -> aiohttp.ClientSession:
-    """A client of the engine at `host`; paths are the Engine API's."""
-    timeout = aiohttp.ClientTimeout(total=timeout_s)
-    scheme, _, rest = host.partition("://")
-    if scheme == "unix":
-        connector = aiohttp.UnixConnector(path=rest)
-        return aiohttp.ClientSession("http://docker", connector=connector, timeout=timeout)
-    if scheme in ("tcp", "http") and rest:
-        try:
-            return aiohttp.ClientSession(f"http://{rest.rstrip('/')}", timeout=timeout)
-        except ValueError as error:
-            raise Misconfigured(f"the Docker host {host!r} cannot be used: {error}") from error
-    raise Misconfigured(f"a Docker host is unix:///path or tcp://name:port, not {host!r}")
 
 
 def _explained(how: str, said: str, log: Path) -> Unavailable:

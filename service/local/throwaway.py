@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from service.errors import JobyardError
-from service.local import docker, processes
+from service.local import engine_api, processes
 from service.local.apt import Say
 from service.local.docker import DockerEngine
 from service.local.parts import Parts, local_parts
@@ -56,7 +56,7 @@ async def _emptied(state: Path, *, say: Say, own_engine: bool) -> AsyncIterator[
             yield parts
         finally:
             if parts.engine_is_ours:
-                await docker.remove_all(parts.docker_host)
+                await engine_api.remove_all(parts.docker_host)
 
 
 async def _sweep(say: Say) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.local import docker, processes, throwaway
+from service.local import engine_api, processes, throwaway
 from service.local.docker import DockerEngine
 from tests.support.waiting import until
 
@@ -137,5 +137,5 @@ async def _engine_ended(state: Path) -> None:
     if left is not None:
         engine = DockerEngine(state, configured=None, say=print, own=True)
         await engine.start()
-        await docker.remove_all(engine.host)
+        await engine_api.remove_all(engine.host)
         await engine.stop()

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.local import docker, processes
+from service.local import engine_api, processes
 from tests import images
 from tests.acceptance import running
 from tests.acceptance.crashing import Ground, Up, containers
@@ -62,7 +62,7 @@ async def up(ground: OwnGround, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             yield up
         finally:
             if up.process.returncode is None:
-                await docker.remove_all(up.told["dockerHost"])
+                await engine_api.remove_all(up.told["dockerHost"])
 
 
 def work(ground: Ground, job: str) -> Path:
@@ -107,7 +107,7 @@ async def test_a_job_runs_on_while_dockerd_is_killed(ground: OwnGround, up: Up) 
     (container,) = await containers(job)
 
     await ground.kill("docker/dockerd.pid")
-    await until(lambda: docker.answers(up.told["dockerHost"]), DEADLINE_S)
+    await until(lambda: engine_api.answers(up.told["dockerHost"]), DEADLINE_S)
 
     (same,) = await containers(job)
     assert (same["Id"], same["State"]) == (container["Id"], "running")

@@ -12,6 +12,7 @@ import pytest
 
 from service.api.call import SERVICE
 from service.api.events import feed as feeding
+from service.api.events import stream as streaming
 from service.api.events.feed import Pace
 from service.api.events.source import LedgerSource
 from service.domain import commands as cmd
@@ -73,8 +74,8 @@ async def test_a_slow_client_falls_behind_and_still_gets_everything(
         await until(lambda: not feed.behind, what="it joins again")
         await note(yard.ledger, job, "the last")
         assert ids(await slow.events(1)) == [positions[-1] + 1]
-    assert most[0] <= feeding.MOST_QUEUED
-    assert most[1] <= feeding.MOST_QUEUED_BYTES + 2 * NOTE_BYTES
+    assert most[0] <= streaming.MOST_QUEUED
+    assert most[1] <= streaming.MOST_QUEUED_BYTES + 2 * NOTE_BYTES
 
 
 async def test_a_client_that_takes_nothing_is_ended_with_a_code(yard: Yard, supervision: Supervision) -> None:

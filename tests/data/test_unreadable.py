@@ -1,4 +1,5 @@
-"""What the node cannot read now is not left out of a push: the push fails, and is repeated without a loss."""
+"""What the node cannot read now is neither left out of a push nor overwritten by a pull: both fail, and are
+repeated without a loss."""
 
 from __future__ import annotations
 
@@ -73,6 +74,21 @@ async def test_an_archive_is_not_replaced_by_one_without_a_folder_that_could_not
     with pytest.raises(DataError, match=r"folder d: cannot be read \(Input/output error\)"):
         await packed(store, source, volume, "RWD")
     assert await held(store, source) == before
+
+
+@pytest.mark.parametrize("code", FAULTS, ids=errno.errorcode.__getitem__)
+async def test_a_pull_does_not_overwrite_the_jobs_work_that_it_cannot_read(
+    store: Store, source: Source, volume: Path, failing: Failing, code: int
+) -> None:
+    await fill(store, source, {"d/x": b"1"})
+    await pulled(store, source, volume)
+    write(volume, {"d/x": b"the job's"})
+    failing("d/x", code)
+    with pytest.raises(DataError, match=os.strerror(code)):
+        await pulled(store, source, volume)
+    failing("d/x", None)
+    await pulled(store, source, volume)
+    assert (volume / "d/x").read_bytes() == b"the job's"
 
 
 def nested(root: Path, name: str, levels: int) -> None:

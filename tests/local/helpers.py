@@ -13,7 +13,7 @@ from pathlib import Path
 import aioboto3
 
 from service.config.stores import S3Access
-from service.local import docker
+from service.local import engine_api
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +66,7 @@ async def import_busybox(host: str) -> None:
             archive.addfile(link)
     query = {"fromSrc": "-", "repo": "busybox", "tag": "test"}
     async with (
-        docker.session(host, timeout_s=60) as http,
+        engine_api.session(host, timeout_s=60) as http,
         http.post("/images/create", params=query, data=packed.getvalue()) as response,
     ):
         assert response.status == 200, await response.text()
@@ -80,7 +80,7 @@ def _as_program(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 async def start_container(host: str, name: str, *command: str) -> None:
     body = {"Image": "busybox:test", "Cmd": list(command)}
-    async with docker.session(host, timeout_s=60) as http:
+    async with engine_api.session(host, timeout_s=60) as http:
         async with http.post("/containers/create", params={"name": name}, json=body) as response:
             assert response.status == 201, await response.text()
         async with http.post(f"/containers/{name}/start") as response:
@@ -89,14 +89,17 @@ async def start_container(host: str, name: str, *command: str) -> None:
 
 async def wait_for_exit(host: str, name: str) -> int:
     """The exit code of the container, once it has ended."""
-    async with docker.session(host, timeout_s=60) as http, http.post(f"/containers/{name}/wait") as response:
+    async with (
+        engine_api.session(host, timeout_s=60) as http,
+        http.post(f"/containers/{name}/wait") as response,
+    ):
         code: int = (await response.json())["StatusCode"]
     return code
 
 
 async def inspect(host: str, name: str) -> dict[str, object]:
     """The State object of the container."""
-    async with docker.session(host) as http, http.get(f"/containers/{name}/json") as response:
+    async with engine_api.session(host) as http, http.get(f"/containers/{name}/json") as response:
         assert response.status == 200, await response.text()
         state: dict[str, object] = (await response.json())["State"]
     return state

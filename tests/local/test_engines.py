@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from service.errors import Misconfigured, Unavailable
-from service.local import bridge, docker, locks, processes, throwaway
+from service.local import bridge, docker, engine_api, locks, processes, throwaway
 from service.local.docker import DockerEngine
 from service.supervisor.names import PROJECT
 
@@ -38,7 +38,7 @@ async def test_engines_that_start_at_once_all_answer(state: Path) -> None:
     engines = [DockerEngine(folder, configured=None, say=print, own=True) for folder in folders]
     try:
         await asyncio.gather(*(engine.start() for engine in engines))
-        assert await asyncio.gather(*(docker.answers(engine.host) for engine in engines)) == [True] * 4
+        assert await asyncio.gather(*(engine_api.answers(engine.host) for engine in engines)) == [True] * 4
         assert len({engine.host for engine in engines}) == 4
     finally:
         await asyncio.gather(*(engine.stop() for engine in engines))
@@ -95,7 +95,7 @@ async def _network(host: str, name: str, labels: dict[str, str] | None = None) -
     """Makes a network, a project's unless other labels are given; answers its link."""
     body = {"Name": name, "Labels": {PROJECT: name} if labels is None else labels}
     async with (
-        docker.session(host, timeout_s=60) as http,
+        engine_api.session(host, timeout_s=60) as http,
         http.post("/networks/create", json=body) as response,
     ):
         assert response.status == 201, await response.text()
@@ -141,7 +141,7 @@ async def test_who_meets_another_program_at_iptables_tries_once_more(
     first_dockerd(SAID.format(line))
     said: list[str] = []
     async with started(state, said.append) as engine:
-        assert await docker.answers(engine.host)
+        assert await engine_api.answers(engine.host)
     (told,) = [each for each in said if "trying once more" in each]
     assert line in told and "kernel" not in told
 
@@ -151,7 +151,7 @@ async def test_it_may_meet_it_more_than_once_but_not_for_ever(
 ) -> None:
     first_dockerd(SAID.format(CONTENDED[0]), times=docker._STARTS - 1)
     async with started(state, print) as engine:
-        assert await docker.answers(engine.host)
+        assert await engine_api.answers(engine.host)
     (state / "was-here").unlink()
     first_dockerd(SAID.format(CONTENDED[0]), times=docker._STARTS)
     with pytest.raises(Unavailable, match="another program may be changing iptables"):
@@ -207,4 +207,4 @@ async def test_a_link_in_the_place_of_a_lock_is_not_followed(
 @pytest.mark.parametrize("host", ["tcp://h:99999", "tcp://[::1", "tcp://", "tcp://h:x", "ssh://h"])
 async def test_an_address_that_is_none_is_refused_in_one_line(host: str) -> None:
     with pytest.raises(Misconfigured, match=re.escape(repr(host))):
-        await docker.answers(host)
+        await engine_api.answers(host)

@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from service.errors import Misconfigured, Unavailable
-from service.local import docker, parts, places, processes, throwaway
+from service.local import engine_api, parts, places, processes, throwaway
 from service.local.parts import Parts, local_parts
 from service.local.postgres import EmbeddedPostgres, lie_in
 from tests.local import helpers
@@ -78,7 +78,7 @@ async def test_two_state_directories_run_side_by_side(state: Path) -> None:
         subnets = [json.loads((each / "docker" / "network.json").read_text()) for each in (first, second)]
         assert subnets[0]["subnet"] != subnets[1]["subnet"] and subnets[0]["bridge"] != subnets[1]["bridge"]
         for parts, value in ((one, "one"), (other, "other")):
-            assert parts.engine_is_ours and await docker.answers(parts.docker_host)
+            assert parts.engine_is_ours and await engine_api.answers(parts.docker_host)
             await helpers.import_busybox(parts.docker_host)
             await helpers.start_container(parts.docker_host, "job", "sh", "-c", "exit 7")
             assert await helpers.wait_for_exit(parts.docker_host, "job") == 7
@@ -86,7 +86,7 @@ async def test_two_state_directories_run_side_by_side(state: Path) -> None:
         assert await _read(one) == ("one", "one") and await _read(other) == ("other", "other")
     for folder, parts in ((first, one), (second, other)):
         assert _running(folder) == {}
-        assert not await docker.answers(parts.docker_host)
+        assert not await engine_api.answers(parts.docker_host)
         bridge = json.loads((folder / "docker" / "network.json").read_text())["bridge"]
         assert not Path(f"/sys/class/net/{bridge}").exists(), "no container ran, so the bridge goes"
 
@@ -119,7 +119,7 @@ async def test_what_a_killed_run_left_is_taken_over_and_what_was_killed_itself_c
         assert parts.s3 == access, "the endpoint and the keys stay, as data stores are registered with them"
         after = await helpers.inspect(parts.docker_host, "job")
         assert after["Running"] and after["Pid"] == before["Pid"], "the container lived through all of it"
-        await docker.remove_all(parts.docker_host)
+        await engine_api.remove_all(parts.docker_host)
 
 
 async def test_a_part_that_is_killed_is_started_again(state: Path) -> None:
@@ -131,7 +131,7 @@ async def test_a_part_that_is_killed_is_started_again(state: Path) -> None:
 
         async def answers_again() -> bool:
             now = _running(state)
-            if now.keys() != before.keys() or not await docker.answers(parts.docker_host):
+            if now.keys() != before.keys() or not await engine_api.answers(parts.docker_host):
                 return False
             try:
                 return await _read(parts) == ("kept", "kept")
@@ -170,7 +170,7 @@ async def test_dockerd_stays_while_containers_run_when_it_is_asked_to(state: Pat
     assert await helpers.wait_for_exit(first.docker_host, "talks") == 3
     async with parts() as second:
         assert list(_running(state).values()) == [pid] and second.docker_host == first.docker_host
-        await docker.remove_all(second.docker_host)
+        await engine_api.remove_all(second.docker_host)
     assert _running(state) == {}, "nothing needs it any more"
 
 
@@ -242,7 +242,7 @@ async def test_postgres_is_durable_and_private_also_where_its_user_cannot_reach_
             sockets = Path((await connection.fetchval("SHOW unix_socket_directories")).strip('"'))
             await connection.close()
             assert settings == ["on", "on", "on", "200", ""]
-            assert await docker.answers(parts.docker_host), "dockerd's sockets have a short path"
+            assert await engine_api.answers(parts.docker_host), "dockerd's sockets have a short path"
             for folder in (data, sockets):
                 assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and folder.stat().st_uid != os.geteuid()
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700, "nobody's folder was opened"
@@ -335,7 +335,7 @@ async def test_a_configured_engine_or_database_is_used_and_must_answer(state: Pa
     async with local_parts(state, database_url="given", docker_host=given, store=False, say=print) as parts:
         assert (parts.database_url, parts.docker_host, parts.s3) == ("given", given, None)
         assert not parts.engine_is_ours and _running(state) == {}
-    assert await docker.answers(given), "an engine that is not ours is never stopped"
+    assert await engine_api.answers(given), "an engine that is not ours is never stopped"
 
 
 def test_the_user_of_postgres_is_asked_of_the_kernel(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ async def test_the_bridge_and_its_rules_are_gone_after_the_last_container(state:
         await helpers.start_container(parts.docker_host, "job", "sleep", "1000")
     assert Path(f"/sys/class/net/{name}").exists(), "a container still runs on it"
     async with _parts(state) as parts:
-        await docker.remove_all(parts.docker_host)
+        await engine_api.remove_all(parts.docker_host)
     assert not Path(f"/sys/class/net/{name}").exists()
     assert name not in await _rules()
 

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.local import docker, processes, shims
+from service.local import engine_api, processes, shims
 from service.local.docker import DockerEngine
 from tests.local import helpers
 from tests.support.waiting import until
@@ -53,14 +53,14 @@ async def engine(state: Path) -> AsyncIterator[DeadlyEngine]:
         await made.start()
         await helpers.import_busybox(made.host)
         yield made
-        await docker.remove_all(made.host)
+        await engine_api.remove_all(made.host)
     finally:
         await made.stop()
 
 
 async def _create(host: str, *command: str, runtime: str) -> str:
     body = {"Image": "busybox:test", "Cmd": list(command), "HostConfig": {"Runtime": runtime, "Init": True}}
-    async with docker.session(host) as http, http.post("/containers/create", json=body) as response:
+    async with engine_api.session(host) as http, http.post("/containers/create", json=body) as response:
         said = await response.json()
         assert response.status == 201, said
         return str(said["Id"])
@@ -68,14 +68,14 @@ async def _create(host: str, *command: str, runtime: str) -> str:
 
 async def _start(host: str, container: str) -> int:
     async with (
-        docker.session(host, timeout_s=60) as http,
+        engine_api.session(host, timeout_s=60) as http,
         http.post(f"/containers/{container}/start") as response,
     ):
         return response.status
 
 
 async def _inspect(host: str, container: str) -> Any:
-    async with docker.session(host) as http, http.get(f"/containers/{container}/json") as response:
+    async with engine_api.session(host) as http, http.get(f"/containers/{container}/json") as response:
         return (await response.json())["State"]
 
 
@@ -166,7 +166,7 @@ async def test_a_container_that_had_begun_goes_on_and_is_not_begun_twice(engine:
     assert (known["Running"], known["Pid"]) == (True, begun)
     assert "eth0:" in Path(f"/proc/{begun}/net/dev").read_text(), "it keeps its network"
     async with (
-        docker.session(engine.host) as http,
+        engine_api.session(engine.host) as http,
         http.post(f"/containers/{cut}/kill", params={"signal": "TERM"}) as response,
     ):
         assert response.status == 204

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import ask, exits, job
+from service.cli import ask, exits, job, job_list
 from service.errors import Rejected
 
 
@@ -24,7 +24,7 @@ def test_where_nobody_can_be_asked_the_question_and_the_way_out_are_told(
 
 
 def test_a_list_of_then_has_no_ages() -> None:
-    names = [column if isinstance(column, str) else column.name for column in job._COLUMNS_OF_THEN]
+    names = [column if isinstance(column, str) else column.name for column in job_list._COLUMNS_OF_THEN]
     assert ("CREATED" in names, "AGE" in names) == (True, False)
     shown = {
         "id": "j",
@@ -32,5 +32,5 @@ def test_a_list_of_then_has_no_ages() -> None:
         "spec": {"image": "i"},
         "status": {"state": "DONE", "erasedAt": "2026-11-28T02:06:30Z"},
     }
-    assert "2026-11-28 02:05:30" in job._row(shown, "2026-11-28 02:05:30")
+    assert "2026-11-28 02:05:30" in job_list._row(shown, "2026-11-28 02:05:30")
     assert job.shown(shown)["secrets"].startswith("erased 2026-11-28")

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from projections.waiting.compare import Compared, compared
-from projections.waiting.history import History, RunKey, history
+from projections.waiting.history import history
 from projections.waiting.moments import absences
+from projections.waiting.pieces import History, RunKey
 from projections.waiting.simulate import Change
 from projections.waiting.yard import MOVES, PastYard
 from service.domain import events as ev

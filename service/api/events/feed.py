@@ -1,9 +1,7 @@
 """One reader of the ledger for all streams of the process, and what each of them has still to be sent.
 
-A stream is live when the feed hands it what it wants, into a queue that is bounded. One whose queue is full
-is behind: it goes back to reading the ledger by itself, from the very position where the queue ends, and
-joins again when it has caught up with what the feed still holds. Positions decide, so nothing is skipped or
-repeated on the way from one to the other; a queue holds references to events that are encoded once for all.
+What a stream does when it falls behind is `stream`'s. Its queue holds references to events that are encoded
+once for all.
 """
 
 from __future__ import annotations
@@ -13,23 +11,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
 from service.api.events.index import Index
 from service.api.events.pieces import Piece
+from service.api.events.stream import Stream
 from service.domain.cloudevents import source_of
 from service.domain.filters import EventFilter
 from service.errors import Unavailable
 from service.ledger.labels import Labelled
 from service.ledger.read import Head, Looked
 
-#: As much as waits for one client at most, whichever is reached first; one event may be larger.
-MOST_QUEUED = 512
-MOST_QUEUED_BYTES = 512 * 1024
-#: As much as is written at once.
-MOST_WRITTEN_BYTES = 64 * 1024
 #: The latest events are kept, so that streams can join again without the ledger: so many, of so many bytes.
 KEPT, KEPT_BYTES = 1024, 4 * 1024**2
 #: So many streams read the ledger at once; others wait for their turn.
@@ -65,135 +59,6 @@ class Source(Protocol):
 
     async def look(self, asked: EventFilter, after: int) -> Looked:
         """The next events that a filter wants."""
-
-
-class Batch(NamedTuple):
-    """What comes next in a stream; with it, all that is wanted up to `position` has been handed out."""
-
-    pieces: Sequence[Piece]
-    position: int
-
-
-class Sink(Protocol):
-    """Where a batch can be left at once, without waking anybody: a client's connection with room for it."""
-
-    def takes(self) -> bool:
-        """Whether it can be left now."""
-
-    def send(self, batch: Batch) -> None: ...
-
-
-class Stream:
-    """What one client asked for and has still to be sent. `position`: all up to there was queued or taken.
-
-    While `batch` waits for what comes next, and `sink` takes it, it is left there as it comes: to wake a task
-    for each of a thousand clients would take longer than to send to them.
-    """
-
-    __slots__ = ("_bytes", "_feed", "_queue", "_woken", "asked", "caught_up", "live", "position", "sink")
-
-    def __init__(self, feed: Feed, asked: EventFilter, after: int) -> None:
-        self.asked = asked
-        self.position = after
-        self.live = False
-        #: Whether it has read the ledger to its end; before, it does so by itself.
-        self.caught_up = False
-        self._feed = feed
-        self.sink: Sink | None = None
-        # Nearly always empty: an empty list takes a tenth of what an empty deque does.
-        self._queue: list[Piece] = []
-        self._bytes = 0
-        #: There while `batch` waits.
-        self._woken: asyncio.Future[None] | None = None
-
-    @property
-    def queued(self) -> tuple[int, int]:
-        """How many events wait, and how many bytes these are."""
-        return len(self._queue), self._bytes
-
-    async def batch(self, wait_s: float) -> Batch:
-        """What comes next: nothing when there is nothing for `wait_s`, nothing wanted in what was read, or
-        when it has just become live."""
-        if not self._queue:
-            if self.live:
-                await self._wait(wait_s)
-            elif not self._feed.join(self):
-                await self._read(wait_s)
-        return self._take()
-
-    def push(self, piece: Piece) -> None:
-        """Queue an event that is wanted and follows all before; or, when that is too much, fall behind."""
-        if not self._fits(piece):
-            self.live = False
-            self.position = piece.position - 1
-        else:
-            self._queue.append(piece)
-            self._bytes += len(piece.json)
-            self.position = piece.position
-
-    def hand_on(self) -> None:
-        """Have what is queued sent: by the sink if it takes it, else by whoever waits for it."""
-        if self._woken is None or not self._queue:
-            return
-        if self.live and self.sink is not None and self.sink.takes():
-            self.sink.send(self._take())
-        if self._queue:
-            self._wake()
-
-    def fall_behind(self) -> None:
-        """Read the ledger from here on, to its end."""
-        self.live = self.caught_up = False
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
-
-    def _fits(self, piece: Piece) -> bool:
-        if not self._queue:
-            return True
-        full = len(self._queue) >= MOST_QUEUED
-        return not full and self._bytes + len(piece.json) <= MOST_QUEUED_BYTES
-
-    async def _read(self, wait_s: float) -> None:
-        """Read on in the ledger, no more than the queue takes; what is too much is read again later."""
-        try:
-            found = await self._feed.look(self)
-        except Unavailable as error:
-            _log.warning("stream waits for the ledger", error=error.message)
-            await asyncio.sleep(min(RETRY_S, wait_s))
-            return
-        self.position = found.position
-        self.caught_up = found.position >= found.head
-        for labelled in found.events:
-            piece = self._feed.piece(labelled)
-            if not self._fits(piece):
-                self.position, self.caught_up = piece.position - 1, False
-                return
-            self._queue.append(piece)
-            self._bytes += len(piece.json)
-
-    async def _wait(self, wait_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._woken = loop.create_future()
-        timer = loop.call_later(wait_s, self._wake)
-        try:
-            await self._woken
-        finally:
-            self._woken = None
-            timer.cancel()
-
-    def _take(self) -> Batch:
-        size = count = 0
-        for piece in self._queue:
-            if count and size + len(piece.json) > MOST_WRITTEN_BYTES:
-                break
-            size += len(piece.json)
-            count += 1
-        taken = self._queue[:count]
-        del self._queue[:count]
-        self._bytes -= size
-        return Batch(taken, taken[-1].position if self._queue else self.position)
 
 
 class Feed:

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from service.api.events.feed import Batch, Feed, Stream
+from service.api.events.feed import Feed
 from service.api.events.pieces import HEARTBEAT, HELLO, Control, Piece, Told, control
+from service.api.events.stream import Batch, Stream
 from service.api.metrics import Metrics
 from service.ledger.read import Head
 
@@ -95,7 +96,7 @@ class Sending:
 
 
 class _Straight:
-    """`feed.Sink`, of one stream."""
+    """`stream.Sink`, of one stream."""
 
     __slots__ = ("_metrics", "_outlet", "_sending", "takes")
 

@@ -15,9 +15,10 @@ from aiohttp import WSCloseCode, web
 
 from service.api import handshake
 from service.api.call import EDGE, SERVICE
-from service.api.events.feed import Pace, Stream
+from service.api.events.feed import Pace
 from service.api.events.pieces import Control, Piece, socket_frame
 from service.api.events.sending import FAILED, MEANING, RESTARTS, SLOW, TOKEN, Sending, TooSlow
+from service.api.events.stream import Stream
 from service.api.stream import cut_off
 from service.api.watch import SERVICE_ENDS, Follower
 from service.errors import Invalid

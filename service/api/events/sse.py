@@ -10,9 +10,10 @@ import msgspec
 from aiohttp import web
 
 from service.api.call import EDGE, SERVICE
-from service.api.events.feed import Pace, Stream
+from service.api.events.feed import Pace
 from service.api.events.pieces import Control, Piece
 from service.api.events.sending import FAILED, MEANING, RESTARTS, SLOW, TOKEN, Sending, TooSlow
+from service.api.events.stream import Stream
 from service.api.handshake import EVENT_STREAM
 from service.api.stream import cut_off, while_wanted
 from service.api.watch import SERVICE_ENDS, Follower

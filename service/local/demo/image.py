@@ -10,7 +10,7 @@ from typing import IO
 import aiohttp
 
 from service.errors import EngineError, Unavailable
-from service.local import docker
+from service.local import engine_api
 from service.local.demo import python_image
 from service.supervisor.engine.docker import DockerEngine
 
@@ -68,7 +68,7 @@ async def _import(docker_host: str, file: IO[bytes]) -> None:
     headers = {"Content-Type": "application/x-tar", "Content-Length": str(size_bytes)}
     try:
         async with (
-            docker.session(docker_host, timeout_s=IMPORT_TIMEOUT_S) as http,
+            engine_api.session(docker_host, timeout_s=IMPORT_TIMEOUT_S) as http,
             http.post("/images/create", params=params, data=file, headers=headers) as reply,
         ):
             said = await reply.text()
@@ -83,7 +83,7 @@ async def _registry_answers(docker_host: str) -> bool:
     """Asked through the engine, as it is the engine that pulls: its proxies and mirrors count, not ours."""
     try:
         async with (
-            docker.session(docker_host, timeout_s=REGISTRY_TIMEOUT_S) as http,
+            engine_api.session(docker_host, timeout_s=REGISTRY_TIMEOUT_S) as http,
             http.get(f"/distribution/{PUBLIC}/json") as reply,
         ):
             return reply.status == 200

@@ -117,7 +117,8 @@ def compare(
     """None: fetch it. An Entry: the file is the object. A text: leave the file, and say so unless "".
 
     In steps, as a file may be large. Without a record it is trusted only by its bytes, or where the ETag is
-    no hash of them, by the size and the object's own time.
+    no hash of them, by the size and the object's own time. Raises OSError for a file with a record that the
+    node cannot read: it may be the job's own work, which a fetch would overwrite.
     """
     try:
         with beneath.opened_file(root_fd, path) as fd:
@@ -129,8 +130,12 @@ def compare(
             if found.st_size == info.size and (yield from _same(fd, found, info)):
                 return manifest.entry(found, info.etag)
             return f"{shown(path)}: changed here and in the store, kept as it is here" if before else None
-    except (OSError, ValueError):
-        return None  # not there, or not a plain file: fetching says what is in the way
+    except OSError as error:
+        if before and not beneath.is_the_jobs(error):
+            raise
+        return None  # not there: fetching says what is in the way
+    except ValueError:
+        return None  # not a plain file
 
 
 def _same(fd: int, found: os.stat_result, info: ObjectInfo) -> Generator[None, None, bool]:

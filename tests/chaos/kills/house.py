@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import pytest
 
-from service.local import docker, processes, shims
+from service.local import engine_api, processes, shims
 from service.local.docker import DockerEngine
 from service.local.objectstore import ObjectStore, free_port
 from service.local.postgres import EmbeddedPostgres
@@ -257,8 +257,8 @@ class House:
             except TimeoutError:
                 process.kill()
                 await process.wait()
-        if await docker.answers(self.engine.host):
-            await docker.remove_all(self.engine.host)
+        if await engine_api.answers(self.engine.host):
+            await engine_api.remove_all(self.engine.host)
         await asyncio.gather(self.engine.stop(), self.postgres.stop(), self.store.stop())
         for pid in shims.of(self.engine.exec_root):
             os.kill(pid, signal.SIGKILL)
@@ -266,7 +266,7 @@ class House:
     # -- the engine, asked directly -----------------------------------------------------------------
 
     async def asked(self, path: str) -> Any:
-        async with docker.session(self.engine.host, timeout_s=30) as http, http.get(path) as response:
+        async with engine_api.session(self.engine.host, timeout_s=30) as http, http.get(path) as response:
             response.raise_for_status()
             return await response.json()
 
