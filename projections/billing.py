@@ -65,18 +65,17 @@ def evolve(row: Run | None, event: Event) -> Run:
     if row is None and isinstance(body, _BEGINNINGS):
         return _begun(event, body, (event.position,))
     begun = row or _begun(event, body)
-    changes: dict[str, Any] = {
-        "marks": _marked(begun.marks, body, event.occurred_at),
-        "positions": (*begun.positions, event.position),
-    }
+    before = begun.marks
+    changes: dict[str, Any] = {}
     if isinstance(body, RunPlaced):
         # A run is priced by the book in force when it was placed.
-        changes |= {"flavor": body.flavor, "hourly_price": body.hourly_price, "currency": body.currency}
+        changes = {"flavor": body.flavor, "hourly_price": body.hourly_price, "currency": body.currency}
     elif isinstance(body, _ENDINGS) and begun.fault is None:
-        changes["fault"] = fault_of(event, begun.absences)
-    changed = replace(begun, **changes)
-    over = changed.marks.finalizing_at is not None or changed.marks.ended_at is not None
-    return under(changed) if over else changed
+        changes = {"fault": fault_of(event, begun.absences)}
+    marks = _marked(before, body, event.occurred_at)
+    changed = replace(begun, marks=marks, positions=(*begun.positions, event.position), **changes)
+    # What is billed is settled once, as the window is over: what follows changes no time in it.
+    return under(changed) if marks.are_over and not before.are_over else changed
 
 
 def ordered(event: Event) -> Adjustment:

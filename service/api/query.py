@@ -67,6 +67,10 @@ class QueryReader:
             if not texts:
                 continue
             many = isinstance(field.info, mi.ListType | mi.VarTupleType)
+            if not many and len(set(texts)) > 1:
+                raise Invalid(
+                    field.wire, texts[-1], f"it may stand once in the query, not {len(texts)} times"
+                )
             found[field.name] = _converted(field, texts if many else texts[-1])
         return self._kind(**found) if len(found) == len(self._fields) else self._with_defaults(found)
 

@@ -22,6 +22,7 @@ from service.cli import audit_log, complete, exits
 from service.cli.client import Client, segment
 from service.cli.command import DatabaseLater, command
 from service.cli.guard import local_files
+from service.cli.moments import moment_of
 from service.cli.output import Format, Output
 from service.cli.private import private_file
 from service.domain.checkpoint import PublicKey, origin_of, read_key, read_note
@@ -224,7 +225,12 @@ async def export(
     everything: Annotated[bool, typer.Option("--all", help="Of all projects, and of none.")] = False,
 ) -> None:
     """Writes events with their proofs, as far as the newest checkpoint goes. Secrets in it are sealed."""
-    params = {"job": job, "from": since, "to": until, "project": project}
+    params = {
+        "job": job,
+        "from": None if since is None else moment_of("--from", since),
+        "to": None if until is None else moment_of("--to", until),
+        "project": project,
+    }
     with local_files():
         _require_file("FILE", file)
         last = b""

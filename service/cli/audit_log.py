@@ -12,6 +12,7 @@ from rich.text import Text
 from service.cli import complete
 from service.cli.client import Client
 from service.cli.command import command
+from service.cli.moments import moment_of
 from service.cli.output import Column, Output, cell, clock
 from service.errors import NotFound
 
@@ -58,8 +59,8 @@ async def log(
         "job": job,
         "actor": actor,
         "type": type or None,
-        "from": since,
-        "to": until,
+        "from": None if since is None else moment_of("--from", since),
+        "to": None if until is None else moment_of("--to", until),
         "requestId": request,
         "commandId": identity,
         "project": project,

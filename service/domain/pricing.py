@@ -45,6 +45,11 @@ class Marks(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defa
     ended_at: datetime | None = None
     outcome: State | None = None
 
+    @property
+    def are_over(self) -> bool:
+        """Whether the window is over that any policy bills."""
+        return self.finalizing_at is not None or self.ended_at is not None
+
 
 def window(marks: Marks, policy: PolicyName) -> Interval | None:
     """The stretch of time a policy bills; None when the run is not billed, or not yet over."""

@@ -5,6 +5,7 @@ The shadow is a temporary table of the same name, so the very statements that wr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,10 +15,12 @@ import msgspec
 from projections import store
 from projections.catalogue import FOLDS
 from projections.rows import Key, Rows
-from service.domain.events import Event
+from service.domain.events import BODIES, Event
 from service.errors import Invalid
 from service.ledger import read
+from service.ledger.chain import events_from
 from service.ledger.database import translated
+from service.tasks import dropped
 from sql import queries
 
 _SQL = queries("folds")
@@ -28,6 +31,8 @@ ROWS_KEPT = 50_000
 #: So many changed rows are written at a time: one that is soon changed again is not written for each change.
 ROWS_AT_ONCE = 5_000
 DIFFERENCES_SHOWN = 20
+#: Said after about so many events.
+_SAID = 50_000
 
 
 class Difference(NamedTuple):
@@ -74,16 +79,17 @@ async def _rebuilt(
         await connection.execute(_SQL.drop_shadow)
         await connection.execute(_SQL.make_shadow)
         try:
-            rows = Rows(names)
-            position = await _fold(connection, rows, 0, say)
+            shadow = _Shadow(connection, names, say)
+            await shadow.fold()
             # The last stretch is folded with the head locked, so that live and shadow end at one position.
             async with connection.transaction():
                 await connection.fetchrow(_LEDGER.lock_head)
-                position = await _fold(connection, rows, position, say)
-                found = [await _compared(connection, name, position) for name in names]
+                await shadow.fold()
+                await connection.execute(_SQL.count_shadow)
+                found = [await _compared(connection, name, shadow.position) for name in names]
                 if swap:
                     for name in names:
-                        await connection.execute(_SQL.clear_live, name)
+                        await connection.execute(_SQL.drop_strays, name)
                         await connection.execute(_SQL.swap_in, name)
                     await connection.execute(_SQL.count_rebuild)  # writers forget the rows they had
             return found
@@ -92,30 +98,76 @@ async def _rebuilt(
                 await connection.execute(_SQL.drop_shadow)
 
 
-async def _fold(connection: Any, rows: Rows, after: int, say: Callable[[str], None]) -> int:
-    """Fold everything after a position into the shadow; the position reached."""
-    async for events in read.through(connection, after):
+class _Shadow:
+    """The rows that the events make, in the temporary table; `position` is how far they were folded.
+
+    Postgres looks for the next events while those that came are folded. A connection does one thing at a
+    time, so whatever else is asked of it waits for them.
+    """
+
+    def __init__(self, connection: Any, names: list[str], say: Callable[[str], None]) -> None:
+        self.position = 0
+        self._connection = connection
+        self._say = say
+        self._rows = Rows(names)
+        concerned = [FOLDS[name].concerned for name in names]
+        #: Events that none of the folds reads. A type that is not known here is no such: to skip it would be
+        #: to fold what a newer program wrote, and to leave out a part.
+        self._others = [name for name, body in BODIES.items() if not _concerned(body, concerned)]
+
+    async def fold(self) -> None:
+        """Fold everything that the ledger has by now after `position`."""
+        end: int = await self._connection.fetchval(_LEDGER.head_position)
+        records = await self._read(self.position, end)
+        while records:
+            last = records[-1]["position"]
+            coming = asyncio.create_task(self._read(last, end))
+            try:
+                await asyncio.sleep(0)  # it is asked for, before all that follows
+                missing = self._fold_at_hand(events_from(records))
+                await asyncio.wait([coming])
+                await self._postponed(missing)
+                if self._rows.changed >= ROWS_AT_ONCE:
+                    await self._save()
+                records = await coming
+            finally:
+                await dropped(coming)
+            if last // _SAID > self.position // _SAID:
+                self._say(f"folded {last} events")
+            self.position = last
+        await self._save()
+        self.position = end
+
+    async def _read(self, after: int, end: int) -> list[Any]:
+        found: list[Any] = await self._connection.fetch(
+            _LEDGER.read_others, after, end, read.PAGE, self._others
+        )
+        return found
+
+    def _fold_at_hand(self, events: list[Event]) -> list[tuple[Event, list[Key]]]:
+        """Fold what concerns rows that are in memory; the events that concern others, and those."""
+        rows = self._rows
         postponed: list[tuple[Event, list[Key]]] = []
         for event in events:
             rows.begin(event)
             if missing := rows.fold_at_hand(event):
                 postponed.append((event, missing))
-        if postponed:
-            await store.load(connection, rows, [key for _, keys in postponed for key in keys])
-            for event, keys in postponed:
-                rows.fold(event, keys)
-        if rows.changed >= ROWS_AT_ONCE:
-            await _save(connection, rows)
-        after = events[-1].position
-        if after % 50_000 < len(events):
-            say(f"folded {after} events")
-    await _save(connection, rows)
-    return after
+        return postponed
+
+    async def _postponed(self, events: list[tuple[Event, list[Key]]]) -> None:
+        if not events:
+            return
+        await store.load(self._connection, self._rows, [key for _, keys in events for key in keys])
+        for event, keys in events:
+            self._rows.fold(event, keys)
+
+    async def _save(self) -> None:
+        await store.save(self._connection, self._rows.take_changed())
+        self._rows.trim(ROWS_KEPT)
 
 
-async def _save(connection: Any, rows: Rows) -> None:
-    await store.save(connection, rows.take_changed())
-    rows.trim(ROWS_KEPT)
+def _concerned(body: type, concerned: list[Any]) -> bool:
+    return any(issubclass(body, each) for each in concerned)
 
 
 async def _compared(connection: Any, name: str, position: int) -> Comparison:

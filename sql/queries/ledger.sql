@@ -83,6 +83,14 @@ FROM events
 WHERE position > $1 AND position <= $2
 ORDER BY position LIMIT $3
 
+-- name: read_others
+-- As `read_after`, but for the types $4.
+SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
+       hash, client_address
+FROM events
+WHERE position > $1 AND position <= $2 AND type <> ALL ($4::text[])
+ORDER BY position LIMIT $3
+
 -- name: read_portion
 -- No more than $3 bytes of bodies, as they are read (stored they may be compressed), and one event at least.
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,

@@ -167,6 +167,7 @@ async def test_an_audit_log_of_nothing_says_so(service: Service) -> None:
     assert (await service.cli(*none, "-o", "json")).json == []
     for words, why in (
         (("--from", "10", "--to", "5"), "to: '5' is not allowed; it must not be before from, which is 10"),
+        (("--from", "2026-01-31T12:00:00"), "--from: '2026-01-31T12:00:00' is not allowed; say which zone"),
         (("--project", "nowhere"), "project: there is no project 'nowhere'"),
     ):
         refused = await service.cli("audit", "log", *words)
