@@ -26,7 +26,7 @@ from service.domain.registries import check_shared
 from service.domain.selectors import Selector, parse_selector
 from service.domain.spec import JobSpec, Sealed
 from service.domain.states import State
-from service.errors import Invalid, NotFound
+from service.errors import Invalid, NotFound, Rejected
 
 MOST_IMAGE_CHARS = 1024
 #: The end of the year 9999, the last that a time can have.
@@ -68,15 +68,22 @@ class DeleteAsked(Query, frozen=True):
 async def submit(call: Call) -> wire.Job:
     identity = await call.command_id()
     job_id = identity.made("job")
-    spec = _spec(call, job_id, await _sealing(call, job_id))
-    command = cmd.SubmitJob(
-        project=call.project,
-        job=job_id,
-        spec=spec,
-        user=call.token.name,
-        token_label=call.token.label_selector,
-    )
-    receipt = await call.submit(command, identity)
+    try:
+        spec = _spec(call, job_id, await _sealing(call, job_id))
+    except Rejected:
+        # Less may be asked for than then: a flavor is gone, SSH is switched off. What was taken stays taken.
+        if (known := await call.recalled()) is None:
+            raise
+        receipt = known
+    else:
+        command = cmd.SubmitJob(
+            project=call.project,
+            job=job_id,
+            spec=spec,
+            user=call.token.name,
+            token_label=call.token.label_selector,
+        )
+        receipt = await call.submit(command, identity)
     # The first answer and every repeat of it are made of the same event: the job as it was then.
     job = evolve(None, receipt.events[0])
     return _view(call, job, job.created_at, await _secrets(call, [job]))

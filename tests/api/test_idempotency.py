@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue
+from tests.api.test_ssh_keys import KEY as SSH_KEY
 from tests.api.yard import ADMIN, OPERATOR, READER, SPEC, Yard, gathered, opened
 from tests.support.proxy import proxied
 
@@ -66,6 +68,26 @@ async def test_twenty_repeats_at_once_make_one_job(yard: Yard, tmp_path: Path) -
     assert [answer.status for answer in answers] == [200] * 20
     assert len({answer.raw for answer in answers}) == 1
     assert await yard.head() == before + 1
+
+
+async def test_a_repeat_is_answered_though_it_could_not_be_asked_for_any_more(
+    yard: Yard, tmp_path: Path
+) -> None:
+    """SSH was switched off since, and a flavor is gone."""
+    flavor = DEFAULT_CATALOGUE.flavors[0]
+    body = SPEC | {"sshPublicKeys": [SSH_KEY], "resources": {"cpu": 1, "flavor": flavor.id}}
+    first = await yard.call("POST", "/v1/job", body, headers=KEY)
+    assert first.status == 200
+    less = Catalogue(tuple(each for each in DEFAULT_CATALOGUE.flavors if each is not flavor))
+    gone: list[dict[str, Any]] = [{"ssh_address": ""}, {"catalogue": less}]
+    for number, changes in enumerate(gone):
+        async with opened(yard.database, tmp_path / f"{number}", yard.tokens, **changes) as later:
+            assert (await later.call("POST", "/v1/job", body)).status == 400
+            again = await later.call("POST", "/v1/job", body, headers=KEY)
+            assert (again.status, again.json["id"]) == (200, first.json["id"])
+            assert again.json["spec"] == first.json["spec"]
+            other = await later.call("POST", "/v1/job", body | {"name": "other"}, headers=KEY)
+            assert other.status == 409
 
 
 async def test_a_refusal_leaves_the_key_free(yard: Yard) -> None:
