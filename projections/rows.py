@@ -15,7 +15,6 @@ import msgspec
 from projections.catalogue import FOLDS
 from projections.fold import Fold
 from service.domain.events import Event, JobSubmitted
-from service.domain.ids import text_of
 
 Key = tuple[str, str]
 
@@ -39,7 +38,6 @@ class Rows:
 
     def __init__(self, folds: Iterable[str] = FOLDS) -> None:
         self._folds = [FOLDS[name] for name in folds]
-        self._bills = "billing" in (fold.name for fold in self._folds)
         self._concerned: dict[type, list[Fold[Any]]] = {}
         self._rows: OrderedDict[Key, Any] = OrderedDict()
         self._touched: dict[Key, int] = {}
@@ -64,14 +62,6 @@ class Rows:
         """A row as the database has it; None when it has none."""
         self._rows[fold, key] = None if row is None else FOLDS[fold].decoder.decode(row)
 
-    def begin(self, event: Event) -> None:
-        """What need not be looked for: a job that is submitted had no run before, and so no bill of it.
-
-        For who goes through events as they are: that there was no such job has been decided.
-        """
-        if self._bills and isinstance(event.body, JobSubmitted):
-            self._rows.setdefault(("billing", f"{text_of(event.job)}/{event.run}"), None)
-
     def keys_of(self, event: Event) -> list[Key]:
         """The rows an event touches, at most one a fold."""
         folds = self._concerning(type(event.body))
@@ -95,14 +85,20 @@ class Rows:
             self._touched[name, key] = event.position
 
     def fold_at_hand(self, event: Event) -> list[Key]:
-        """Apply an event to those of its rows that are loaded; the keys of the others, for `fold`."""
-        rows, missing = self._rows, []
-        for fold in self._concerning(type(event.body)):
+        """Apply an event to those of its rows that are loaded; the keys of the others, for `fold`.
+
+        A job that is submitted had no run before, and so no bill of it, which need not be looked for: this is
+        for who goes through events as they are, and that there was no such job has been decided.
+        """
+        rows, missing, kind = self._rows, [], type(event.body)
+        for fold in self._concerned.get(kind) or self._concerning(kind):
             key = fold.key(event)
             if key is None:
                 continue
             at = (fold.name, key)
             row = rows.get(at, _NOT_LOADED)
+            if row is _NOT_LOADED and fold.name == "billing" and kind is JobSubmitted:
+                row = None
             if row is _NOT_LOADED:
                 missing.append(at)
                 continue

@@ -177,7 +177,6 @@ class Batch:
 
     def _fold(self, event: Event) -> None:
         """Fold into the rows at hand; rows that no command is decided on may be loaded after deciding."""
-        self.rows.begin(event)
         if missing := self.rows.fold_at_hand(event):
             self.postponed.append((event, missing))
 

@@ -146,13 +146,8 @@ class _Shadow:
 
     def _fold_at_hand(self, events: list[Event]) -> list[tuple[Event, list[Key]]]:
         """Fold what concerns rows that are in memory; the events that concern others, and those."""
-        rows = self._rows
-        postponed: list[tuple[Event, list[Key]]] = []
-        for event in events:
-            rows.begin(event)
-            if missing := rows.fold_at_hand(event):
-                postponed.append((event, missing))
-        return postponed
+        fold = self._rows.fold_at_hand
+        return [(event, missing) for event in events if (missing := fold(event))]
 
     async def _postponed(self, events: list[tuple[Event, list[Key]]]) -> None:
         if not events:
