@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from service.audit import exported, proofs, reading
 from service.audit.evidence import Evidence
 from service.audit.exported import ExportCorrupt
 from service.audit.log import Log
-from service.cli import audit_log, complete, exits
+from service.cli import audit_log, complete, exits, words
 from service.cli.client import Client, segment
 from service.cli.command import DatabaseLater, command
 from service.cli.guard import local_files
@@ -182,7 +181,7 @@ async def _evidence(
     # The client for S3 takes a third of what the command takes to start: only who needs it waits for it.
     from service.audit.bucket import open_place
 
-    keys = os.environ.get("JOBYARD_CHECKPOINT_S3") or os.environ.get("JOBYARD_S3", "")
+    keys = words.kept_in("JOBYARD_CHECKPOINT_S3") or words.kept_in("JOBYARD_S3") or ""
     opened = open_place(place, keys)
     try:
         log = await Log.found(opened, ledger_id)

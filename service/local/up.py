@@ -107,7 +107,7 @@ async def running(settings: Settings, log: LogFile) -> AsyncIterator[Running]:
             local_parts(
                 settings.state_dir,
                 database_url=os.environ.get("DATABASE_URL"),
-                docker_host=os.environ.get("DOCKER_HOST") or None,  # empty is unset, as of DATABASE_URL
+                docker_host=os.environ.get("DOCKER_HOST") or None,  # empty is unset, as to `docker`
                 store=configured is None,
                 engine_stays_in_use=True,
                 say=_say,
@@ -159,7 +159,7 @@ class _Basics:
         """
         here = self._settings
         self.master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), here.master_key_file)
-        self.signing = signing_key(here.checkpoint_key, here.checkpoint_key_file)
+        self.signing = signing_key(here.checkpoint_key or None, here.checkpoint_key_file)
         open_place(here.checkpoints, here.checkpoint_s3)
         self.listening = self._taken(here.host, here.port, "port", "give --port")
         if (at := here.ssh_listens) is not None:

@@ -75,6 +75,13 @@ async def test_a_master_key_that_is_none(state: Path, key: str) -> None:
     assert "master" in said.lower() and "32 bytes" in said and key not in said
 
 
+@pytest.mark.parametrize("name", ["JOBYARD_MASTER_KEY", "JOBYARD_MIGRATION_URL", "DATABASE_URL"])
+async def test_a_variable_that_is_there_and_empty(state: Path, name: str) -> None:
+    said = await refused(state, "--port", "0", **{name: ""})
+    assert said == f"jobyard: {name}: '' is not allowed; it is empty; give it a value, or leave it out"
+    assert not (state / "master.key").exists()
+
+
 @pytest.mark.parametrize("key", ["not base64", base64.b64encode(b"short").decode()])
 async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
     said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_KEY=key)
@@ -82,7 +89,7 @@ async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
 
 
 async def test_a_place_for_checkpoints_that_is_none(state: Path) -> None:
-    said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_TO="s3://bucket", JOBYARD_S3="")
+    said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_TO="s3://bucket")
     assert said.startswith("jobyard: s3://bucket needs the keys of its store: set JOBYARD_CHECKPOINT_S3")
 
 
