@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os.path
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -201,12 +202,16 @@ def _key(text: str | None) -> PublicKey | None:
     """From the option: the key itself, or the name of a file that holds it."""
     if text is None:
         return None
-    if "+" not in text and Path(text).is_file():
-        text = Path(text).read_text(errors="replace")
     try:
         return read_key(text)
     except Invalid as error:
-        raise Invalid("--key", text, error.allowed) from error
+        if not os.path.isfile(text):  # noqa: PTH113 (a Path raises for a text that is too long to be one's name)
+            raise Invalid("--key", text, error.allowed) from error
+    held = Path(text).read_text(errors="replace")
+    try:
+        return read_key(held)
+    except Invalid as error:
+        raise Invalid("--key", held, error.allowed) from error
 
 
 @command(app, "export", example="audit export --job JOB trail.jsonl")
