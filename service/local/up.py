@@ -62,7 +62,12 @@ def up(
     except JobyardError as error:
         _say(f"jobyard: {error.message}", file=sys.stderr)
         raise typer.Exit(exits.of_error(error)) from None
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except (KeyboardInterrupt, asyncio.CancelledError):  # once it is ready, it ends in order
+        _say(
+            "Stopped before it was ready, and so is each part that it had started; containers that run "
+            "go on, and the next `up` takes them over.",
+            file=sys.stderr,
+        )
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
 
 

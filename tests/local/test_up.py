@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import pty
+import signal
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
@@ -184,6 +185,29 @@ async def test_an_engine_of_no_name_counts_as_unset(state: Path, monkeypatch: py
     with log_file.on_stderr() as log, pytest.raises(Asked, match="None"):
         async with up.running(read_settings({}, state_dir=state), log):
             raise AssertionError
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_one_that_is_stopped_before_it_is_ready_says_so(state: Path, number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        environment = running.environment(
+            state,
+            DATABASE_URL=f"postgresql://ann:secret@127.0.0.1:{silent.getsockname()[1]}/yard?sslmode=disable",
+            DOCKER_HOST=os.environ["JOBYARD_TEST_DOCKER_HOST"],
+            JOBYARD_S3=os.environ["JOBYARD_TEST_S3"],
+        )
+        streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment}
+        async with (
+            running.started("up", "--state", str(state), "--port", "0", **streams) as process,
+            asyncio.timeout(60),
+        ):
+            asked, _ = await asyncio.get_running_loop().sock_accept(silent)
+            with asked:
+                process.send_signal(number)
+                out, err = await process.communicate()
+    assert process.returncode == Exit.INTERRUPTED and b"Traceback" not in err
+    assert b"Stopped before it was ready, and so is each part" in err and b"is ready at" not in out
 
 
 def test_a_store_that_refuses_its_keys_is_told_of_at_once(state: Path, database_url: str) -> None:
