@@ -203,7 +203,10 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if not _changes_something(route):
         return []
     schema = {"type": "string", "minLength": 1, "maxLength": idempotency.MOST_CHARS}
-    text = "A repeat under the same key is answered as the first request was, and does nothing again."
+    text = (
+        "A repeat under the same key does nothing again. It is answered as the first request was, or, of a "
+        "webhook, a price list or a renewed token, with what there is by then."
+    )
     return [{"name": idempotency.HEADER, "in": "header", "description": text, "schema": schema}]
 
 
