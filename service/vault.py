@@ -166,7 +166,7 @@ def signing_key(configured: str | None, path: Path) -> SigningKey:
 
 
 def _configured_or_kept(name: str, configured: str | None, what: str, path: Path) -> bytes:
-    if configured:
+    if configured is not None:  # an empty one is no key, and none is made in its place
         try:
             return base64.b64decode(configured, validate=True)
         except ValueError as error:  # binascii.Error, or characters that are not ASCII

@@ -78,7 +78,9 @@ async def replay(call: Call) -> wire.Replay:
         raise Invalid("to", asked.until, "a time later than from")
     if asked.price_book is not None and asked.ledger_prices:
         raise Invalid("ledgerPrices", True, "name one of priceBook and ledgerPrices")
-    book: Prices | None = None if asked.price_book is None else read_book("priceBook", asked.price_book)
+    book: Prices | None = None
+    if asked.price_book is not None:
+        book = read_book("priceBook", asked.price_book, call.service.parts.settings.currency)
     if asked.ledger_prices:
         book = await call.ledger.prices()
     project = await project_asked(call, asked.project)

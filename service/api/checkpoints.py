@@ -28,7 +28,7 @@ class Checkpoints:
     @cached_property
     def signs(self) -> bytes:
         """The public half of the key."""
-        return signing_key(self._settings.checkpoint_key, self._settings.checkpoint_key_file).public
+        return signing_key(self._settings.checkpoint_key or None, self._settings.checkpoint_key_file).public
 
     async def close(self) -> None:
         await self._place.close()

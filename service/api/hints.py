@@ -14,7 +14,8 @@ _CONTAINER = r"^[A-Za-z0-9._~][A-Za-z0-9._~+/#-]*$"
 _URL = r"^(https?://[^ @?#]+|ssh://[^ ?#]+|[A-Za-z0-9_][A-Za-z0-9._-]*@[^ ?#]+)$"
 
 _HOOK = r"^https?://[^ @?#]+([?][^ #]*)?$"
-_DECIMAL: list[dict[str, Any]] = [{"type": "string", "format": "decimal"}, {"type": "number"}]
+#: Text of plain digits, never JSON's numbers: some readers make floats of those.
+_DECIMAL: dict[str, Any] = {"type": "string", "format": "decimal"}
 
 #: By schema and property.
 _SAID: dict[str, dict[str, dict[str, Any]]] = {
@@ -47,10 +48,9 @@ _SAID: dict[str, dict[str, dict[str, Any]]] = {
     },
     "WebhookAsked": {"url": {"pattern": _HOOK, "examples": ["https://example.org/hook"]}},
     "WebhookChanged": {"url": {"pattern": _HOOK}},
-    # Written as a number or, exactly, as text.
     "BudgetAsked": {
-        "amount": {"anyOf": [*_DECIMAL, {"type": "null"}], "examples": ["250"]},
-        "warnAt": {"anyOf": [{"type": "array", "items": {"anyOf": _DECIMAL}}, {"type": "null"}]},
+        "amount": {"anyOf": [_DECIMAL, {"type": "null"}], "examples": ["250"]},
+        "warnAt": {"anyOf": [{"type": "array", "items": _DECIMAL}, {"type": "null"}]},
     },
     "LabelEdit": {"name": {"pattern": "^[A-Za-z0-9._/-]+$", "examples": ["team"]}},
 }

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 from aiohttp import web
 
-from service.api import hints, idempotency, past
+from service.api import hints, idempotency, past, wire
 from service.api.call import JSON, Call, Route
 from service.api.errors import ErrorBody
 from service.api.handshake import EVENT_STREAM
@@ -26,8 +26,10 @@ _ROLES = {
     Level.PROVIDE: "Roles administrator and ai_training_operator, without a label selector.",
     Level.ADMINISTER: "Role administrator.",
     Level.WHOLE: "Role administrator, without a label selector.",
-    Level.OVERSEE: "Administrators of the project `default`.",
+    Level.OVERSEE: "Administrators of the project `default`, without a label selector.",
 }
+#: Whose handler wants more than their level.
+_NARROWER = {"/v1/budget": "Any role, without a label selector."}
 #: What is streamed to a client that asks for it by its `Accept`; as a websocket: see /v1/asyncapi.json.
 _STREAMED = {"/v1/events": EVENT_STREAM}
 _REFUSALS = {
@@ -36,9 +38,12 @@ _REFUSALS = {
     402: "The project has used up its budget of the month.",
     403: "The role, the label selector or the quota does not allow it.",
     404: "No such thing in this project.",
+    408: "The body did not arrive in time.",
     409: "It exists already, or the Idempotency-Key was used for another request.",
     413: "The body is too large.",
     414: "The target is too long.",
+    415: "The body is compressed: none is taken that is.",
+    429: "This token asks too much of this process.",
     503: "Postgres or the store did not answer; try again.",
 }
 
@@ -48,6 +53,16 @@ _AS_OF = {
     "description": "With asOf: the position that the answer is of.",
     "schema": {"type": "integer", "minimum": 0},
 }
+
+
+#: The header of a refusal that is over by itself.
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which to try again.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_PASSING = (429, 503)
 
 
 async def openapi(call: Call) -> web.Response:
@@ -95,18 +110,23 @@ def _operation(route: Route, ids: dict[str, str]) -> dict[str, Any]:
         "operationId": _operation_id(route),
         "tags": [_tag(route.path)],
         "summary": route.summary,
-        "description": _ROLES.get(route.level, "Needs no token."),
+        "description": _NARROWER.get(route.path) or _ROLES.get(route.level, "Needs no token."),
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
-        "responses": {**success, **{str(status): _refusal(status) for status in _refusals(route)}},
+        "responses": {**success, **{str(status): _refusal(status, route) for status in _refusals(route)}},
     }
     if route.level is Level.PUBLIC:
         found["security"] = []
     if route.takes:
         found["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(route.takes)}}}
-    elif route.handler.__name__ == "upload":
+    elif _is_upload(route):
         content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         found["requestBody"] = {"required": True, "content": content}
     return found
+
+
+def _is_upload(route: Route) -> bool:
+    """Whether its body is no JSON, but an object as it is."""
+    return route.handler.__name__ == "upload"
 
 
 def _operation_id(route: Route) -> str:
@@ -151,11 +171,12 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     if route.query is None:
         return []
     (_,), components = msgspec.json.schema_components([route.query], ref_template=_REF)
-    properties = components[route.query.__name__]["properties"]
+    asked = components[route.query.__name__]
     text = (route.query.__doc__ or "").strip()
     return [
         {"name": name, "in": "query", "description": text, "schema": _inlined(schema, components)}
-        for name, schema in properties.items()
+        | ({"required": True} if name in asked.get("required", ()) else {})
+        for name, schema in asked["properties"].items()
     ]
 
 
@@ -182,7 +203,10 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if not _changes_something(route):
         return []
     schema = {"type": "string", "minLength": 1, "maxLength": idempotency.MOST_CHARS}
-    text = "A repeat under the same key is answered as the first request was, and does nothing again."
+    text = (
+        "A repeat under the same key does nothing again. It is answered as the first request was, or, of a "
+        "webhook, a price list or a renewed token, with what there is by then."
+    )
     return [{"name": idempotency.HEADER, "in": "header", "description": text, "schema": schema}]
 
 
@@ -206,7 +230,7 @@ def _success(route: Route) -> dict[str, Any]:
 def _refusals(route: Route) -> list[int]:
     found = {503}
     if route.level is not Level.PUBLIC:
-        found |= {401, 403}
+        found |= {401, 403, 429}
     if (route.path == "/v1/job" and route.takes) or route.path.endswith("/start"):
         found.add(402)
     if route.takes or route.query or route.method in ("PUT", "DELETE") or "{container}" in route.path:
@@ -220,12 +244,17 @@ def _refusals(route: Route) -> list[int]:
     if _changes_something(route) or route.path in _ASKED_ANEW:
         found |= {400, 409}
     if route.takes:
-        found |= {409, 413}
+        found |= {408, 409, 413, 415}
+    if _is_upload(route):
+        found.add(415)
     return sorted(found)
 
 
-def _refusal(status: int) -> dict[str, Any]:
-    return {"description": _REFUSALS[status], "content": {JSON: {"schema": _ref(ErrorBody)}}}
+def _refusal(status: int, route: Route) -> dict[str, Any]:
+    # What is not ready answers the same as what is, and with it an error's fields.
+    kind = wire.Ready if route.answers is wire.Ready else ErrorBody
+    found = {"description": _REFUSALS[status], "content": {JSON: {"schema": _ref(kind)}}}
+    return found | {"headers": _RETRY_AFTER} if status in _PASSING else found
 
 
 def _kinds(route: Route) -> list[type]:

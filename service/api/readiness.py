@@ -29,6 +29,10 @@ SILENT = "it does not answer"
 #: Why the database is, when it can be read alone.
 FULL = "it takes no writes: it has no disk space left"
 
+_OTHER_SCHEMA = (
+    "its schema is not the one of this version: start `jobyard up` anew, which migrates it or says that "
+    "a newer version did"
+)
 _OK = Part(status="ok")
 
 _log = structlog.get_logger()
@@ -77,7 +81,7 @@ class Readiness:
 
     async def _database(self) -> Part:
         if not await self._ledger.migrated():
-            return _down("its schema is not the one of this version; run `jobyard migrate`")
+            return _down(_OTHER_SCHEMA)
         if not await self._ledger.takes_writes():
             return _down(FULL)
         return _OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import os.path
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +18,7 @@ from service.audit import exported, proofs, reading
 from service.audit.evidence import Evidence
 from service.audit.exported import ExportCorrupt
 from service.audit.log import Log
-from service.cli import audit_log, complete, exits
+from service.cli import audit_log, complete, exits, words
 from service.cli.client import Client, segment
 from service.cli.command import DatabaseLater, command
 from service.cli.guard import local_files
@@ -183,7 +183,7 @@ async def _evidence(
     # The client for S3 takes a third of what the command takes to start: only who needs it waits for it.
     from service.audit.bucket import open_place
 
-    keys = os.environ.get("JOBYARD_CHECKPOINT_S3") or os.environ.get("JOBYARD_S3", "")
+    keys = words.kept_in("JOBYARD_CHECKPOINT_S3") or words.kept_in("JOBYARD_S3") or ""
     opened = open_place(place, keys)
     try:
         log = await Log.found(opened, ledger_id)
@@ -203,12 +203,16 @@ def _key(text: str | None) -> PublicKey | None:
     """From the option: the key itself, or the name of a file that holds it."""
     if text is None:
         return None
-    if "+" not in text and Path(text).is_file():
-        text = Path(text).read_text(errors="replace")
     try:
         return read_key(text)
     except Invalid as error:
-        raise Invalid("--key", text, error.allowed) from error
+        if not os.path.isfile(text):  # noqa: PTH113 (a Path raises for a text that is too long to be one's name)
+            raise Invalid("--key", text, error.allowed) from error
+    held = Path(text).read_text(errors="replace")
+    try:
+        return read_key(held)
+    except Invalid as error:
+        raise Invalid("--key", held, error.allowed) from error
 
 
 @command(app, "export", example="audit export --job JOB trail.jsonl")

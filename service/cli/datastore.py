@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli import ask, complete, git_store
+from service.cli import ask, complete, git_store, words
 from service.cli.client import Client, segment
 from service.cli.command import command
 from service.cli.output import Output, clock
@@ -124,7 +124,7 @@ def _s3(alias: str, endpoint: str, region: str, access_key: str, secret_key: str
     otherwise = f"give it as the last argument, or in {SECRET_KEY}"
     keys = {
         "accessKey": access_key,
-        "secretKey": secret_key or ask.secret("Secret key", otherwise=otherwise),
+        "secretKey": secret_key or words.kept_in(SECRET_KEY) or ask.secret("Secret key", otherwise=otherwise),
         "region": region,
     }
     return {

@@ -45,7 +45,11 @@ async def events(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")] = False,
     after: Annotated[
         str | None,
-        typer.Option("--after", metavar="POSITION", help="Only what follows it; 0: all, the default; now."),
+        typer.Option(
+            "--after",
+            metavar="POSITION",
+            help="Only what follows it; 0: all; now. Default: 0, with --follow now.",
+        ),
     ] = None,
     job: Annotated[
         list[str] | None, typer.Option("--job", metavar="ID", help="Only of this job; repeat.")

@@ -1,7 +1,8 @@
 """What the exit status of `jobyard` means, in this one place: scripts may trust it.
 
 0    done; for `job run --watch` and `job wait`: the job is DONE
-1    the job FAILED; a verification found a difference; a machine part refused; a file here did
+1    the job FAILED; a push or pull that was waited for did; `webhook test` was not delivered; a verification
+     found a difference; a machine part refused; a file here did
 2    usage: an option or a value is wrong, here or as the service sees it
 3    no such thing in this project
 4    refused: by the token, its role, the quota, the budget, or the state of the job
@@ -50,7 +51,8 @@ class Exit(IntEnum):
 HELP = """\b
 Exit status:
   0    done; with `job run --watch` and `job wait`: the job is DONE
-  1    the job FAILED, a verification found a difference, or a file here refused
+  1    the job FAILED; `push-data` or `pull-data` did; `webhook test` was not delivered;
+       a verification found a difference; a file here refused
   2    usage: an option or a value is wrong
   3    no such thing in this project
   4    refused: by the token, its role, the quota, the budget, or the state of the job

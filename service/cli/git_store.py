@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from service.cli import ask, complete
+from service.cli import ask, complete, words
 from service.cli.client import Client, segment
 from service.cli.output import Output
 from service.errors import Invalid
@@ -110,7 +109,7 @@ def _keys(
 def _password(from_stdin: bool) -> str:
     """Never an argument: those are for everybody on this machine to read."""
     if not from_stdin:
-        kept = os.environ.get(PASSWORD)
+        kept = words.kept_in(PASSWORD)
         otherwise = f"give it with --password-stdin, or in {PASSWORD}"
         return kept or ask.secret("Password or access token", otherwise=otherwise)
     password = sys.stdin.read().removesuffix("\n").removesuffix("\r")

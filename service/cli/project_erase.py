@@ -25,9 +25,13 @@ async def erase(
     ],
     yes: ask.Yes = False,
 ) -> None:
-    """Destroys the key of a project without live jobs: the secrets of its stores, registries and jobs."""
+    """Destroys the key of a project without live jobs: the secrets of its jobs, data stores, registries and
+    webhooks, which are paused."""
     if not yes:
-        question = f"Erase all secrets of project {project}, its data stores' too, for good?"
+        question = (
+            f"Erase all secrets of project {project}, also of its data stores, registries and webhooks "
+            "(which are paused), for good?"
+        )
         ask.agreed(question, otherwise=ask.SURE)
     await client.delete(f"/project/{segment(project)}/key")
     output.done(f"erased the secrets of project {project}", {"erased": project})

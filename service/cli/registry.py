@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from service.cli import ask, complete
+from service.cli import ask, complete, words
 from service.cli.client import Client, segment
 from service.cli.command import command
 from service.cli.output import Column, Output, clock
@@ -107,7 +106,7 @@ def _password(from_stdin: bool) -> str | None:
     """From stdin if told so, else from the environment; None when there is none. Never an argument: those
     are for everybody on this machine to read."""
     if not from_stdin:
-        return os.environ.get(PASSWORD) or None
+        return words.kept_in(PASSWORD)
     password = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if not password:
         raise Invalid("--password-stdin", None, "stdin held no password")

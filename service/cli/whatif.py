@@ -66,8 +66,21 @@ async def whatif(
     if output.format is not None or shown:
         output.items(found, _COLUMNS, map(_row, shown))
     if output.format is None:
+        if left := unlisted(found, everything):
+            output.done(left)
         for line in summary(found):
             output.done(line)
+
+
+def unlisted(found: Any, everything: bool) -> str | None:
+    """What to say of runs that the answer counts and has no line for: it has those that change most."""
+    changed = sum(item["changed"] for item in found["items"])
+    left = found["more"] if everything else found["totals"]["changed"] - changed
+    if not left:
+        return None
+    kind = "" if everything else " that changes" if left == 1 else " that change"
+    verb = "is" if left == 1 else "are"
+    return f"{_runs(left)} more{kind} {verb} not listed, which change least; ask of a shorter window"
 
 
 def summary(found: Any) -> Iterator[str]:

@@ -84,12 +84,14 @@ def database(url: str | None, state: Path | None, environ: Mapping[str, str] = o
 
     Whoever has named another service by JOBYARD_URL is not told of this one's ledger. Raises `Misconfigured`.
     """
-    words.check_given("--database-url", url)
-    given = url or environ.get("DATABASE_URL")
+    given = _said("--database-url", url, "DATABASE_URL", environ)
     if given:
         return given
-    up, named = require_up(state, environ), environ.get("JOBYARD_URL", "").rstrip("/")
-    if state is None and named not in ("", up.url.rstrip("/")):
+    up, named = require_up(state, environ), environ.get("JOBYARD_URL")
+    if state is None and named is not None:
+        words.check_given("JOBYARD_URL", named)
+        named = named.rstrip("/")
+    if state is None and named not in (None, up.url.rstrip("/")):
         raise Misconfigured(
             f"JOBYARD_URL names {named}, and this command reads a database itself: give --database-url with "
             f"that service's, or --state for the service at {up.url} that runs here"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from service.errors import Invalid, Rejected
 
 
@@ -26,6 +28,13 @@ def check_given(name: str, word: str | None) -> None:
     """Raises `Invalid` for an option or a variable that is there and empty, which is not absent."""
     if word is not None and not word.strip():
         raise Invalid(name, word, "it is empty; give it a value, or leave it out")
+
+
+def kept_in(variable: str) -> str | None:
+    """What a variable of a secret holds; None where there is no such variable. Raises `Invalid`."""
+    kept = os.environ.get(variable)
+    check_given(variable, kept)
+    return kept
 
 
 def is_text(word: str) -> bool:

@@ -20,7 +20,11 @@ from service.errors import Invalid
 _ADDRESS = re.compile(
     r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:[1-9][0-9]{0,4})?"
 )
-
+#: Looser than the other: also of an address that `up` itself was told to listen on, with its zone.
+_PUBLIC = re.compile(
+    r"(?i:https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\])(:[1-9][0-9]{0,4})?"
+    r"(/[A-Za-z0-9._~/%-]*)?"
+)
 
 _KINDS = {field.name: field.type for field in msgspec.structs.fields(Settings)}
 _OPTIONS = {"state_dir": "--state"}
@@ -70,6 +74,9 @@ def problems_of(settings: Settings, options: Collection[str] = ()) -> list[str]:
         )
     if isinstance(settings.ssh_port, int) and not 0 <= settings.ssh_port <= 65_535:
         found.append(said_of("ssh_port", settings.ssh_port, str(allowed_for("ssh_port"))))
+    if settings.public_url and _PUBLIC.fullmatch(settings.public_url) is None:
+        allowed = "it must be http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]"
+        found.append(said_of("public_url", settings.public_url, allowed))
     if settings.ssh_address and _ADDRESS.fullmatch(settings.ssh_address) is None:
         found.append(
             f"{PREFIX}SSH_ADDRESS: {settings.ssh_address!r} is not a host such as yard.example.org[:22]"

@@ -15,6 +15,8 @@ from service.vault import Secret
 
 PREFIX = "JOBYARD_"
 SSH_PORT = 8722
+#: What a list is in a variable that is to hold nothing.
+NONE = "none"
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _DAY_S = 86_400
@@ -27,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8790
     api_workers: int = 1
-    #: Where clients reach the API; `up` fills it in when it is empty.
+    #: Where clients reach the API, without a slash at its end; `up` fills it in when it is empty.
     public_url: str = ""
     #: Jobs' own HTTP services are at `<job id>[-<port>].job.<this>`, with a port if clients need one.
     job_domain: str = ""

@@ -115,7 +115,8 @@ def translated() -> Iterator[None]:
         if SERVICE_ROLE not in str(error):
             raise
         raise Misconfigured(
-            f"Postgres knows no role {SERVICE_ROLE}: run `jobyard migrate` with a role that may create it"
+            f"Postgres knows no role {SERVICE_ROLE}: `jobyard up` makes it when it starts, by the role that "
+            "DATABASE_URL names or, where that may not create roles, JOBYARD_MIGRATION_URL"
         ) from error
     except asyncpg.DiskFullError as error:
         raise Unavailable("Postgres has no disk space left") from error

@@ -143,7 +143,7 @@ def write_private(path: Path, text: str) -> None:
 def configured_store(environment: Mapping[str, str]) -> S3Access | None:
     """The object store of JOBYARD_S3, which is used in place of the embedded one. Raises `Misconfigured`."""
     text = environment.get("JOBYARD_S3")
-    return read_s3_access("JOBYARD_S3", text) if text else None
+    return None if text is None else read_s3_access("JOBYARD_S3", text)
 
 
 def up_json(url: str, token: str, docker_host: str, database_url: str, s3: S3Access | None) -> str:

@@ -62,7 +62,12 @@ def up(
     except JobyardError as error:
         _say(f"jobyard: {error.message}", file=sys.stderr)
         raise typer.Exit(exits.of_error(error)) from None
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except (KeyboardInterrupt, asyncio.CancelledError):  # once it is ready, it ends in order
+        _say(
+            "Stopped before it was ready, and so is each part that it had started; containers that run "
+            "go on, and the next `up` takes them over.",
+            file=sys.stderr,
+        )
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
 
 
@@ -107,7 +112,7 @@ async def running(settings: Settings, log: LogFile) -> AsyncIterator[Running]:
             local_parts(
                 settings.state_dir,
                 database_url=os.environ.get("DATABASE_URL"),
-                docker_host=os.environ.get("DOCKER_HOST") or None,  # empty is unset, as of DATABASE_URL
+                docker_host=os.environ.get("DOCKER_HOST") or None,  # empty is unset, as to `docker`
                 store=configured is None,
                 engine_stays_in_use=True,
                 say=_say,
@@ -159,7 +164,7 @@ class _Basics:
         """
         here = self._settings
         self.master = master_key(os.environ.get("JOBYARD_MASTER_KEY"), here.master_key_file)
-        self.signing = signing_key(here.checkpoint_key, here.checkpoint_key_file)
+        self.signing = signing_key(here.checkpoint_key or None, here.checkpoint_key_file)
         open_place(here.checkpoints, here.checkpoint_s3)
         self.listening = self._taken(here.host, here.port, "port", "give --port")
         if (at := here.ssh_listens) is not None:

@@ -34,7 +34,7 @@ SIZE = 500
 async def signer(yard: Yard) -> AsyncIterator[Signer]:
     settings = yard.settings
     place = open_place(settings.checkpoints, "")
-    key = signing_key("", settings.checkpoint_key_file)
+    key = signing_key(None, settings.checkpoint_key_file)
     yield Signer(yard.ledger, place, key, settings)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.ledger import bills
 from tests.api.bills import ran, replay
-from tests.api.yard import Supervision, Yard
+from tests.api.yard import ADMIN, OPERATOR, READER, Supervision, Yard, furnish, opened
+from tests.support.waiting import until_no_months_end
 
 
 async def test_a_replay_bills_the_events_anew_and_compares(yard: Yard, supervision: Supervision) -> None:
@@ -113,3 +115,17 @@ async def test_a_replay_reads_in_pages(yard: Yard, supervision: Supervision) -> 
     async for page in bills.replayed(yard.ledger.pool, "default", await yard.head(), page=3):
         found += [live.job for live, again in page if live == again]
     assert sorted(found) == sorted(jobs)
+
+
+async def test_a_price_without_a_currency_is_in_the_service_s_own(database: str, tmp_path: Path) -> None:
+    await until_no_months_end()
+    async with opened(database, tmp_path, {}, currency="CHF") as yard:
+        await furnish(yard.ledger)
+        for role in (ADMIN, OPERATOR, READER):
+            await yard.token(role, role)
+        supervision = Supervision(yard)
+        await supervision.lease()
+        await ran(yard, supervision)
+        found = await replay(yard, priceBook=[entry(flavor="ai1-1-cpu", validFrom="2020-01-01")])
+    (line,) = found["lines"]
+    assert line["replayed"]["currency"] == "CHF" and line["why"] == ["the price is 1 CHF and was 0.03 EUR"]

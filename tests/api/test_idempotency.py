@@ -158,6 +158,15 @@ async def test_a_repeat_of_a_project_makes_nothing_more(yard: Yard) -> None:
     assert "value" not in again.json["token"]["status"]
 
 
+async def test_the_repeat_of_a_budget_does_nothing_and_answers_what_there_is_by_then(yard: Yard) -> None:
+    path = "/v1/project/default/budget"
+    assert (await yard.call("PUT", path, {"amount": "1"}, headers=KEY, token=ADMIN)).json["amount"] == "1"
+    await yard.call("PUT", path, {"amount": "2"}, token=ADMIN)
+    before = await yard.head()
+    again = await yard.call("PUT", path, {"amount": "1"}, headers=KEY, token=ADMIN)
+    assert (again.status, again.json["amount"], await yard.head()) == (200, "2", before)
+
+
 BAD_KEYS: list[str] = ["", "x" * 256, "a\tb", "é"]  # fmt: skip
 
 

@@ -127,7 +127,7 @@ async def test_a_schema_of_another_version_is_told(yard: Yard, supervision: Supe
     finally:
         await _execute(yard, change, 1)
     assert found["database"]["status"] == "down"
-    assert "jobyard migrate" in found["database"]["why"]
+    assert "start `jobyard up` anew, which migrates it" in found["database"]["why"]
     assert found["store"] == {"status": "not-asked", "why": "the database is not ready"}
     assert (await _parts(yard, 200))["database"] == OK
 

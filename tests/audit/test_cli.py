@@ -61,10 +61,11 @@ def _left_with(*words: str) -> int:
 
 
 async def test_verify_against_a_folder_or_one_note(cli: Any, signed: Signed, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text(signed.key.text + "\n")
+    for name in ("key", "a+b"):
+        (tmp_path / name).write_text(signed.key.text + "\n")
     note = signed.folder / signed.log().name(520)
     for place in (signed.folder, signed.folder / str(signed.ledger_id), note):
-        for key in (signed.key.text, str(tmp_path / "key")):
+        for key in (signed.key.text, str(tmp_path / "key"), str(tmp_path / "a+b")):
             said = await cli("verify", "--against", str(place), "--key", key)
             assert (said.code, said.err) == (Exit.DONE, ""), said.out
             assert said.out.startswith(f"verified: {LAST} events, the last hash is ")
@@ -110,6 +111,7 @@ async def test_damaged_evidence_is_told_though_the_events_hold(cli: Any, signed:
     [
         (("--against", "."), "--key"),
         (("--against", ".", "--key", "jobyard/x"), "--key"),
+        (("--against", ".", "--key", "k+" * 3000), "--key"),
         (("--file", "missing.jsonl"), "missing.jsonl"),
         (("--against", "s3://X", "--key", "{key}"), "s3://bucket/prefix"),
         (("--against", "s3://bucket", "--key", "{key}"), "JOBYARD_CHECKPOINT_S3"),

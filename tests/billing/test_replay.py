@@ -114,7 +114,7 @@ def test_another_price_book_over_many_runs_equals_the_calculator(some: list[tupl
             found.append((at, end, price_of(random)))
             at = end + random.choice((0, 0, 500 * MINUTE))
         spans[flavor] = found
-    book = read_book("priceBook", _asked(spans, random))
+    book = read_book("priceBook", _asked(spans, random), "EUR")
     unpriced = priced = 0
     for run, facts in some:
         line = compared(run, run, "2023-12", book)

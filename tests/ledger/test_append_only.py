@@ -157,7 +157,7 @@ async def test_a_database_without_the_role_says_what_to_do(
     grown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "SERVICE_ROLE", "jobyard_nobody")
-    with pytest.raises(Misconfigured, match="run `jobyard migrate`"):
+    with pytest.raises(Misconfigured, match=r"`jobyard up` makes it when it starts.*JOBYARD_MIGRATION_URL"):
         await database.connect(grown)
 
 

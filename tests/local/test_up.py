@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import pty
+import signal
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
@@ -75,6 +76,13 @@ async def test_a_master_key_that_is_none(state: Path, key: str) -> None:
     assert "master" in said.lower() and "32 bytes" in said and key not in said
 
 
+@pytest.mark.parametrize("name", ["JOBYARD_MASTER_KEY", "JOBYARD_MIGRATION_URL", "DATABASE_URL"])
+async def test_a_variable_that_is_there_and_empty(state: Path, name: str) -> None:
+    said = await refused(state, "--port", "0", **{name: ""})
+    assert said == f"jobyard: {name}: '' is not allowed; it is empty; give it a value, or leave it out"
+    assert not (state / "master.key").exists()
+
+
 @pytest.mark.parametrize("key", ["not base64", base64.b64encode(b"short").decode()])
 async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
     said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_KEY=key)
@@ -82,7 +90,7 @@ async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
 
 
 async def test_a_place_for_checkpoints_that_is_none(state: Path) -> None:
-    said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_TO="s3://bucket", JOBYARD_S3="")
+    said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_TO="s3://bucket")
     assert said.startswith("jobyard: s3://bucket needs the keys of its store: set JOBYARD_CHECKPOINT_S3")
 
 
@@ -177,6 +185,29 @@ async def test_an_engine_of_no_name_counts_as_unset(state: Path, monkeypatch: py
     with log_file.on_stderr() as log, pytest.raises(Asked, match="None"):
         async with up.running(read_settings({}, state_dir=state), log):
             raise AssertionError
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_one_that_is_stopped_before_it_is_ready_says_so(state: Path, number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        environment = running.environment(
+            state,
+            DATABASE_URL=f"postgresql://ann:secret@127.0.0.1:{silent.getsockname()[1]}/yard?sslmode=disable",
+            DOCKER_HOST=os.environ["JOBYARD_TEST_DOCKER_HOST"],
+            JOBYARD_S3=os.environ["JOBYARD_TEST_S3"],
+        )
+        streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment}
+        async with (
+            running.started("up", "--state", str(state), "--port", "0", **streams) as process,
+            asyncio.timeout(60),
+        ):
+            asked, _ = await asyncio.get_running_loop().sock_accept(silent)
+            with asked:
+                process.send_signal(number)
+                out, err = await process.communicate()
+    assert process.returncode == Exit.INTERRUPTED and b"Traceback" not in err
+    assert b"Stopped before it was ready, and so is each part" in err and b"is ready at" not in out
 
 
 def test_a_store_that_refuses_its_keys_is_told_of_at_once(state: Path, database_url: str) -> None:

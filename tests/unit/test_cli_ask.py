@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from service.cli import ask, exits, job, job_list
+from service.cli.main import app_for
 from service.errors import Rejected
 
 
@@ -34,3 +36,12 @@ def test_a_list_of_then_has_no_ages() -> None:
     }
     assert "2026-11-28 02:05:30" in job_list._row(shown, "2026-11-28 02:05:30")
     assert job.shown(shown)["secrets"].startswith("erased 2026-11-28")
+
+
+def test_what_erasing_a_project_takes_is_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBYARD_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("JOBYARD_TOKEN", "t")
+    for words in (["--help"], ["vision"]):
+        said = CliRunner().invoke(app_for("project"), ["project", "erase", *words], terminal_width=300).output
+        for word in ("data stores", "registries", "webhooks", "paused"):
+            assert word in said, (words, said)

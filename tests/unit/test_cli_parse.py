@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,12 @@ def test_the_exit_status_of_every_end_of_a_job() -> None:
         "INTERRUPTED": 5,
         "ERROR": 5,
     }
+
+
+def test_the_help_says_what_else_has_failed() -> None:
+    (failed,) = re.findall(r"^  1 (.*?)^  2 ", exits.HELP, re.DOTALL | re.MULTILINE)
+    for word in ("FAILED", "push-data", "pull-data", "webhook test", "verification", "file"):
+        assert word in failed, word
 
 
 def test_every_exit_status_is_in_the_help() -> None:

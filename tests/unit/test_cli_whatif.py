@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.cli.parse import amounts
-from service.cli.whatif import difference, summary
+from service.cli.whatif import difference, summary, unlisted
 from service.errors import Invalid
 
 NODE = ("cpus", "memory", "gpus")
@@ -76,3 +76,21 @@ def test_what_it_comes_to() -> None:
 
 def test_differences_have_a_sign() -> None:
     assert (difference(-250), difference(0), difference(0.4)) == ("-4m 10s", "+0.0s", "+0.4s")
+
+
+@pytest.mark.parametrize(
+    ("listed", "changed", "more", "every", "said"),
+    [
+        ([True, True, False], 2, 0, True, None),
+        ([True, True, False], 2, 7, False, None),
+        ([True, True], 5, 4, False, "3 runs more that change are not listed"),
+        ([True, True], 3, 4, False, "1 run more that changes is not listed"),
+        ([True, False], 1, 4, True, "4 runs more are not listed"),
+    ],
+)
+def test_what_is_not_listed_is_said(
+    listed: list[bool], changed: int, more: int, every: bool, said: str | None
+) -> None:
+    found = {"items": [{"changed": each} for each in listed], "more": more, "totals": sums(changed=changed)}
+    told = unlisted(found, every)
+    assert told == said or (told or "").startswith(f"{said}")

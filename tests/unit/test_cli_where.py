@@ -69,6 +69,25 @@ def test_what_is_there_and_empty_never_leads_to_the_service_that_runs_here(state
         where.find(None, None, None, {"JOBYARD_STATE_DIR": empty})
     with pytest.raises(Invalid, match=r"^--database-url: .* it is empty"):
         where.database(empty, state, {})
+    for name in ("DATABASE_URL", "JOBYARD_URL"):
+        with pytest.raises(Invalid, match=f"^{name}: .* it is empty"):
+            where.database(None, None, {"JOBYARD_STATE_DIR": str(state), name: empty})
+
+
+def test_a_variable_for_a_secret_that_is_there_and_empty_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBYARD_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("JOBYARD_TOKEN", "t")
+    git, s3 = "datastore add git team https://h/team -u ann", "datastore add s3 gra https://h gra KEY"
+    for name, line in (
+        ("JOBYARD_GIT_PASSWORD", git),
+        ("JOBYARD_S3_SECRET_KEY", s3),
+        ("JOBYARD_REGISTRY_PASSWORD", "registry add https://h ann"),
+    ):
+        with monkeypatch.context() as here:
+            here.setenv(name, "")
+            done = CliRunner().invoke(app_for(line.partition(" ")[0]), line.split())
+        assert done.exit_code == exits.Exit.USAGE, done.output
+        assert f"{name}: '' is not allowed; it is empty" in done.stderr
 
 
 def test_an_option_stands_before_a_variable_that_is_empty(state: Path) -> None:

@@ -83,22 +83,65 @@ _EMPTY = "it is empty; give it a value, or leave it out"
     ("name", "value", "allowed"),
     [
         ("PORT", "abc", "it must be a whole number from 0 to 65535"),
-        ("NODE_CPUS", "", "it must be a whole number from 1 to 4096"),
         ("POLL_S", "soon", "it must be a number from 0.01 to 3600"),
         ("SSH_PORT", "abc", "it must be a port from 0 to 65535, or `off`, which switches SSH off"),
         ("IMAGE_PULL", "never", "it must be always or missing"),
         ("LOG_LEVEL", "loud", "it must be one of debug, info, warning, error, critical"),
-        ("LOG_LEVEL", "", "it must be one of debug, info, warning, error, critical"),
-        ("STATE_DIR", "", _EMPTY),
-        ("STATE_DIR", " ", _EMPTY),
-        ("CATALOGUE", "", _EMPTY),
-        ("HOST", "", _EMPTY),
     ],
 )
 def test_errors_say_what_was_given_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         read_settings({f"JOBYARD_{name}": value})
     assert refused.value.message == f"JOBYARD_{name}: {value!r} is not allowed; {allowed}"
+
+
+_ELSEWHERE = ["DATABASE_URL", "JOBYARD_MASTER_KEY", "JOBYARD_MIGRATION_URL", "JOBYARD_S3"]
+_OURS = [f"JOBYARD_{field.name.upper()}" for field in msgspec.structs.fields(Settings)]
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize("name", [*_ELSEWHERE, *_OURS])
+def test_what_is_there_and_empty_is_not_absent(name: str, empty: str) -> None:
+    """As one is that was taken from another which is not set: no key, and no ledger, is made in its place."""
+    with pytest.raises(Misconfigured) as refused:
+        read_settings({name: empty})
+    assert refused.value.message == f"{name}: {empty!r} is not allowed; {_EMPTY}"
+
+
+def test_a_list_of_nothing() -> None:
+    settings = read_settings({"JOBYARD_STORE_ALLOW": "none", "JOBYARD_NODE_GPUS": "None"})
+    assert settings.store_networks == () and settings.node_gpus == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://yard.example.org", "https://yard.example.org"),
+        ("https://yard.example.org/", "https://yard.example.org"),
+        ("http://10.0.0.1:8790//", "http://10.0.0.1:8790"),
+        ("HTTPS://[fd00::1]:443/yard/", "HTTPS://[fd00::1]:443/yard"),
+        ("http://[fe80::1%eth0]:8790", "http://[fe80::1%eth0]:8790"),
+    ],
+)
+def test_where_clients_reach_the_api(given: str, kept: str) -> None:
+    """Links are made of it and a path: two slashes would lead elsewhere."""
+    assert read_settings({"JOBYARD_PUBLIC_URL": given}).public_url == kept
+    assert read_settings({}, public_url=given).public_url == kept, "as a process of the API is told it"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "garbage", "yard.example.org:8790", "//yard.example.org", "ftp://yard.example.org", "https://", "https:///",
+        "https://yard.example.org:0", "https://ann@yard.example.org", "https://yard.example.org/?a=b",
+        "https://yard.example.org/#a", "https://yard example.org",
+    ],
+)  # fmt: skip
+def test_where_nobody_reaches_the_api(given: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        read_settings({"JOBYARD_PUBLIC_URL": given})
+    said = refused.value.message
+    assert said.startswith("JOBYARD_PUBLIC_URL: ") and "it must be http://HOST[:PORT][/PATH] or https" in said
 
 
 def test_errors_name_the_option_that_was_given_in_place_of_the_variable() -> None:
@@ -263,16 +306,17 @@ def test_the_shared_registry_and_its_password_which_is_never_shown() -> None:
     ("changed", "text"),
     [
         ({"JOBYARD_SHARED_REGISTRY": "shared"}, "JOBYARD_SHARED_REGISTRY: 'shared' is not allowed"),
-        ({"JOBYARD_SHARED_REGISTRY": ""}, "JOBYARD_SHARED_REGISTRY: it must be set"),
-        ({"JOBYARD_SHARED_REGISTRY_USERNAME": ""}, "set both or none"),
-        ({"JOBYARD_SHARED_REGISTRY_PASSWORD": ""}, "set both or none"),
+        ({"JOBYARD_SHARED_REGISTRY": None}, "JOBYARD_SHARED_REGISTRY: it must be set"),
+        ({"JOBYARD_SHARED_REGISTRY_USERNAME": None}, "set both or none"),
+        ({"JOBYARD_SHARED_REGISTRY_PASSWORD": None}, "set both or none"),
         ({"JOBYARD_SHARED_REGISTRY_USERNAME": "a:b"}, "JOBYARD_SHARED_REGISTRY_USERNAME: 1 to 255"),
         ({"JOBYARD_IMAGE_PULL": "never"}, "JOBYARD_IMAGE_PULL: 'never' is not allowed"),
     ],
 )
-def test_shared_registries_that_cannot_be(changed: dict[str, str], text: str) -> None:
+def test_shared_registries_that_cannot_be(changed: dict[str, str | None], text: str) -> None:
+    given = {name: value for name, value in (SHARED | changed).items() if value is not None}
     with pytest.raises(Misconfigured, match=text) as refused:
-        read_settings(SHARED | changed)
+        read_settings(given)
     assert "hunter2" not in str(refused.value)
 
 

@@ -197,7 +197,7 @@ def test_another_price_of_no_minutes_is_no_difference() -> None:
         (run(), "0.03", False),
     ):
         asked = PriceAsked(flavor=free.flavor, hourly_price=price, valid_from="2000-01-01")
-        line = compared(free, free, "2021-05", read_book("priceBook", [asked]))
+        line = compared(free, free, "2021-05", read_book("priceBook", [asked], "EUR"))
         assert line.differs == differs == bool(line.difference)
     (summed,) = sums([compared(run(), run(hourly_price=Decimal("0.029999")), "2021-05", None)])
     assert (summed.difference < 0, str(summed.difference_to_pay)) == (True, "0.00")

@@ -88,7 +88,9 @@ def test_the_master_key_seals_keys_to_their_project() -> None:
             other.unwrap(project, nonce, box)
 
 
-@pytest.mark.parametrize("configured", ["x", "é" * 44, base64.b64encode(b"short").decode(), "====", "A" * 43])
+@pytest.mark.parametrize(
+    "configured", ["", "x", "é" * 44, base64.b64encode(b"short").decode(), "====", "A" * 43]
+)
 def test_master_keys_that_cannot_be(configured: str, tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="32 bytes"):
         master_key(configured, tmp_path / "key")

@@ -35,7 +35,7 @@ class Prices(Protocol):
 
 class PriceAsked(Asked, frozen=True):
     """One entry: `hourlyPrice` is text in decimal digits, so that no reader makes a float of it; times are
-    RFC 3339, or a day for its beginning in UTC. `currency` is EUR unless another is named."""
+    RFC 3339, or a day for its beginning in UTC. Without a `currency` it is in the service's own."""
 
     flavor: str
     hourly_price: str
@@ -73,8 +73,9 @@ class GivenBook:
         return (span.price, span.currency) if at < span.end else None
 
 
-def read_book(field: str, entries: Sequence[PriceAsked]) -> GivenBook:
-    """Raises `Invalid` that names the entry, and for an overlap both."""
+def read_book(field: str, entries: Sequence[PriceAsked], usual: str) -> GivenBook:
+    """`usual`: the currency of an entry that names none. Raises `Invalid` that names the entry, and for an
+    overlap both."""
     if not 1 <= len(entries) <= MAX_ENTRIES:
         raise Invalid(field, f"{len(entries)} entries", f"1 to {MAX_ENTRIES}")
     by_flavor: dict[str, list[tuple[Span, bool]]] = defaultdict(list)
@@ -86,7 +87,7 @@ def read_book(field: str, entries: Sequence[PriceAsked]) -> GivenBook:
             start=reading.moment(f"{at}.validFrom", entry.valid_from),
             end=reading.moment(f"{at}.validTo", entry.valid_to) if entry.valid_to is not None else FOR_EVER,
             price=reading.price(f"{at}.hourlyPrice", entry.hourly_price),
-            currency=reading.currency(f"{at}.currency", "EUR" if entry.currency is None else entry.currency),
+            currency=reading.currency(f"{at}.currency", usual if entry.currency is None else entry.currency),
             entry=index,
         )
         if span.end <= span.start:
