@@ -223,7 +223,6 @@ HANDSHAKES = {
     "no answer": b"",
     "another key": b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
-    "a redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
 }
 
 
@@ -233,6 +232,36 @@ async def test_a_socket_that_the_job_does_not_open_is_none(web: Web) -> None:
             await opened(web, says(said))
         assert refused.value.status == 503, what
         await still_well(web)
+
+
+async def test_a_socket_is_opened_nowhere_else(web: Web) -> None:
+    """From where we stand, an address that a job names may be another project's job, or this machine."""
+    came: list[object] = []
+    elsewhere = await asyncio.start_server(lambda _, writer: came.append(writer), "127.0.0.1", 0)
+    async with elsewhere:
+        port = elsewhere.sockets[0].getsockname()[1]
+        for status in (301, 302, 303, 307, 308):
+            said = f"HTTP/1.1 {status} Go\r\nLocation: http://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n"
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await opened(web, says(said.encode()))
+            assert refused.value.status == 503
+    assert came == []
+    await still_well(web)
+
+
+async def test_a_handshake_that_is_none_does_not_reach_the_job(web: Web) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    answer = await web.path("GET", says(b"", "hold"), headers=headers)
+    assert (answer.status, answer.json["code"]) == (400, "invalid")
+    assert "Sec-WebSocket-Key" in answer.json["message"]
+
+
+async def test_a_header_that_is_spelt_like_another_is_not_sent_on(web: Web) -> None:
+    """A parser before us may take off the space in front of the colon."""
+    for name in (b"Transfer-Encoding ", b"Content-Length ", b"Connection ", b"Set-Cookie "):
+        answer = await web.path("GET", says(OK + name + b": 2\r\nX-Fine: 1\r\nContent-Length: 2\r\n\r\nok"))
+        passed = {each for each in answer.headers if each.strip().encode() == name.strip()}
+        assert not {each for each in passed if each != each.strip()}, answer.headers
 
 
 async def test_a_socket_that_waits_for_the_job_ends_with_its_token(web: Web) -> None:

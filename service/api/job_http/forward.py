@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -24,15 +25,30 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=I
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
+class Redirected(aiohttp.ClientError):
+    """A job named another place, where nothing of ours may be sent: it could be anybody's."""
+
+
 def session() -> aiohttp.ClientSession:
-    """For requests to jobs: nothing is kept, unpacked or added on the way."""
+    """For requests to jobs: nothing is kept, unpacked or added on the way, and no redirect is followed.
+
+    A websocket's handshake cannot be told so by an argument. Raises `Redirected`.
+    """
+    nowhere_else = aiohttp.TraceConfig()
+    nowhere_else.on_request_redirect.append(_redirected)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        trace_configs=[nowhere_else],
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
         timeout=_TIMEOUT,
     )
+
+
+async def _redirected(_session: Any, _context: Any, asked: aiohttp.TraceRequestRedirectParams) -> None:
+    asked.response.close()
+    raise Redirected(f"it answered {asked.response.status}")
 
 
 def passed_headers(request: web.Request, target: Target, prefix: str) -> CIMultiDict[str]:

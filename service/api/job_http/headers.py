@@ -13,6 +13,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.api.handshake import PROTOCOL_HEADER, without_token
 
+#: A name as RFC 9110 has it. Parsers let a space pass in front of the colon, and whoever stands before us may
+#: read such a name as one of those below.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
@@ -46,7 +49,11 @@ def to_job(
     dropped = _OF_A_CONNECTION | _OURS_TO_SAY | _named(sent)
     if not keep_authorization:
         dropped |= {"authorization"}
-    kept = ((name, sendable(value)) for name, value in sent.items() if name.lower() not in dropped)
+    kept = (
+        (name, sendable(value))
+        for name, value in sent.items()
+        if name.lower() not in dropped and _TOKEN.fullmatch(name)
+    )
     passed = CIMultiDict(kept)
     if offered := passed.popall(PROTOCOL_HEADER, None):
         # A websocket's token travels among its sub-protocols, and is ours alone.
@@ -69,7 +76,7 @@ def from_job(said: Headers, *, prefix: str) -> CIMultiDict[str]:
     passed = CIMultiDict[str]()
     for name, value in said.items():
         lower = name.lower()
-        if lower in dropped:
+        if lower in dropped or not _TOKEN.fullmatch(name):
             continue
         value = sendable(value)  # before it is taken apart: as clients will read it
         if lower == "set-cookie":

@@ -13,11 +13,11 @@ from yarl import URL
 from service.api import handshake
 from service.api.call import EDGE, PROXIED
 from service.api.job_http import headers
-from service.api.job_http.forward import passed_headers
+from service.api.job_http.forward import Redirected, passed_headers
 from service.api.job_http.target import Target
 from service.api.stream import cut_off, while_wanted
 from service.api.watch import SERVICE_ENDS, Follower
-from service.errors import Unavailable
+from service.errors import Invalid, Unavailable
 
 MOST_MESSAGE_BYTES = 16 * 1024**2
 #: A client that answers no ping in this time's half is gone.
@@ -39,6 +39,10 @@ async def bridge(
     follower: Follower,
 ) -> web.WebSocketResponse:
     """Until either side closes, or the token may not go on. Raises `Unavailable` when the job refuses."""
+    if not web.WebSocketResponse().can_prepare(request):
+        raise Invalid(
+            "Upgrade", "websocket", "a handshake as RFC 6455 has it, with Sec-WebSocket-Key and version 13"
+        )
     theirs = await while_wanted(request, follower, _opened(http, request, target, path, prefix))
     if theirs is None:
         why = follower.why or "the client left"
@@ -75,6 +79,8 @@ async def _opened(
         raise Unavailable(
             f"job {target.job.id} opens no websocket there: it answered {error.status}"
         ) from error
+    except Redirected as error:
+        raise Unavailable(f"job {target.job.id} opens no websocket there: {error}") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise Unavailable(f"job {target.job.id} does not answer on port {target.port}") from error
 
