@@ -38,16 +38,23 @@ _BARRED = tuple(
 
 #: Where a yard's own servers are: this machine, and private networks.
 OWN = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fd00::/8")
-#: Where clouds tell a machine its secrets, AWS's of IPv6, Alibaba's and Google's with the one of all.
-_METADATA = tuple(
-    map(ip_network, ("169.254.0.0/16", "fe80::/10", "100.100.100.200/32", "fd00:ec2::/32", "fd20:ce::/64"))
+#: Where clouds tell a machine its secrets: nearly all of them, AWS's and Google's of IPv6, Alibaba's, Azure's
+#: and Oracle's.
+METADATA: tuple[Network, ...] = tuple(
+    map(
+        ip_network,
+        (
+            *("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/64"),
+            *("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"),
+        ),
+    )
 )
 
 
 def without_metadata(networks: Iterable[str]) -> tuple[Network, ...]:
     """The networks, without the addresses where clouds tell a machine its secrets. Raises ValueError."""
     left: list[Any] = list(map(ip_network, networks))
-    for barred in _METADATA:
+    for barred in METADATA:
         left = [part for whole in left for part in _around(whole, barred)]
     return tuple(left)
 

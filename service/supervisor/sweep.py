@@ -11,7 +11,7 @@ from service.domain.states import State
 from service.errors import EngineAway, JobyardError, StaleEpoch
 from service.supervisor import container, volumes
 from service.supervisor.effects import Yard
-from service.supervisor.names import LEDGER, RunId, run_of
+from service.supervisor.names import LEDGER, RunId, network_name, run_of
 from service.tasks import whole
 
 _log = structlog.get_logger()
@@ -26,6 +26,8 @@ async def sweep(yard: Yard, busy: Container[RunId]) -> None:
     await _containers(yard, busy)
     await _logs(yard, busy)
     await _volumes(yard, busy)
+    await _or_later(_networks(yard), "networks of projects without jobs stay")
+    await _or_later(_walls(yard), "the firewall is not looked at")
     await _or_later(volumes.remove_deleted(yard), "deleted volume stays")
     await _or_later(yard.cache.tidy(), "cache not tidied")
 
@@ -64,6 +66,18 @@ async def _put_away(yard: Yard, run: RunId, container_id: str) -> None:
         await yard.still_ours()
         await yard.engine.stop(found.id, yard.settings.stop_grace_s)
     await container.put_away(yard, run, found)
+
+
+async def _networks(yard: Yard) -> None:
+    """Of projects without jobs that may use them."""
+    ledger = yard.ledger_id
+    used = {network_name(ledger, job.project) for job in yard.watch.jobs.values()}
+    await yard.engine.spare_networks({LEDGER: str(ledger)}, used)
+
+
+async def _walls(yard: Yard) -> None:
+    """Others may have made the host's firewall anew since the shift began and told whether it can be set."""
+    await yard.engine.block_metadata()
 
 
 async def _logs(yard: Yard, busy: Container[RunId]) -> None:

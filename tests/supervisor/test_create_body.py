@@ -26,7 +26,8 @@ def test_the_whole_body() -> None:
     assert create_body(SPEC) == {
         "Image": "an/image:1",
         "User": "42420:42420",
-        "Env": ["TOKEN=s3cret"],
+        "Env": ["TOKEN=s3cret", "NVIDIA_VISIBLE_DEVICES=void"],
+        "Healthcheck": {"Test": ["NONE"]},
         "Entrypoint": [""],
         "Cmd": ["run", "it"],
         "StopSignal": "SIGTERM",
@@ -72,6 +73,13 @@ def test_the_whole_body() -> None:
 
 def test_no_command_leaves_the_image_its_own() -> None:
     assert not {"Entrypoint", "Cmd"} & create_body(replace(SPEC, command=None)).keys()
+
+
+@pytest.mark.parametrize(("gpus", "env"), [((), ["A=1", "NVIDIA_VISIBLE_DEVICES=void"]), (("0",), ["A=1"])])
+def test_no_job_names_gpus_itself(gpus: tuple[str, ...], env: list[str]) -> None:
+    """With a request for GPUs the engine says which; without one, the image or the job might: all of them."""
+    asked = replace(SPEC, gpus=gpus, env=(("NVIDIA_VISIBLE_DEVICES", "all"), ("A", "1")))
+    assert create_body(asked)["Env"] == env
 
 
 def test_the_hash_follows_what_runs_and_not_who_asked() -> None:

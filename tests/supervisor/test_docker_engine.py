@@ -13,7 +13,7 @@ from service.errors import CommandUnusable, EngineError, GpuDriverMissing, Mount
 from service.supervisor.engine import docker as docker_engine
 from service.supervisor.engine.create import create_body
 from service.supervisor.engine.docker import DockerEngine
-from service.supervisor.engine.firewall import CHAIN, METADATA_V4, block_metadata
+from service.supervisor.engine.firewall import block_metadata, metadata_rules
 from service.supervisor.engine.memory import with_oom_events
 from service.supervisor.engine.protocol import LABEL_SPEC, SUBSCRIBED, Mount
 from service.supervisor.engine.refusals import without_paths
@@ -319,10 +319,12 @@ async def test_jobs_of_a_project_reach_each_other(lab: Lab) -> None:
 
 
 async def test_metadata_addresses_are_blocked_where_that_can_be_done(docker: DockerEngine) -> None:
-    rule = ("-w", "-C", CHAIN, "-d", METADATA_V4, "-j", "DROP")
     answered = await docker.block_metadata()
-    check = await asyncio.create_subprocess_exec("iptables", *rule)
-    assert (await check.wait() == 0) is answered
+    rules = metadata_rules(4)
+    assert len(rules) == 8 and {"100.100.100.200/32", "168.63.129.16/32"} < {rule[2] for rule in rules}
+    for rule in rules:
+        check = await asyncio.create_subprocess_exec("iptables", "-w", "-C", *rule)
+        assert (await check.wait() == 0) is answered, rule
     assert await docker.block_metadata() is answered
     assert await block_metadata(engine_is_local=True, root=False) is False
     assert await block_metadata(engine_is_local=False) is False

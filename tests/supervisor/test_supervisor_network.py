@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
+
+import pytest
 
 from service.domain import commands as cmd
 from service.domain.states import State
+from service.supervisor import shift
 from service.supervisor.driver import FAILURES
-from service.supervisor.engine import firewall
-from service.supervisor.names import network_name
-from tests.images import networks_named
+from service.supervisor.engine import firewall, network
+from service.supervisor.names import LEDGER, PROJECT, network_name
+from tests.images import networks_named, remove_network
 from tests.supervisor.lab import DONE, RUNS_ON, Behaviour, shell
 from tests.supervisor.world import World
+from tests.support.engine import fake
 from tests.support.waiting import until
 
 
@@ -88,6 +92,61 @@ async def test_rules_of_networks_that_are_gone_are_taken_away(on_docker: World) 
     (found,) = networks_named(network_name((await on_docker.ledger.head()).ledger_id, "default"))
     assert gone not in rules
     assert f"br-{found[:12]}" in rules
+
+
+async def test_a_wall_that_another_program_took_down_is_put_up_again(
+    on_docker: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shift, "SWEEP_S", 0.1)
+    async with on_docker.supervised():
+        await on_docker.end(await on_docker.submit(DONE))
+        (found,) = networks_named(network_name((await on_docker.ledger.head()).ledger_id, "default"))
+        rule = firewall._apart(f"br-{found[:12]}")
+        assert (await _iptables("-D", *rule))[0] == 0
+
+        async def is_there() -> bool:
+            return (await _iptables("-C", *rule))[0] == 0
+
+        await until(is_there)
+
+
+async def test_networks_of_projects_without_jobs_go_but_for_a_few(
+    anywhere: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine has addresses for some dozens. What the living job is in is the oldest of them."""
+    monkeypatch.setattr(shift, "SWEEP_S", 0.1)
+    for room in (network, fake):
+        monkeypatch.setattr(room, "IDLE_KEPT", 1)
+    ledger_id = (await anywhere.ledger.head()).ledger_id
+    async with anywhere.supervised():
+        living = await anywhere.submit(RUNS_ON)
+        await anywhere.reach(living, State.RUNNING)
+        for project in ("one", "two", "three"):
+            labels = {LEDGER: str(ledger_id), PROJECT: project}
+            await anywhere.engine.ensure_network(network_name(ledger_id, project), labels)
+        foreign = f"jobyard-{ledger_id.hex[-8:]}-foreign"
+        await anywhere.engine.ensure_network(foreign, {LEDGER: str(UUID(int=7))})
+
+        async def of(*projects: str) -> bool:
+            names = {each: network_name(ledger_id, each) for each in ("default", "one", "two", "three")}
+            return {each for each, name in names.items() if await _is_there(anywhere, name)} == set(projects)
+
+        await until(lambda: of("default", "three"))
+        assert await _is_there(anywhere, foreign)
+        await anywhere.kill(living)
+        await anywhere.end(living)
+        await until(lambda: of("three"))
+        assert (await anywhere.end(await anywhere.submit(DONE))).state is State.DONE
+    if anywhere.is_real:
+        for name in (foreign, *(network_name(ledger_id, each) for each in ("one", "two", "three"))):
+            for left in networks_named(name):
+                remove_network(left)
+
+
+async def _is_there(world: World, name: str) -> bool:
+    if not world.is_real:
+        return name in world.fake._networks
+    return bool(await asyncio.to_thread(networks_named, name))
 
 
 async def _iptables(*words: str) -> tuple[int | None, str]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+from collections.abc import Iterable
 from typing import Any
 
 from service.errors import EngineError
 from service.supervisor.engine.protocol import LABEL_SPEC, ContainerSpec, Mount
+
+#: Which GPUs NVIDIA's container runtime hands out. Source: NVIDIA Container Toolkit, "Specialized
+#: Configurations".
+_VISIBLE_GPUS = "NVIDIA_VISIBLE_DEVICES"
 
 
 def create_body(spec: ContainerSpec) -> dict[str, Any]:
@@ -18,7 +23,7 @@ def create_body(spec: ContainerSpec) -> dict[str, Any]:
     """
     body = _body(spec)
     body["Labels"] = {**spec.labels, LABEL_SPEC: _hash(body)}
-    return body
+    return body | _denied(spec)
 
 
 def spec_hash(spec: ContainerSpec) -> str:
@@ -27,6 +32,23 @@ def spec_hash(spec: ContainerSpec) -> str:
     Labels say who asked (the epoch changes with the supervisor), so they cannot count.
     """
     return _hash(_body(spec))
+
+
+def _denied(spec: ContainerSpec) -> dict[str, Any]:
+    """What an image must not bring along. No part of the hash, which earlier versions took without it.
+
+    A health check is run by the engine, outside of what the job may take, as often as the image says. Where
+    the engine's own runtime is NVIDIA's, the variable alone hands out every GPU; with a request for some of
+    them the engine sets it itself.
+    """
+    env = [(name, value) for name, value in spec.env if name != _VISIBLE_GPUS]
+    if not spec.gpus:
+        env.append((_VISIBLE_GPUS, "void"))
+    return {"Healthcheck": {"Test": ["NONE"]}, "Env": _env(env)}
+
+
+def _env(env: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{name}={value}" for name, value in env]
 
 
 def _hash(body: dict[str, Any]) -> str:
@@ -39,7 +61,7 @@ def _body(spec: ContainerSpec) -> dict[str, Any]:
     body: dict[str, Any] = {
         "Image": spec.image,
         "User": spec.user,
-        "Env": [f"{name}={value}" for name, value in spec.env],
+        "Env": _env(spec.env),
         "StopSignal": "SIGTERM",
         "StopTimeout": spec.stop_grace_s,
         "HostConfig": _host_config(spec),

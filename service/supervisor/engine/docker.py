@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISSOCK
@@ -206,6 +207,9 @@ class DockerEngine:
 
     async def drop_network(self, name: str, labels: Mapping[str, str], *, broken: str) -> bool:
         return await self._networks.drop(name, labels, broken=broken)
+
+    async def spare_networks(self, labels: Mapping[str, str], used: AbstractSet[str]) -> None:
+        await self._networks.spare(labels, used)
 
     async def block_metadata(self) -> bool:
         await self._networks.all_apart()

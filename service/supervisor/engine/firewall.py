@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
-METADATA_V4 = "169.254.0.0/16"
-METADATA_V6 = "fd00:ec2::254"
+from service.outward.addresses import METADATA
+
 CHAIN = "DOCKER-USER"
 """The engine's chain for rules of the host's owner; every packet a container sends away passes it."""
 
@@ -22,6 +24,9 @@ _APART = re.compile(
     rf"-A {CHAIN} ! -i (br-[0-9a-f]{{12}}) -o \1 -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
 )
 _LINKS = Path("/sys/class/net")
+
+#: A rule as iptables takes it after `-C` or `-I`, the chain first.
+Rule: TypeAlias = tuple[str, ...]
 
 
 async def block_metadata(*, engine_is_local: bool, root: bool | None = None) -> bool:
@@ -33,26 +38,36 @@ async def block_metadata(*, engine_is_local: bool, root: bool | None = None) -> 
     is_root = os.geteuid() == 0 if root is None else root
     if not (engine_is_local and is_root):
         return False
-    await _has("ip6tables", (CHAIN, "-d", METADATA_V6, "-j", "DROP"))
-    return await _has("iptables", (CHAIN, "-d", METADATA_V4, "-j", "DROP"))
+    await _have("ip6tables", metadata_rules(6))
+    return await _have("iptables", metadata_rules(4))
 
 
-async def keep_apart(link: str, *, engine_is_local: bool, root: bool | None = None) -> bool:
-    """Make sure that nothing is forwarded into the bridge `link` but answers; True when it is so.
+def metadata_rules(version: int) -> list[Rule]:
+    """All but names: some clouds answer DNS at the very address, and a job without names reaches nothing."""
+    networks = [network for network in METADATA if network.version == version]
+    return [
+        (CHAIN, "-d", str(network), "-p", protocol, "-m", protocol, "!", "--dport", "53", "-j", "DROP")
+        for network in networks
+        for protocol in ("tcp", "udp")
+    ]
 
-    What is within the bridge may talk, and the host itself may. False as for `block_metadata`, or when there
-    is no such link here; then the engine's own rules are all there are.
+
+async def keep_apart(links: Iterable[str], *, engine_is_local: bool, root: bool | None = None) -> bool:
+    """Make sure that nothing is forwarded into these bridges but answers; True when it is so.
+
+    What is within a bridge may talk, and the host itself may. A link that is not here counts for nothing.
+    False as for `block_metadata`; then the engine's own rules are all there are.
     """
     is_root = os.geteuid() == 0 if root is None else root
-    if not (engine_is_local and is_root and _is_here(link)):
+    if not (engine_is_local and is_root):
         return False
-    if not await _has("iptables", _apart(link)):
+    if not await _have("iptables", [_apart(link) for link in links if _is_here(link)]):
         return False
     await _forget_links_gone()
     return True
 
 
-def _apart(link: str) -> tuple[str, ...]:
+def _apart(link: str) -> Rule:
     answers = ("-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED")
     return (CHAIN, "!", "-i", link, "-o", link, *answers, "-j", "DROP")
 
@@ -69,7 +84,14 @@ def _is_here(link: str) -> bool:
     return (_LINKS / link).exists()
 
 
-async def _has(tool: str, rule: tuple[str, ...]) -> bool:
+async def _have(tool: str, rules: list[Rule]) -> bool:
+    """That the chain has all of them. This is asked for often: it is listed once, and what is missing set."""
+    listed = set((await _run(tool, "-w", "-S", CHAIN))[1].splitlines())
+    missing = [rule for rule in rules if f"-A {' '.join(rule)}" not in listed]
+    return all([await _has(tool, rule) for rule in missing])
+
+
+async def _has(tool: str, rule: Rule) -> bool:
     if (await _run(tool, "-w", "-C", *rule))[0]:
         return True
     return (await _run(tool, "-w", "-I", *rule))[0]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from service.errors import EngineError
 from service.supervisor.engine import firewall
 from service.supervisor.engine.wire import Wire, refused, safe_name
 from service.supervisor.names import LEDGER
+
+#: Networks of projects without jobs that stay, the newest: to make one anew takes longer than a start.
+IDLE_KEPT = 8
 
 
 class Networks:
@@ -36,23 +40,38 @@ class Networks:
             for younger in found[1:]:
                 await self._wire.call("DELETE", f"/networks/{younger}")
             if found[0] not in self._apart:
-                await self._keep_apart(found[0])
+                await self._keep_apart(found[:1])
             return found[0]
 
     async def all_apart(self) -> None:
-        """As `ensure` does it, for the networks of all ledgers that there are already."""
-        filters = json.dumps({"label": [LEDGER], "driver": ["bridge"]})
+        """As `ensure` does it, for the networks of all ledgers that there are already, whatever became of the
+        rules meanwhile: other programs make a host's firewall anew."""
+        await self._keep_apart([str(network["Id"]) for network in await self._labelled(LEDGER)])
+
+    async def _labelled(self, *labels: str) -> list[dict[str, Any]]:
+        filters = json.dumps({"label": labels, "driver": ["bridge"]})
         answer = await self._wire.call("GET", "/networks", params={"filters": filters})
         if answer.status != 200:
             raise refused("list networks", answer)
-        for network in answer.body:
-            await self._keep_apart(str(network["Id"]))
+        found: list[dict[str, Any]] = answer.body
+        return found
 
-    async def _keep_apart(self, network: str) -> None:
-        if await firewall.keep_apart(
-            f"br-{network[:12]}", engine_is_local=self._wire.socket_path is not None
-        ):
-            self._apart.add(network)
+    async def _keep_apart(self, networks: list[str]) -> None:
+        links = [f"br-{network[:12]}" for network in networks]
+        if await firewall.keep_apart(links, engine_is_local=self._wire.socket_path is not None):
+            self._apart.update(networks)
+
+    async def spare(self, labels: Mapping[str, str], used: AbstractSet[str]) -> None:
+        """See `Engine.spare_networks`."""
+        async with self._turn:
+            found = await self._labelled(*(f"{name}={value}" for name, value in labels.items()))
+            idle = [network for network in found if network["Name"] not in used]
+            idle.sort(key=lambda network: (network["Created"], network["Id"]), reverse=True)
+            for network in idle[IDLE_KEPT:]:
+                answer = await self._wire.call("DELETE", f"/networks/{network['Id']}")
+                connected = answer.status == 403 and "active endpoints" in answer.message
+                if answer.status not in (204, 404) and not connected:
+                    raise refused(f"remove network {network['Name']}", answer)
 
     async def drop(self, name: str, labels: Mapping[str, str], *, broken: str) -> bool:
         """See `Engine.drop_network`.

@@ -10,6 +10,7 @@ not have happened; look again before asking again. Sizes are bytes, times aware 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
@@ -312,6 +313,11 @@ class Engine(Protocol):
 
         False when containers are connected to it: it is left to them. Raises `EngineError`.
         """
+        ...
+
+    async def spare_networks(self, labels: Mapping[str, str], used: AbstractSet[str]) -> None:
+        """Take away networks with these labels whose names are not `used`, but for a few: an engine has
+        addresses for some dozens. One that containers are connected to stays. Raises `EngineError`."""
         ...
 
     async def block_metadata(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
@@ -27,6 +28,7 @@ from service.errors import (
 from service.supervisor.engine import image_ref
 from service.supervisor.engine.create import create_body
 from service.supervisor.engine.events import DueHints
+from service.supervisor.engine.network import IDLE_KEPT
 from service.supervisor.engine.protocol import (
     SUBSCRIBED,
     Container,
@@ -321,6 +323,19 @@ class FakeEngine:
             if dropped:
                 self._dropped.append(self._networks.pop(name)[0])
         return self._leave("drop_network", dropped)
+
+    async def spare_networks(self, labels: Mapping[str, str], used: AbstractSet[str]) -> None:
+        self._enter("spare_networks", "")
+        idle = [
+            name
+            for name, (network_id, has) in self._networks.items()
+            if labels.items() <= has.items()
+            and name not in used
+            and not any(each.spec.network in (name, network_id) for each in self._containers.values())
+        ]
+        for name in idle[:-IDLE_KEPT]:
+            self._dropped.append(self._networks.pop(name)[0])
+        self._leave("spare_networks", None)
 
     async def block_metadata(self) -> bool:
         self._enter("block_metadata", "")
