@@ -74,6 +74,11 @@ async def verify(connection: Any, witness: Witness | None = None) -> Verified:
     with translated():
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             head = await connection.fetchrow(_SQL.head)
+            strays = await connection.fetchrow(_SQL.strays)
+            if strays["before"] is not None:
+                raise LedgerCorrupt(
+                    strays["before"], f"event {strays['before']} lies before the beginning of the ledger"
+                )
             while records := await connection.fetch(_SQL.read_after, checker.position, END, PAGE):
                 if witness is not None:
                     await witness.load(records[0]["position"], records[-1]["position"])
@@ -86,6 +91,11 @@ async def verify(connection: Any, witness: Witness | None = None) -> Verified:
         raise LedgerCorrupt(
             first,
             f"event {first} is missing: the events end at {checker.position}, the head at {head['position']}",
+        )
+    if strays["beyond"] is not None:
+        raise LedgerCorrupt(
+            strays["beyond"],
+            f"event {strays['beyond']} lies beyond the end of the ledger, which is at {head['position']}",
         )
     if witness is not None:
         witness.end(checker.position)

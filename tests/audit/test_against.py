@@ -78,9 +78,9 @@ async def test_a_removed_event_with_a_chain_made_anew(admin: asyncpg.Connection,
 async def test_two_swapped_with_a_chain_made_anew(admin: asyncpg.Connection, signed: Signed) -> None:
     await by_force(
         admin,
-        "UPDATE events SET position = -4 WHERE position = 4",
+        "UPDATE events SET position = 1004 WHERE position = 4",
         "UPDATE events SET position = 4 WHERE position = 6",
-        "UPDATE events SET position = 6 WHERE position = -4",
+        "UPDATE events SET position = 6 WHERE position = 1004",
     )
     await recompute(admin, 4, head=True)
     assert (await verify(admin)).events == LAST
