@@ -174,6 +174,14 @@ class Evidence:
                 f"{self.covered or 'none'}"
             )
 
+    def tells_nothing_of(self, size: int) -> None:
+        """Nothing here can be compared with a file whose events are under a checkpoint of that size."""
+        if self.checkpoints:
+            self.problems.append(
+                f"the checkpoint of size {self.covered} cannot tell of this file, which is under one of size "
+                f"{size}: give that one, or the folder that they are in"
+            )
+
     # -- as a witness of `service.ledger.verify` ----------------------------------------------------
 
     async def is_as_signed(self, position: int, chain_hash: bytes) -> bool:

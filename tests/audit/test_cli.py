@@ -48,13 +48,13 @@ def cli(signed: Signed, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
     async def run(*words: str) -> Said:
         capfd.readouterr()
-        code = await asyncio.to_thread(_left_with, *words)
+        code = await asyncio.to_thread(left_with, *words)
         return Said(code, *capfd.readouterr())
 
     return run
 
 
-def _left_with(*words: str) -> int:
+def left_with(*words: str) -> int:
     with pytest.raises(SystemExit) as left:
         app_for("audit")(["audit", *words], prog_name="jobyard")
     return int(left.value.code or 0)
