@@ -18,11 +18,11 @@ import msgspec
 
 from service.audit.evidence import Evidence
 from service.audit.export import Header, Line, Trailer, encode
-from service.audit.proofs import UNREADABLE, is_included, signed_checkpoint, unhexed
+from service.audit.proofs import is_included, signed_checkpoint, unhexed
 from service.domain.checkpoint import Checkpoint, NotACheckpoint, PublicKey, origin_of
 from service.domain.events import BODIES, decode_body
 from service.errors import Invalid, LedgerCorrupt
-from service.ledger.chain import GENESIS
+from service.ledger.chain import GENESIS, UNREADABLE
 
 T = TypeVar("T")
 _OUTER = re.compile(rb'"hash":"[^"]{0,80}","position":(\d{1,18}),"previous":"')

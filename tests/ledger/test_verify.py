@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -86,6 +87,9 @@ async def test_an_empty_ledger_holds(database_url: str) -> None:
         "recorded_at = recorded_at + interval '1 day'",
         "occurred_at = 'infinity'",
         "occurred_at = '-infinity'",
+        "occurred_at = '12026-01-01'",
+        "recorded_at = '0044-03-15 BC'",
+        "data = (repeat('[', 5000) || repeat(']', 5000))::json",
         "actor = 'someone else'",
         "command_id = gen_random_uuid()",
         "request_id = 'r-1'",
@@ -95,6 +99,33 @@ async def test_an_empty_ledger_holds(database_url: str) -> None:
 )
 async def test_a_changed_column_is_found_where_it_is(admin: asyncpg.Connection, change: str) -> None:
     await by_force(admin, f"UPDATE events SET {change} WHERE position = 3")
+    assert await first_bad(admin) == 3
+
+
+@pytest.mark.parametrize("at", ["infinity", "-infinity", "12026-01-01", "0044-03-15 BC"])
+async def test_a_time_that_no_program_has_is_found_wherever_that_is(
+    admin: asyncpg.Connection, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver takes times into the machine's own zone; and the event before it is still looked at."""
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            await by_force(admin, f"UPDATE events SET recorded_at = '{at}' WHERE position = 4")
+            assert await first_bad(admin) == 4
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+    await by_force(admin, "UPDATE events SET actor = 'x' WHERE position = 3")
+    assert await first_bad(admin) == 3
+
+
+async def test_a_body_that_is_nested_without_end_is_found_even_under_a_right_hash(
+    admin: asyncpg.Connection,
+) -> None:
+    nested = """('{"x":' || repeat('[', 5000) || repeat(']', 5000) || '}')::json"""
+    await by_force(admin, f"UPDATE events SET data = {nested} WHERE position = 3")
+    await recompute(admin, 3, head=True)
     assert await first_bad(admin) == 3
 
 
