@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -15,6 +16,8 @@ from service.errors import Misconfigured
 from service.ledger import database, migrate
 from sql import Migration, migrations
 from tests.support import databases
+from tests.support.proxy import proxied
+from tests.support.waiting import until
 from tests.support.yard import Yard
 
 VERSIONS = [migration.version for migration in migrations()]
@@ -49,6 +52,48 @@ async def test_four_databases_of_one_server_at_once() -> None:
             return await migrate.migrate(url)
 
     assert await asyncio.gather(*(one() for _ in range(4))) == [VERSIONS] * 4
+
+
+async def test_who_migrates_waits_for_who_migrates(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the other takes: it may make the read models of a large ledger anew meanwhile."""
+    monkeypatch.setattr(database, "ADMIN_TIMEOUT_S", 0.1)
+    other = await asyncpg.connect(empty)
+    async with other.transaction():
+        await other.execute(sql.queries("migrate").lock)
+        coming = asyncio.create_task(migrate.migrate(empty))
+        await until(lambda: other.fetchval(_WAITS), what="it waits for the lock")
+        done, _ = await asyncio.wait([coming], timeout=5 * database.ADMIN_TIMEOUT_S)
+        assert not done
+    assert await coming == VERSIONS
+    await other.close()
+
+
+_WAITS = (
+    "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database AS own ON own.oid = database"
+    " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted)"
+)
+
+
+async def test_a_migration_takes_its_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "ADMIN_TIMEOUT_S", 0.1)
+    slow = Migration(VERSIONS[-1] + 1, "slow", "SELECT pg_sleep(0.5)", "x")
+    monkeypatch.setattr(migrate, "migrations", lambda: [*migrations(), slow])
+    assert await migrate.migrate(database_url) == [slow.version]
+
+
+async def test_no_cut_link_keeps_a_patient_connection(empty: str) -> None:
+    """None of its statements has a time, so both kernels have to look whether the other end is there."""
+    async with proxied(empty) as proxy:
+        server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        url = f"postgresql://postgres@{host}:{port}{urlsplit(empty).path}"
+        connection = await database.connect(url, admin=True, patient=True)
+        link = database.link_of(connection)
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        asked = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        assert [link.getsockopt(socket.IPPROTO_TCP, each) for each in asked] == [5, 2, 3, 11_000]
+        await connection.close()
+        server.close()
 
 
 async def test_a_changed_migration_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
