@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -94,8 +95,11 @@ async def _rebuilt(
                     await connection.execute(_SQL.count_rebuild)  # writers forget the rows they had
             return found
         finally:
-            if not connection.is_closed():
-                await connection.execute(_SQL.drop_shadow)
+            # In a transaction of the caller's that has failed nothing can be dropped, nor has to be: told is
+            # the error that is on its way.
+            with suppress(asyncpg.PostgresError):
+                if not connection.is_closed():
+                    await connection.execute(_SQL.drop_shadow)
 
 
 class _Shadow:

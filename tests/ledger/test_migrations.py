@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 import sql
-from service.errors import Misconfigured
-from service.ledger import database, migrate
+from service.errors import Misconfigured, Unavailable
+from service.ledger import database, migrate, rebuild
 from sql import Migration, migrations
 from tests.support import databases
 from tests.support.proxy import proxied
@@ -139,6 +139,26 @@ async def test_a_ledger_of_an_older_version_gets_its_read_models_anew(
     assert await migrate.migrate(database_url) == [new.version]
     assert await connection.fetch("SELECT * FROM folds ORDER BY fold, key") == before
     await connection.close()
+
+
+async def test_a_disk_that_fills_meanwhile_is_told(
+    yard: Yard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what comes of it: the transaction takes no more statements then. Afterwards it is done again."""
+
+    async def full(shadow: rebuild._Shadow) -> None:
+        await shadow._connection.execute(
+            "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+        )
+
+    await yard.run(await yard.submit())
+    new = Migration(VERSIONS[-1] + 1, "new", "CREATE TABLE new_table (x int)", "x")
+    monkeypatch.setattr(migrate, "migrations", lambda: [*migrations(), new])
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(rebuild._Shadow, "fold", full)
+        with pytest.raises(Unavailable, match="Postgres has no disk space left"):
+            await migrate.migrate(database_url)
+    assert await migrate.migrate(database_url) == [new.version]
 
 
 def test_a_statement_that_is_not_there_is_named() -> None:
