@@ -155,11 +155,11 @@ async def _verify_file(output: Output, file: Path, against: str | None, key: Pub
 def _corrupt(output: Output, error: LedgerCorrupt, problems: list[str]) -> NoReturn:
     value: dict[str, Any] = {
         "verified": False,
-        "firstBadEvent": error.position or None,
+        "firstBadEvent": error.position,
         "message": error.message,
     }
     if isinstance(error, ExportCorrupt):
-        value["line"] = error.line
+        value |= {"line": error.line, "firstBadEvent": error.position or None}
     if problems:
         value["problems"] = problems
     _problems(output, error.message, value)
