@@ -65,6 +65,14 @@ class SealingKey:
             raise Misconfigured(f"a secret under key {self.id} cannot be opened") from error
         return Secret(text.decode())
 
+    def digest(self, *parts: bytes) -> bytes:
+        """A keyed digest of a request: it tells a repeat from another one, and gives away no secret in it."""
+        mac = hmac.new(self._key, digestmod="sha256")
+        for part in parts:
+            mac.update(len(part).to_bytes(8, "big"))
+            mac.update(part)
+        return mac.digest()
+
 
 class JobKey(SealingKey):
     """The key of one job of a project."""
@@ -91,14 +99,6 @@ class ProjectKey(SealingKey):
 
     def _of_job(self, job: UUID) -> bytes:
         return self._bound + f"/key/{job}".encode()
-
-    def digest(self, *parts: bytes) -> bytes:
-        """A keyed digest of a request: it tells a repeat from another one, and gives away no secret in it."""
-        mac = hmac.new(self._key, digestmod="sha256")
-        for part in parts:
-            mac.update(len(part).to_bytes(8, "big"))
-            mac.update(part)
-        return mac.digest()
 
 
 class MasterKey:

@@ -128,9 +128,10 @@ async def _from(call: Call, at: int | datetime | None) -> int:
 
 
 async def _to(call: Call, at: int | datetime | None) -> int:
-    if at is None:
-        return END
-    return at if isinstance(at, int) else await reading.before(call.ledger.pool, at, including=True)
+    """The position of the last that is wanted: none beyond the head, as what may lie there is no history."""
+    if at is not None and not isinstance(at, int):
+        return await reading.before(call.ledger.pool, at, including=True)
+    return min(END if at is None else at, (await call.ledger.head()).position)
 
 
 def _moment(name: str, text: str) -> int | datetime:

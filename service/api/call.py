@@ -119,13 +119,13 @@ class Call:
             self._id = await command_id(self.request, self.raw, self.token, self.ledger)
         return self._id
 
-    async def recalled(self) -> Receipt | None:
+    async def recalled(self, identity: CommandId | None = None) -> Receipt | None:
         """What became of this very request, when its Idempotency-Key says that it was carried out before.
 
         To be asked in front of what a repeat must not fail on: who is asked outside may not answer any more,
         and what the request was about may be gone. Raises `Conflict` when the key was another request's.
         """
-        identity = await self.command_id()
+        identity = identity or await self.command_id()
         if identity.digest is None:
             return None
         receipt = await self.ledger.recalled(identity.id, identity.digest)

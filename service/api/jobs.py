@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, Raw, UnsetType
 from msgspec.structs import replace
 
-from service.api import cursors, errors, past, past_lists, reads, scope, views, wire
+from service.api import cursors, errors, past, past_lists, reads, scope, submitting, views, wire
 from service.api.call import Call, encoded, json_response
 from service.api.command_line import command_line
 from service.api.pages import PageAsked, metadata
@@ -27,6 +27,7 @@ from service.domain.selectors import Selector, parse_selector
 from service.domain.spec import JobSpec, Sealed
 from service.domain.states import State
 from service.errors import Invalid, NotFound, Rejected
+from service.vault import JobKey
 
 MOST_IMAGE_CHARS = 1024
 #: The end of the year 9999, the last that a time can have.
@@ -68,11 +69,12 @@ class DeleteAsked(Query, frozen=True):
 async def submit(call: Call) -> wire.Job:
     identity = await call.command_id()
     job_id = identity.made("job")
+    key = await _key(call, job_id)
     try:
-        spec = _spec(call, job_id, await _sealing(call, job_id))
+        spec = _spec(call, job_id, _no_secrets if key is None else key.seal)
     except Rejected:
         # Less may be asked for than then: a flavor is gone, SSH is switched off. What was taken stays taken.
-        if (known := await call.recalled()) is None:
+        if (known := await submitting.recalled(call, job_id, key)) is None:
             raise
         receipt = known
     else:
@@ -83,18 +85,16 @@ async def submit(call: Call) -> wire.Job:
             user=call.token.name,
             token_label=call.token.label_selector,
         )
-        receipt = await call.submit(command, identity)
+        receipt = await submitting.submit(call, command, key)
     # The first answer and every repeat of it are made of the same event: the job as it was then.
     job = evolve(None, receipt.events[0])
     return _view(call, job, job.created_at, await _secrets(call, [job]))
 
 
-async def _sealing(call: Call, job_id: UUID) -> Seal:
+async def _key(call: Call, job_id: UUID) -> JobKey | None:
     """What seals the job's secrets: a key of its own, made only for one that has any."""
     asked: JobSpecAsked = call.body
-    if not asked.env_vars:
-        return _no_secrets
-    return (await call.ledger.keys.of_job(call.project, job_id)).seal
+    return await call.ledger.keys.of_job(call.project, job_id) if asked.env_vars else None
 
 
 def _no_secrets(_text: str) -> Sealed:

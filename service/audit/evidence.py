@@ -19,6 +19,11 @@ from service.errors import LedgerCorrupt, StoreMissing
 
 #: How often it is looked whether a checkpoint that is being made has come.
 LOOK_S = 0.1
+#: Tiles come before their checkpoint, and the database hears of it last.
+_OR_KILLED = (
+    "; it was taken away, or whoever signed was killed before writing it, which the next checkpoint mends: "
+    "start the service, and verify again once it has signed"
+)
 
 
 class Evidence:
@@ -78,7 +83,7 @@ class Evidence:
                 f"is {made.covered or 'none'}"
             )
         await made._read_tiles(log)
-        await made._look_beyond(log)
+        await made._look_beyond(log, known)
         return made
 
     @classmethod
@@ -161,8 +166,8 @@ class Evidence:
             except StoreMissing as error:
                 self.problems.append(error.message)
 
-    async def _look_beyond(self, log: Log) -> None:
-        """Tiles without their checkpoint: it was taken away."""
+    async def _look_beyond(self, log: Log, known: int) -> None:
+        """Tiles without their checkpoint: it was taken away, or is not written yet."""
         number, width = divmod(self.covered, WIDTH)
         whole = await log.has(Tile(0, number))
         parts = [each for each in await log.parts(number) if each > width]
@@ -171,7 +176,15 @@ class Evidence:
             reach = (number + 1) * WIDTH if whole else number * WIDTH + max(parts)
             self.problems.append(
                 f"a {FOLDER} is missing: the tiles reach to {reach}, and the newest that holds is of size "
-                f"{self.covered or 'none'}"
+                f"{self.covered or 'none'}{'' if known > self.covered else _OR_KILLED}"
+            )
+
+    def tells_nothing_of(self, size: int) -> None:
+        """Nothing here can be compared with a file whose events are under a checkpoint of that size."""
+        if self.checkpoints:
+            self.problems.append(
+                f"the checkpoint of size {self.covered} cannot tell of this file, which is under one of size "
+                f"{size}: give that one, or the folder that they are in"
             )
 
     # -- as a witness of `service.ledger.verify` ----------------------------------------------------

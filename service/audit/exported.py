@@ -18,11 +18,11 @@ import msgspec
 
 from service.audit.evidence import Evidence
 from service.audit.export import Header, Line, Trailer, encode
-from service.audit.proofs import UNREADABLE, is_included, signed_checkpoint, unhexed
+from service.audit.proofs import is_included, signed_checkpoint, unhexed
 from service.domain.checkpoint import Checkpoint, NotACheckpoint, PublicKey, origin_of
 from service.domain.events import BODIES, decode_body
 from service.errors import Invalid, LedgerCorrupt
-from service.ledger.chain import GENESIS
+from service.ledger.chain import GENESIS, UNREADABLE
 
 T = TypeVar("T")
 _OUTER = re.compile(rb'"hash":"[^"]{0,80}","position":(\d{1,18}),"previous":"')
@@ -41,13 +41,14 @@ class ExportCorrupt(LedgerCorrupt):
 
 
 class Exported(NamedTuple):
-    """What an export holds, once verified."""
+    """What an export holds, once verified. Up to position `compared` a witness could tell of its events."""
 
     header: Header
     checkpoint: Checkpoint
     events: int
     first: int
     last: int
+    compared: int = 0
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -59,8 +60,9 @@ class _Event(msgspec.Struct, frozen=True):
 
 
 async def check(path: Path, key: PublicKey | None, witness: Evidence | None = None) -> Exported:
-    """Verify a file. With a key the checkpoint must be signed by it; a witness is asked about
-    each event too. Raises `ExportCorrupt`, or `Invalid` for what is no export at all.
+    """Verify a file. With a key the checkpoint must be signed by it; a witness is asked about it and about
+    each event too, and one that cannot tell of any gets a problem that says so. Raises `ExportCorrupt`, or
+    `Invalid` for what is no export at all.
     """
     try:
         with path.open("rb") as file:
@@ -96,6 +98,9 @@ class _Check:
             raise ExportCorrupt(1, 0, "the first line is not the one that was written, or the last is not")
         self.header = self._read_header(first)
         self._checkpoint = self._signed(key)
+        #: The tree can be grown again from a file that has every event from the first on.
+        self._grows = self.header.kind == "whole" and self.header.after == 0
+        self._compared = 0 if witness is None else self._comparable(witness)
         self._number = 1
         self._last = 0
         self._first = 0
@@ -130,6 +135,17 @@ class _Check:
         if not 0 <= header.after <= header.upto <= found.size or (header.kind == "whole") is bool(header.of):
             raise ExportCorrupt(1, 0, "what it says of itself cannot be")
         return found
+
+    def _comparable(self, witness: Evidence) -> int:
+        """Up to which event the witness can tell. It tells of all where it has this very checkpoint."""
+        size = self._checkpoint.size
+        roots = {each.size: each.root for each in witness.checkpoints}
+        if roots.get(size, self._checkpoint.root) != self._checkpoint.root:
+            raise ExportCorrupt(
+                1, 0, f"the checkpoint of size {size} is not the one that was kept: its root is another"
+            )
+        grown = [each for each in roots if self._grows and each <= self.header.upto]
+        return max(size if size in roots else 0, witness.told, *grown, 0)
 
     async def all(self, lines: Iterator[bytes]) -> Exported:
         if self.header.kind == "whole":
@@ -172,9 +188,19 @@ class _Check:
                 decode_body(event.type, bytes(event.data))
             except UNREADABLE as error:
                 raise self._bad(line, following, f"cannot be read: {error}", at) from error
-        if self._witness is not None and not await self._witness.is_as_signed(at, own):
-            raise self._bad(line, following, "is not the one that was signed", at)
+        if self._witness is not None:
+            if not await self._witness.is_as_signed(at, own):
+                raise self._bad(line, following, "is not the one that was signed", at)
+            self._grow(self._witness, at, own)
         self._last, self._hash, self._first = at, own, self._first or at
+
+    def _grow(self, witness: Evidence, at: int, own: bytes) -> None:
+        if not self._grows:
+            return
+        try:
+            witness.check(at, own)
+        except LedgerCorrupt as error:
+            raise ExportCorrupt(self._number, error.position, error.message) from error
 
     def _require_in_turn(self, at: int, read: Line, previous: bytes, line: bytes, following: bytes) -> None:
         """The events come in order, and none is left out that should be there."""
@@ -269,7 +295,9 @@ class _Check:
                     self._number, at, f"event {at} is missing: the last line counts {self._trailer.events}"
                 )
             raise ExportCorrupt(self._number, 0, "the last line is not the one that was written")
-        return Exported(header, self._checkpoint, count, self._first, last)
+        if self._witness is not None and self._first > self._compared:
+            self._witness.tells_nothing_of(self._checkpoint.size)
+        return Exported(header, self._checkpoint, count, self._first, last, self._compared)
 
 
 def _canonical(line: bytes, kind: type[T]) -> T | None:

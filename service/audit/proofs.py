@@ -15,11 +15,10 @@ from service.domain import merkle
 from service.domain.checkpoint import Checkpoint, NotACheckpoint, PublicKey, read_note
 from service.domain.merkle import HASH_BYTES
 from service.errors import LedgerCorrupt, Unreadable
+from service.ledger.chain import UNREADABLE
 from service.vault import is_signed
 
 _sorted = msgspec.json.Encoder(order="sorted")
-#: How msgspec says that something is not what it must be; the last of it when it is nested without end.
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NO_PROOF = "it is no proof that `jobyard audit prove` wrote"
 
 

@@ -129,7 +129,7 @@ async def _verify_file(output: Output, file: Path, against: str | None, key: Pub
             found = await exported.check(file, key, evidence)
         except LedgerCorrupt as error:
             _corrupt(output, error, problems)
-    value = {
+    value: dict[str, Any] = {
         "verified": not problems,
         "events": found.events,
         "first": found.first,
@@ -139,23 +139,27 @@ async def _verify_file(output: Output, file: Path, against: str | None, key: Pub
         "signature": key is not None,
         "problems": problems,
     }
+    if evidence is not None:
+        value["compared"] = min(found.compared, found.last)
     if problems:
         _problems(output, "the file holds, but what it is verified against does not", value)
     whole = found.header.kind == "whole"
     which = f"all from {found.header.after + 1} to {found.header.upto}" if whole else "a part of the ledger"
     signed = f"the checkpoint of size {found.checkpoint.size}, of {found.checkpoint.at:%Y-%m-%d %H:%M:%S} UTC"
     known = "whose signature holds" if key is not None else "whose signature was not looked at: give --key"
-    output.done(f"verified: {found.events} events, {which}, under {signed}, {known}", value)
+    later = evidence is not None and found.compared < found.last
+    alone = f"; those after event {found.compared} are under the file's own checkpoint alone" if later else ""
+    output.done(f"verified: {found.events} events, {which}, under {signed}, {known}{alone}", value)
 
 
 def _corrupt(output: Output, error: LedgerCorrupt, problems: list[str]) -> NoReturn:
     value: dict[str, Any] = {
         "verified": False,
-        "firstBadEvent": error.position or None,
+        "firstBadEvent": error.position,
         "message": error.message,
     }
     if isinstance(error, ExportCorrupt):
-        value["line"] = error.line
+        value |= {"line": error.line, "firstBadEvent": error.position or None}
     if problems:
         value["problems"] = problems
     _problems(output, error.message, value)

@@ -70,7 +70,7 @@ class DatabaseLater:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Database]:
-        connection = await database.connect(where.database(*self._given), admin=True)
+        connection = await database.connect(where.database(*self._given), admin=True, patient=True)
         try:
             yield Database(connection)
         except asyncpg.PostgresError as error:

@@ -18,6 +18,8 @@ import msgspec
 from service.domain.events import Event, decode_body
 
 GENESIS = bytes(32)
+#: How msgspec says that something is not what it must be; the last of it when it is nested without end.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Sealing(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=False):

@@ -6,6 +6,7 @@ Driver errors leave this package as `Unavailable`; everything else of asyncpg is
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -19,8 +20,14 @@ SERVICE_ROLE = "jobyard_service"
 #: A link that is cut without an end must be noticed: nothing of the service waits longer for an answer.
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 8.0
-#: Migrations and rebuilds have statements that take their time.
+#: What an administrator asks for takes longer. Migrations and rebuilds are `patient`: of a large ledger a
+#: single statement may take minutes, or wait for as long for who does the same.
 ADMIN_TIMEOUT_S = 30.0
+#: There the kernel looks for the other end: after so many seconds of silence, so often, and so many times in
+#: vain; and what was sent has to have come there in as many milliseconds as that takes. The server does so
+#: too, as in `bound` (ledger.sql).
+_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 11_000}
+_WATCHED = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 #: So long a transaction that holds a lock may wait for its client. One whose client was stopped, or is behind
 #: a link that was cut without an end, would else keep everybody waiting for as long.
 IDLE_IN_TRANSACTION_S = 5.0
@@ -47,16 +54,35 @@ LOST: tuple[type[Exception], ...] = (
 PASSING: tuple[type[Exception], ...] = (Unavailable, *LOST)
 
 
-async def connect(url: str, *, admin: bool = False) -> asyncpg.Connection:
-    """One connection. `admin` keeps the URL's own role, for migrations and rebuilds."""
-    settings = _settings(admin)
+async def connect(url: str, *, admin: bool = False, patient: bool = False) -> asyncpg.Connection:
+    """One connection. `admin` keeps the URL's own role, for migrations and rebuilds, which are `patient`."""
+    timeout_s = ADMIN_TIMEOUT_S if admin else ANSWER_TIMEOUT_S
     with translated():
-        return await asyncpg.connect(
+        made = await asyncpg.connect(
             url,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=ADMIN_TIMEOUT_S if admin else ANSWER_TIMEOUT_S,
-            server_settings=settings,
+            command_timeout=None if patient else timeout_s,
+            server_settings=_settings(admin) | (_WATCHED if patient else {}),
         )
+        if patient:
+            _watch(link_of(made))
+    return made
+
+
+def link_of(connection: Any) -> socket.socket:
+    """The socket of a connection."""
+    found: socket.socket = connection._transport.get_extra_info("socket")
+    return found
+
+
+def _watch(link: socket.socket) -> None:
+    """Have the kernel watch a link. One that leads through the file system needs it not."""
+    if link.family == socket.AF_UNIX:
+        return
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            link.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 @asynccontextmanager

@@ -23,16 +23,16 @@ async def migrate(url: str) -> list[int]:
     Raises `Misconfigured` when the database has a migration that this version does not know, or one
     whose text was changed.
     """
-    connection = await connect(url, admin=True)
+    connection = await connect(url, admin=True, patient=True)
     applied: list[int] = []
     try:
         with translated():
             async with connection.transaction():
-                await connection.execute(_SQL.lock)
+                await _lock(connection)
                 await connection.execute(_SQL.prepare)
             for migration in migrations():
                 async with connection.transaction():
-                    await connection.execute(_SQL.lock)
+                    await _lock(connection)
                     known = {row["version"]: row for row in await connection.fetch(_SQL.applied)}
                     newest = migrations()[-1].version
                     if known and max(known) > newest:
@@ -57,6 +57,13 @@ async def migrate(url: str) -> list[int]:
     if applied:
         _log.info("migrated", versions=applied)
     return applied
+
+
+async def _lock(connection: asyncpg.Connection) -> None:
+    """Until the transaction ends nobody else migrates. Who does so now may take long."""
+    if not await connection.fetchval(_SQL.try_lock):
+        _log.info("another process migrates this database: waiting until it is done")
+        await connection.execute(_SQL.lock)
 
 
 def _said(text: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -36,11 +37,13 @@ _SAID = 50_000
 
 
 class Difference(NamedTuple):
-    """One row that is not the same; None where it is missing."""
+    """One row that is not the same, and the last event that touched it; None where there is none."""
 
     key: str
     live: str | None
     rebuilt: str | None
+    live_position: int | None
+    rebuilt_position: int | None
 
 
 class Comparison(NamedTuple):
@@ -94,8 +97,11 @@ async def _rebuilt(
                     await connection.execute(_SQL.count_rebuild)  # writers forget the rows they had
             return found
         finally:
-            if not connection.is_closed():
-                await connection.execute(_SQL.drop_shadow)
+            # In a transaction of the caller's that has failed nothing can be dropped, nor has to be: told is
+            # the error that is on its way.
+            with suppress(asyncpg.PostgresError):
+                if not connection.is_closed():
+                    await connection.execute(_SQL.drop_shadow)
 
 
 class _Shadow:
@@ -169,7 +175,7 @@ async def _compared(connection: Any, name: str, position: int) -> Comparison:
     count = await connection.fetchval(_SQL.count_rows, name)
     differences: list[Difference] = []
     async for record in connection.cursor(_SQL.differences, name, prefetch=1000):
-        difference = Difference(record["key"], record["live"], record["rebuilt"])
+        difference = Difference(**record)
         if not _only_written_otherwise(name, difference):
             differences.append(difference)
         if len(differences) == DIFFERENCES_SHOWN:
@@ -180,7 +186,7 @@ async def _compared(connection: Any, name: str, position: int) -> Comparison:
 def _only_written_otherwise(name: str, found: Difference) -> bool:
     """Whether both rows say the same: the live one with the defaults that are left out since, or with more
     than is kept since, which nothing reads any more (`Fold.read_as`)."""
-    if found.live is None or found.rebuilt is None:
+    if found.live is None or found.rebuilt is None or found.live_position != found.rebuilt_position:
         return False
     fold = FOLDS[name]
     known = {each.encode_name for each in msgspec.structs.fields(fold.row)}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
-
 from service.domain.events import BODIES, decode_body
 from service.errors import LedgerCorrupt
-from service.ledger.chain import GENESIS, Sealing, link, sealing_of
+from service.ledger.chain import GENESIS, UNREADABLE, Sealing, link, sealing_of
 from service.ledger.database import translated
 from service.ledger.read import END, PAGE
 from sql import queries
@@ -61,8 +59,8 @@ def _check_readable(event: Sealing) -> None:
     """The stored text must read as its type."""
     try:
         decode_body(event.type, bytes(event.data))
-    except msgspec.MsgspecError as error:
-        raise LedgerCorrupt(event.position, f"event {event.position} cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise _unreadable(event.position, error) from error
 
 
 async def verify(connection: Any, witness: Witness | None = None) -> Verified:
@@ -74,7 +72,13 @@ async def verify(connection: Any, witness: Witness | None = None) -> Verified:
     with translated():
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             head = await connection.fetchrow(_SQL.head)
-            while records := await connection.fetch(_SQL.read_after, checker.position, END, PAGE):
+            strays = await connection.fetchrow(_SQL.strays)
+            if strays["before"] is not None:
+                raise LedgerCorrupt(
+                    strays["before"], f"event {strays['before']} lies before the beginning of the ledger"
+                )
+            reading = _Reading(connection)
+            while records := await reading.after(checker.position):
                 if witness is not None:
                     await witness.load(records[0]["position"], records[-1]["position"])
                 for record in records:
@@ -87,14 +91,40 @@ async def verify(connection: Any, witness: Witness | None = None) -> Verified:
             first,
             f"event {first} is missing: the events end at {checker.position}, the head at {head['position']}",
         )
+    if strays["beyond"] is not None:
+        raise LedgerCorrupt(
+            strays["beyond"],
+            f"event {strays['beyond']} lies beyond the end of the ledger, which is at {head['position']}",
+        )
     if witness is not None:
         witness.end(checker.position)
     return Verified(checker.position, checker.hash)
 
 
+class _Reading:
+    """Page after page; one event at a time from where a page has one that the driver makes nothing of."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._limit = PAGE
+
+    async def after(self, position: int) -> list[Any]:
+        try:
+            records: list[Any] = await self._connection.fetch(_SQL.read_after, position, END, self._limit)
+        except OverflowError as error:  # a time that does not exist, in the zone of this machine
+            if self._limit == 1:
+                raise _unreadable(position + 1, error) from error
+            self._limit = 1
+            return await self.after(position)
+        return records
+
+
 def _readable(record: Any) -> Sealing:
     try:
         return sealing_of(record)
-    except (ValueError, AttributeError) as error:
-        position = record["position"]
-        raise LedgerCorrupt(position, f"event {position} cannot be read: {error}") from error
+    except (ValueError, AttributeError, OverflowError) as error:
+        raise _unreadable(record["position"], error) from error
+
+
+def _unreadable(position: int, error: Exception) -> LedgerCorrupt:
+    return LedgerCorrupt(position, f"event {position} cannot be read: {error}")

@@ -9,6 +9,7 @@ import msgspec
 
 from service.domain.cloudevents import TYPE_PREFIX, source_of
 from service.domain.webhooks import Webhook, read_webhook_url
+from service.errors import Erased
 from service.ledger.ledger import Ledger
 from service.webhooks.send import Answer, Sender
 from service.webhooks.signing import signed
@@ -21,6 +22,8 @@ async def ping(ledger: Ledger, sender: Sender, project: str, hook: Webhook) -> A
     head, now = await ledger.head(), await ledger.now()
     opened = await ledger.keys.opened(hook.signing(now))
     keys = [str(key) for key in opened.values() if key is not None]
+    if not keys:
+        raise Erased("this webhook's secret was erased, so nothing is left to sign with; rotate its secret")
     url = read_webhook_url("url", str(await ledger.open_secret(hook.url)), http=True)
     identity = uuid4()
     body = msgspec.json.encode(_event(identity, head.ledger_id, project, hook, now))

@@ -21,10 +21,12 @@ DROP TABLE IF EXISTS pg_temp.folds
 
 -- name: differences
 -- Also those that are only written in another way: rows from before a field was left out where it has its default.
-SELECT coalesce(live.key, shadow.key) AS key, live.row AS live, shadow.row AS rebuilt
-FROM (SELECT key, row FROM jobyard.folds WHERE fold = $1) live
-FULL JOIN (SELECT key, row FROM pg_temp.folds WHERE fold = $1) shadow ON shadow.key = live.key
-WHERE live.row IS DISTINCT FROM shadow.row
+-- The position counts as well: by it a row is that of a moment of the past, or is folded again.
+SELECT coalesce(live.key, shadow.key) AS key, live.row AS live, shadow.row AS rebuilt,
+       live.position AS live_position, shadow.position AS rebuilt_position
+FROM (SELECT key, row, position FROM jobyard.folds WHERE fold = $1) live
+FULL JOIN (SELECT key, row, position FROM pg_temp.folds WHERE fold = $1) shadow ON shadow.key = live.key
+WHERE live.row IS DISTINCT FROM shadow.row OR live.position IS DISTINCT FROM shadow.position
 ORDER BY 1
 
 -- name: count_rows

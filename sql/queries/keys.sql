@@ -24,13 +24,16 @@ RETURNING id, project_key, nonce, box
 SELECT id FROM job_keys WHERE job = $1
 
 -- name: last_destroyed
-SELECT coalesce(max(position), 0) FROM events WHERE type IN ('KeyDestroyed', 'ProjectKeyDestroyed')
+SELECT coalesce(max(position), 0) FROM events
+WHERE type IN ('KeyDestroyed', 'ProjectKeyDestroyed') AND position <= (SELECT position FROM ledger_head)
 
 -- name: destroy_told
 -- Every key that an event says is destroyed, of whatever age: no kill between the two leaves one. A project's
--- key takes those of its jobs along.
+-- key takes those of its jobs along. An event that is no part of the ledger says nothing: this cannot be undone.
 WITH told AS (
-    SELECT type, job, data FROM events WHERE type IN ('KeyDestroyed', 'ProjectKeyDestroyed')
+    SELECT type, job, data FROM events
+    WHERE type IN ('KeyDestroyed', 'ProjectKeyDestroyed')
+      AND position BETWEEN 1 AND (SELECT position FROM ledger_head)
 ), ids AS (
     SELECT type, json_array_elements_text(data -> 'keyIds') AS id FROM told
 ), of_projects AS (

@@ -77,11 +77,17 @@ WITH added AS (
 SELECT pg_notify('jobyard', ($5::bigint)::text)
 
 -- name: read_after
+-- Nothing is read from beyond the head, whoever put it there: it is no history.
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
        hash, client_address
 FROM events
-WHERE position > $1 AND position <= $2
+WHERE position > $1 AND position <= least($2, (SELECT position FROM ledger_head))
 ORDER BY position LIMIT $3
+
+-- name: strays
+-- The events that lie where none can be: the first before the beginning, and the first beyond the head.
+SELECT (SELECT min(position) FROM events WHERE position < 1) AS before,
+       (SELECT min(position) FROM events WHERE position > (SELECT position FROM ledger_head)) AS beyond
 
 -- name: read_others
 -- As `read_after`, but for the types $4.
@@ -101,7 +107,7 @@ FROM (
         SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id,
                request_id, hash, client_address
         FROM events
-        WHERE position > $1
+        WHERE position > $1 AND position <= (SELECT position FROM ledger_head)
         ORDER BY position LIMIT $2
     ) AS found
 ) AS sized
@@ -111,14 +117,14 @@ WHERE bytes_before < $3 ORDER BY position
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
        hash, client_address
 FROM events
-WHERE job = $4 AND position > $1 AND position <= $2
+WHERE job = $4 AND position > $1 AND position <= least($2, (SELECT position FROM ledger_head))
 ORDER BY position LIMIT $3
 
 -- name: read_project
 SELECT position, project, job, run, type, data, occurred_at, recorded_at, actor, command_id, request_id,
        hash, client_address
 FROM events
-WHERE project = $4 AND position > $1 AND position <= $2
+WHERE project = $4 AND position > $1 AND position <= least($2, (SELECT position FROM ledger_head))
 ORDER BY position LIMIT $3
 
 -- name: head_position

@@ -10,6 +10,9 @@ CREATE TABLE IF NOT EXISTS jobyard.schema_migrations (
 -- name: lock
 SELECT pg_advisory_xact_lock(7106228742155617)
 
+-- name: try_lock
+SELECT pg_try_advisory_xact_lock(7106228742155617)
+
 -- name: applied
 SELECT version, name, sha256 FROM schema_migrations ORDER BY version
 

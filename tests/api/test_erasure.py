@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -134,6 +135,64 @@ async def test_a_projects_secrets_are_erased_with_those_of_its_jobs(
     fresh = (await yard.call("POST", "/v1/job", JOB)).json
     assert fresh["spec"]["envVars"] == [{"name": "PASSWORD", "value": CLEAR}]
     assert (await yard.ledger.keys.of("default")).id != key
+
+
+async def test_an_erased_jobs_request_cannot_be_told_from_another(
+    yard: Yard, supervision: Supervision
+) -> None:
+    """What was kept of it to know a repeat by would tell whether a guess of the secret is right."""
+    headers = {"Idempotency-Key": "order 66"}
+    first = await yard.call("POST", "/v1/job", JOB, headers=headers)
+    job = first.json["id"]
+    kept = await _digest(yard, job)
+    assert kept not in await _guessed(yard, None)
+    assert kept in await _guessed(yard, job)
+    assert (await yard.call("POST", "/v1/job", JOB, headers=headers)).raw == first.raw
+    other = {**JOB, "envVars": [{"name": "PASSWORD", "value": "another"}]}
+    refused = await yard.call("POST", "/v1/job", other, headers=headers)
+    assert (refused.status, "used for another request" in refused.json["message"]) == (409, True)
+    await supervision.running(job)
+    await supervision.ended(job)
+    assert (await yard.call("DELETE", f"/v1/job/{job}/key")).status == 204
+    before = await yard.head()
+    for again in (JOB, other):
+        refused = await yard.call("POST", "/v1/job", again, headers=headers)
+        assert (refused.status, refused.json["code"]) == (409, "conflict")
+        assert "whose secrets were erased since" in refused.json["message"]
+    assert (await yard.call("POST", "/v1/job", SPEC, headers=headers)).status == 409
+    assert await yard.head() == before, "nothing ran twice"
+    assert await _digest(yard, job) == kept, "the ledger only grows"
+    assert kept not in [*await _guessed(yard, None), *await _guessed(yard, job)]
+
+
+async def test_a_request_from_before_digests_went_with_the_jobs_key_is_repeated(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Idempotency-Key": "order 66"}
+    with monkeypatch.context() as then:
+        then.setattr("service.api.idempotency.CommandId.under", lambda identity, _key: identity)
+        first = await yard.call("POST", "/v1/job", JOB, headers=headers)
+    assert await _digest(yard, first.json["id"]) in await _guessed(yard, None)
+    before = await yard.head()
+    assert (await yard.call("POST", "/v1/job", JOB, headers=headers)).raw == first.raw
+    other = {**JOB, "envVars": [{"name": "PASSWORD", "value": "another"}]}
+    assert (await yard.call("POST", "/v1/job", other, headers=headers)).status == 409
+    assert await yard.head() == before
+
+
+async def _digest(yard: Yard, job: str) -> bytes:
+    """What the ledger keeps of the request that made a job."""
+    event = (await yard.ledger.events(job=UUID(job)))[0]
+    statement = "SELECT digest FROM commands WHERE id = $1"
+    found: bytes = await yard.ledger.pool.fetchval(statement, event.command_id)
+    return found
+
+
+async def _guessed(yard: Yard, job: str | None) -> list[bytes]:
+    """What would be kept of the request by who knows it all, under the project's key or the job's."""
+    keys = yard.ledger.keys
+    key = await keys.of("default") if job is None else await keys.of_job("default", UUID(job))
+    return [key.digest(b"POST", b"/v1/job", b"", json.dumps(JOB).encode())]
 
 
 async def test_nothing_of_a_secret_is_anywhere_in_the_database(yard: Yard, supervision: Supervision) -> None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue
 from tests.api.test_ssh_keys import KEY as SSH_KEY
 from tests.api.yard import ADMIN, OPERATOR, READER, SPEC, Yard, gathered, opened
@@ -70,12 +72,13 @@ async def test_twenty_repeats_at_once_make_one_job(yard: Yard, tmp_path: Path) -
     assert await yard.head() == before + 1
 
 
+@pytest.mark.parametrize("secrets", [{}, {"envVars": [{"name": "A", "value": "b"}]}], ids=["plain", "sealed"])
 async def test_a_repeat_is_answered_though_it_could_not_be_asked_for_any_more(
-    yard: Yard, tmp_path: Path
+    yard: Yard, tmp_path: Path, secrets: dict[str, Any]
 ) -> None:
     """SSH was switched off since, and a flavor is gone."""
     flavor = DEFAULT_CATALOGUE.flavors[0]
-    body = SPEC | {"sshPublicKeys": [SSH_KEY], "resources": {"cpu": 1, "flavor": flavor.id}}
+    body = SPEC | {"sshPublicKeys": [SSH_KEY], "resources": {"cpu": 1, "flavor": flavor.id}} | secrets
     first = await yard.call("POST", "/v1/job", body, headers=KEY)
     assert first.status == 200
     less = Catalogue(tuple(each for each in DEFAULT_CATALOGUE.flavors if each is not flavor))

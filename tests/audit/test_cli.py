@@ -22,6 +22,7 @@ from service.cli.main import app_for
 from service.domain.checkpoint import Note, PublicKey, origin_of, read_note
 from service.ledger.chain import canonical, sealing_of
 from service.vault import SigningKey
+from sql import migrations
 from tests.audit.conftest import LAST, Signed
 from tests.audit.test_places import a_bucket
 from tests.ledger.tampering import by_force, recompute
@@ -48,13 +49,13 @@ def cli(signed: Signed, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
     async def run(*words: str) -> Said:
         capfd.readouterr()
-        code = await asyncio.to_thread(_left_with, *words)
+        code = await asyncio.to_thread(left_with, *words)
         return Said(code, *capfd.readouterr())
 
     return run
 
 
-def _left_with(*words: str) -> int:
+def left_with(*words: str) -> int:
     with pytest.raises(SystemExit) as left:
         app_for("audit")(["audit", *words], prog_name="jobyard")
     return int(left.value.code or 0)
@@ -95,6 +96,21 @@ async def test_a_rewritten_suffix_is_named(cli: Any, signed: Signed, admin: asyn
     said = await cli(*words)
     assert (said.code, said.out) == (Exit.FAILED, "CORRUPT: event 301 is not the one that was signed\n")
     assert (await cli(*words, "-o", "json")).json["firstBadEvent"] == 301
+
+
+async def test_an_event_at_zero_is_named_as_any_other(
+    cli: Any, signed: Signed, admin: asyncpg.Connection
+) -> None:
+    await admin.execute("ALTER TABLE events DROP CONSTRAINT events_begin_at_one")
+    await by_force(
+        admin,
+        "INSERT INTO events SELECT 0, project, job, run, type, data, occurred_at, recorded_at, actor,"
+        " command_id, request_id, hash FROM events WHERE position = 6",
+    )
+    await admin.execute(next(each.text for each in migrations() if each.name == "positions"))
+    said = await cli("verify", "-o", "json")
+    assert said.code == Exit.FAILED
+    assert said.json["firstBadEvent"] == 0 and "event 0 lies before the beginning" in said.json["message"]
 
 
 async def test_damaged_evidence_is_told_though_the_events_hold(cli: Any, signed: Signed) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from service.audit import reading
 from service.audit.evidence import Evidence
 from service.audit.log import Log
 from service.audit.places import Directory
@@ -43,11 +44,31 @@ async def log_of(ledger: Ledger, folder: Path) -> Log:
     return Log.of(Directory(folder), (await ledger.head()).ledger_id)
 
 
-async def evidence(ledger: Ledger, folder: Path) -> Evidence:
+async def evidence(ledger: Ledger, folder: Path, known: int = 0) -> Evidence:
     ledger_id = (await ledger.head()).ledger_id
     return await Evidence.gathered(
-        Log.of(Directory(folder), ledger_id), PublicKey(origin_of(ledger_id), SIGNING.public)
+        Log.of(Directory(folder), ledger_id), PublicKey(origin_of(ledger_id), SIGNING.public), known
     )
+
+
+async def test_killed_between_the_tiles_and_the_checkpoint(
+    yard: Yard, tmp_path: Path, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the next one is signed it looks as if a checkpoint had been taken away; both are said."""
+    assert (await signer(yard.ledger, tmp_path).run_once(now=True)) is not None
+    await grown(yard, 20)
+
+    async def killed(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "keep_note", killed)
+        with pytest.raises(asyncio.CancelledError):
+            await signer(yard.ledger, tmp_path).run_once(now=True)
+    found = await evidence(yard.ledger, tmp_path, await reading.newest_size(admin))
+    assert len(found.problems) == 1 and "or whoever signed was killed before writing it" in found.problems[0]
+    assert (await signer(yard.ledger, tmp_path).run_once(now=True)) is not None
+    assert (await evidence(yard.ledger, tmp_path)).problems == []
 
 
 async def test_the_note_is_the_format_that_others_read(yard: Yard, tmp_path: Path) -> None:

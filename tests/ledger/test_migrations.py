@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -11,10 +12,12 @@ import asyncpg
 import pytest
 
 import sql
-from service.errors import Misconfigured
-from service.ledger import database, migrate
+from service.errors import Misconfigured, Unavailable
+from service.ledger import database, migrate, rebuild
 from sql import Migration, migrations
 from tests.support import databases
+from tests.support.proxy import proxied
+from tests.support.waiting import until
 from tests.support.yard import Yard
 
 VERSIONS = [migration.version for migration in migrations()]
@@ -49,6 +52,48 @@ async def test_four_databases_of_one_server_at_once() -> None:
             return await migrate.migrate(url)
 
     assert await asyncio.gather(*(one() for _ in range(4))) == [VERSIONS] * 4
+
+
+async def test_who_migrates_waits_for_who_migrates(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the other takes: it may make the read models of a large ledger anew meanwhile."""
+    monkeypatch.setattr(database, "ADMIN_TIMEOUT_S", 0.1)
+    other = await asyncpg.connect(empty)
+    async with other.transaction():
+        await other.execute(sql.queries("migrate").lock)
+        coming = asyncio.create_task(migrate.migrate(empty))
+        await until(lambda: other.fetchval(_WAITS), what="it waits for the lock")
+        done, _ = await asyncio.wait([coming], timeout=5 * database.ADMIN_TIMEOUT_S)
+        assert not done
+    assert await coming == VERSIONS
+    await other.close()
+
+
+_WAITS = (
+    "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database AS own ON own.oid = database"
+    " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted)"
+)
+
+
+async def test_a_migration_takes_its_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "ADMIN_TIMEOUT_S", 0.1)
+    slow = Migration(VERSIONS[-1] + 1, "slow", "SELECT pg_sleep(0.5)", "x")
+    monkeypatch.setattr(migrate, "migrations", lambda: [*migrations(), slow])
+    assert await migrate.migrate(database_url) == [slow.version]
+
+
+async def test_no_cut_link_keeps_a_patient_connection(empty: str) -> None:
+    """None of its statements has a time, so both kernels have to look whether the other end is there."""
+    async with proxied(empty) as proxy:
+        server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        url = f"postgresql://postgres@{host}:{port}{urlsplit(empty).path}"
+        connection = await database.connect(url, admin=True, patient=True)
+        link = database.link_of(connection)
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        asked = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        assert [link.getsockopt(socket.IPPROTO_TCP, each) for each in asked] == [5, 2, 3, 11_000]
+        await connection.close()
+        server.close()
 
 
 async def test_a_changed_migration_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +139,26 @@ async def test_a_ledger_of_an_older_version_gets_its_read_models_anew(
     assert await migrate.migrate(database_url) == [new.version]
     assert await connection.fetch("SELECT * FROM folds ORDER BY fold, key") == before
     await connection.close()
+
+
+async def test_a_disk_that_fills_meanwhile_is_told(
+    yard: Yard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what comes of it: the transaction takes no more statements then. Afterwards it is done again."""
+
+    async def full(shadow: rebuild._Shadow) -> None:
+        await shadow._connection.execute(
+            "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+        )
+
+    await yard.run(await yard.submit())
+    new = Migration(VERSIONS[-1] + 1, "new", "CREATE TABLE new_table (x int)", "x")
+    monkeypatch.setattr(migrate, "migrations", lambda: [*migrations(), new])
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(rebuild._Shadow, "fold", full)
+        with pytest.raises(Unavailable, match="Postgres has no disk space left"):
+            await migrate.migrate(database_url)
+    assert await migrate.migrate(database_url) == [new.version]
 
 
 def test_a_statement_that_is_not_there_is_named() -> None:

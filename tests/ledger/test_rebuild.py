@@ -10,9 +10,12 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import typer
 
 from projections import status
 from projections.catalogue import FOLDS
+from service.cli import projections
+from service.cli.output import Output
 from service.domain import commands as cmd
 from service.domain import evolve
 from service.domain.events import Info
@@ -99,6 +102,40 @@ async def test_a_row_that_was_tampered_with_is_found_and_repaired(
         assert wrong(await rebuild.rebuild(admin, [fold], unsaid)) == {fold: [named]}
         assert wrong(await rebuild.verify(admin, [], unsaid)) == {}
         assert await admin.fetch("SELECT * FROM folds WHERE fold = $1 ORDER BY key", fold) == before
+
+
+async def test_a_row_that_says_another_position_is_found_and_repaired(
+    admin: asyncpg.Connection, yard: Yard
+) -> None:
+    """What is told of the past rests on it: with an earlier one the row of today would be that of then."""
+    for fold in FOLDS:
+        before = await admin.fetch("SELECT * FROM folds WHERE fold = $1 ORDER BY key", fold)
+        key, last = before[0]["key"], before[0]["position"]
+        for position in (last - 1, last + 1000):
+            moved = "UPDATE folds SET position = $3 WHERE (fold, key) = ($1, $2)"
+            await admin.execute(moved, fold, key, position)
+            found = await rebuild.verify(admin, [], unsaid)
+            assert wrong(found) == {fold: [key]}
+            ((difference,),) = [each.differences for each in found if each.differences]
+            assert difference.live == difference.rebuilt is not None
+            assert (difference.live_position, difference.rebuilt_position) == (position, last)
+            assert wrong(await rebuild.rebuild(admin, [fold], unsaid)) == {fold: [key]}
+            assert wrong(await rebuild.verify(admin, [], unsaid)) == {}
+        assert await admin.fetch("SELECT * FROM folds WHERE fold = $1 ORDER BY key", fold) == before
+
+
+async def test_the_command_shows_the_position_where_that_is_what_differs(
+    admin: asyncpg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await admin.execute("UPDATE folds SET position = 1 WHERE fold = 'quota'")
+    (found,) = await rebuild.verify(admin, ["quota"], unsaid)
+    with pytest.raises(typer.Exit):
+        projections.report(Output(None), [found])
+    said = capsys.readouterr()
+    assert "live     as of event 1: {" in said.err
+    assert f"rebuilt  as of event {found.differences[0].rebuilt_position}: {{" in said.err
+    shown = projections.as_json(found)["differences"][0]
+    assert (shown["livePosition"], shown["live"] == shown["rebuilt"]) == (1, True)
 
 
 async def test_rebuilding_from_nothing(admin: asyncpg.Connection, yard: Yard) -> None:

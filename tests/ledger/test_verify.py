@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from service.ledger import database, read
 from service.ledger.ledger import Ledger
 from service.ledger.verify import Verified, verify
 from service.vault import MasterKey
+from sql import migrations
 from tests.ledger.tampering import by_force, keep, put_back_afterwards, recompute
 from tests.support import databases
 from tests.support.yard import Yard
@@ -85,6 +87,9 @@ async def test_an_empty_ledger_holds(database_url: str) -> None:
         "recorded_at = recorded_at + interval '1 day'",
         "occurred_at = 'infinity'",
         "occurred_at = '-infinity'",
+        "occurred_at = '12026-01-01'",
+        "recorded_at = '0044-03-15 BC'",
+        "data = (repeat('[', 5000) || repeat(']', 5000))::json",
         "actor = 'someone else'",
         "command_id = gen_random_uuid()",
         "request_id = 'r-1'",
@@ -94,6 +99,33 @@ async def test_an_empty_ledger_holds(database_url: str) -> None:
 )
 async def test_a_changed_column_is_found_where_it_is(admin: asyncpg.Connection, change: str) -> None:
     await by_force(admin, f"UPDATE events SET {change} WHERE position = 3")
+    assert await first_bad(admin) == 3
+
+
+@pytest.mark.parametrize("at", ["infinity", "-infinity", "12026-01-01", "0044-03-15 BC"])
+async def test_a_time_that_no_program_has_is_found_wherever_that_is(
+    admin: asyncpg.Connection, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver takes times into the machine's own zone; and the event before it is still looked at."""
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            await by_force(admin, f"UPDATE events SET recorded_at = '{at}' WHERE position = 4")
+            assert await first_bad(admin) == 4
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+    await by_force(admin, "UPDATE events SET actor = 'x' WHERE position = 3")
+    assert await first_bad(admin) == 3
+
+
+async def test_a_body_that_is_nested_without_end_is_found_even_under_a_right_hash(
+    admin: asyncpg.Connection,
+) -> None:
+    nested = """('{"x":' || repeat('[', 5000) || repeat(']', 5000) || '}')::json"""
+    await by_force(admin, f"UPDATE events SET data = {nested} WHERE position = 3")
+    await recompute(admin, 3, head=True)
     assert await first_bad(admin) == 3
 
 
@@ -121,9 +153,9 @@ async def test_a_deleted_event_is_missed(admin: asyncpg.Connection, position: in
 async def test_two_swapped_are_found_at_the_first(admin: asyncpg.Connection) -> None:
     await by_force(
         admin,
-        "UPDATE events SET position = -4 WHERE position = 4",
+        "UPDATE events SET position = 1004 WHERE position = 4",
         "UPDATE events SET position = 4 WHERE position = 6",
-        "UPDATE events SET position = 6 WHERE position = -4",
+        "UPDATE events SET position = 6 WHERE position = 1004",
     )
     assert await first_bad(admin) == 4
 
@@ -131,8 +163,8 @@ async def test_two_swapped_are_found_at_the_first(admin: asyncpg.Connection) -> 
 async def test_an_event_put_in_between_is_found(admin: asyncpg.Connection) -> None:
     await by_force(
         admin,
-        "UPDATE events SET position = -position - 1 WHERE position >= 5",
-        "UPDATE events SET position = -position WHERE position < 0",
+        "UPDATE events SET position = position + 1001 WHERE position >= 5",
+        "UPDATE events SET position = position - 1000 WHERE position > 1000",
         "INSERT INTO events SELECT 5, project, job, run, type, data, occurred_at, recorded_at, actor,"
         " command_id, request_id, hash FROM events WHERE position = 4",
     )
@@ -142,6 +174,61 @@ async def test_an_event_put_in_between_is_found(admin: asyncpg.Connection) -> No
 async def test_a_cut_tail_is_missed(admin: asyncpg.Connection) -> None:
     await by_force(admin, "DELETE FROM events WHERE position >= 8")
     assert await first_bad(admin) == 8
+
+
+#: As the sixth event, of another place.
+_STRAY = (
+    "INSERT INTO events SELECT {}, project, job, run, type, data, occurred_at, recorded_at, actor,"
+    " command_id, request_id, hash FROM events WHERE position = 6"
+)
+
+
+async def test_the_services_role_adds_nothing_before_the_beginning(database_url: str, yard: Yard) -> None:
+    await yard.run(await yard.submit())
+    connection = await database.connect(database_url)
+    for position in (0, -1):
+        with pytest.raises(asyncpg.CheckViolationError, match="events_begin_at_one"):
+            await connection.execute(_STRAY.format(position))
+    await connection.close()
+
+
+@pytest.mark.parametrize("position", [0, -1, -(2**63)])
+async def test_an_event_before_the_beginning_is_found(database_url: str, yard: Yard, position: int) -> None:
+    """As one may lie there from before the schema refused it; a ledger that has one still starts."""
+    await yard.run(await yard.submit())
+    admin = await database.connect(database_url, admin=True)
+    await admin.execute("ALTER TABLE events DROP CONSTRAINT events_begin_at_one")
+    await by_force(admin, _STRAY.format(position))
+    await admin.execute(next(each.text for each in migrations() if each.name == "positions"))
+    assert await first_bad(admin) == position
+    await admin.close()
+
+
+@pytest.mark.parametrize("position", [LAST + 1, LAST + 1000, 2**63 - 1])
+async def test_an_event_beyond_the_head_is_found(admin: asyncpg.Connection, position: int) -> None:
+    await by_force(admin, _STRAY.format(position))
+    assert await first_bad(admin) == position
+
+
+@pytest.mark.parametrize("position", [LAST + 1000, 2**63 - 1])
+async def test_an_event_beyond_the_head_is_no_history(
+    nine: str, admin: asyncpg.Connection, position: int
+) -> None:
+    sixth = (await read.page(admin, 5, limit=1))[0]
+    async with Ledger.open(nine, MasterKey(b"m" * 32)) as ledger:
+        await ledger.keys.of(sixth.project or "")
+    await by_force(
+        admin,
+        _STRAY.format(position),
+        f"INSERT INTO events SELECT {position - 1}, project, job, run, 'ProjectKeyDestroyed',"
+        " json_build_object('keyIds', (SELECT array_agg(id) FROM project_keys)), occurred_at, recorded_at,"
+        " actor, command_id, request_id, hash FROM events WHERE position = 6",
+    )
+    assert await read.page(admin, LAST) == await read.portion(admin, LAST) == []
+    assert await read.page(admin, LAST, job=sixth.job) == []
+    assert await read.page(admin, LAST, project=sixth.project) == []
+    async with Ledger.open(nine, MasterKey(b"m" * 32)) as ledger:
+        assert await ledger.keys.destroy_told() == 0
 
 
 async def test_a_lost_head_is_found(admin: asyncpg.Connection) -> None:

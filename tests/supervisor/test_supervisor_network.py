@@ -113,7 +113,8 @@ async def test_a_wall_that_another_program_took_down_is_put_up_again(
 async def test_networks_of_projects_without_jobs_go_but_for_a_few(
     anywhere: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine has addresses for some dozens. What the living job is in is the oldest of them."""
+    """An engine has addresses for some dozens. What the living job is in is the oldest of them,
+    and what one that waits for room will be in the next."""
     monkeypatch.setattr(shift, "SWEEP_S", 0.1)
     for room in (network, fake):
         monkeypatch.setattr(room, "IDLE_KEPT", 1)
@@ -121,21 +122,24 @@ async def test_networks_of_projects_without_jobs_go_but_for_a_few(
     async with anywhere.supervised():
         living = await anywhere.submit(RUNS_ON)
         await anywhere.reach(living, State.RUNNING)
-        for project in ("one", "two", "three"):
+        await anywhere.order(cmd.CreateProject(project="waits", name="Waits", cpu=99, gpu=0))
+        await anywhere.submit(DONE, project="waits", cpu=12)
+        for project in ("waits", "one", "two", "three"):
             labels = {LEDGER: str(ledger_id), PROJECT: project}
             await anywhere.engine.ensure_network(network_name(ledger_id, project), labels)
         foreign = f"jobyard-{ledger_id.hex[-8:]}-foreign"
         await anywhere.engine.ensure_network(foreign, {LEDGER: str(UUID(int=7))})
 
         async def of(*projects: str) -> bool:
-            names = {each: network_name(ledger_id, each) for each in ("default", "one", "two", "three")}
+            asked = ("default", "waits", "one", "two", "three")
+            names = {each: network_name(ledger_id, each) for each in asked}
             return {each for each, name in names.items() if await _is_there(anywhere, name)} == set(projects)
 
-        await until(lambda: of("default", "three"))
+        await until(lambda: of("default", "waits", "three"))
         assert await _is_there(anywhere, foreign)
         await anywhere.kill(living)
         await anywhere.end(living)
-        await until(lambda: of("three"))
+        await until(lambda: of("waits", "three"))
         assert (await anywhere.end(await anywhere.submit(DONE))).state is State.DONE
     if anywhere.is_real:
         for name in (foreign, *(network_name(ledger_id, each) for each in ("one", "two", "three"))):

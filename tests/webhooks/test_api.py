@@ -305,7 +305,12 @@ async def test_of_an_erased_project_the_place_is_left_until_all_is_given_anew(
         assert (await refused(yard, "POST", f"{path}/test"))[0] == 409
         assert receiver.got == []
         await ask(yard, "PUT", path, {"url": receiver.url})
+        status, _, said = await refused(yard, "POST", f"{path}/test")
+        assert (status, "nothing is left to sign with; rotate its secret" in said) == (409, True)
+        assert receiver.got == [], "nothing that is not signed goes out"
         rotated = await ask(yard, "POST", f"{path}/rotate", {})
+        assert (await ask(yard, "POST", f"{path}/test"))["delivered"] is True
+        receiver.got.clear()
         await ask(yard, "POST", f"{path}/resume")
         await receiver.until_taken(missed.position)
     assert receiver.got[0].verified(rotated["secret"])["id"] == str(missed.position)

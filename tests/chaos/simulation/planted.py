@@ -217,7 +217,7 @@ def keys_are_remembered_by_each_process_alone() -> Iterator[None]:
     async def own(request: Any, body: bytes, token: Any, ledger: Any) -> CommandId:
         found = await command_id(request, body, token, ledger)
         key = (id(ledger), request.headers[idempotency.HEADER])
-        return CommandId(known.setdefault(key, UUID(int=next(made))), found.digest)
+        return CommandId(known.setdefault(key, UUID(int=next(made))), found.digest, found.parts)
 
     with patch.object(call, "command_id", own):
         yield
