@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -59,6 +60,8 @@ class Yard:
     ledger_id: UUID
     engine_id: str
     lease: Lease
+    #: Since when nobody had looked after the runs here, until all of them have been told so.
+    untold: datetime | None = None
     shelf: Shelf = field(default_factory=Shelf)
     #: Runs that have ended and whose log could not be: the sweep ends it.
     open_logs: set[RunId] = field(default_factory=set)
@@ -98,7 +101,8 @@ class Yard:
         A process that was stopped past its lease goes on where it stood, and where it stood may be right
         before a create. The ledger refuses what it says; what it does, the engine would not.
         """
-        if not await self.ledger.renew_lease(self.lease, self.settings.lease_ttl_s):
+        seen = self.untold is None
+        if not await self.ledger.renew_lease(self.lease, self.settings.lease_ttl_s, seen=seen):
             raise StaleEpoch(f"epoch {self.epoch} of engine {self.engine_id} is over")
 
     def end_log(self, run: RunId) -> None:
