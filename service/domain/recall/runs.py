@@ -52,7 +52,7 @@ def _exited(event: Event, before: Before) -> cmd.Command:
     body: ev.RunExited = event.body
     return cmd.ReportExited(
         **of_run(event, before),
-        finished_at=event.occurred_at,
+        finished_at=body.ended_at or event.occurred_at,
         exit_code=body.exit_code,
         oom_killed=body.oom_killed,
         engine_away_since=body.engine_away_since,
