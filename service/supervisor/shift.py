@@ -31,6 +31,7 @@ from service.errors import (
 )
 from service.supervisor import budgets, sync, volumes
 from service.supervisor.admission import Admission
+from service.supervisor.adoption import adopt
 from service.supervisor.driver import RunDriver
 from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import SUBSCRIBED
@@ -235,12 +236,12 @@ class Shift:
 
     async def _keep_lease(self) -> None:
         """Renew the lease well before it is over. Not reaching the ledger is no reason to stop: to lose
-        the lease takes another supervisor."""
+        the lease takes another supervisor. But nobody looked after the runs then, and they are told so."""
         ttl_s = self._yard.settings.lease_ttl_s
         while True:
             await asyncio.sleep(ttl_s / 3)
             try:
-                await self._yard.still_ours()
+                await adopt(self._yard)
                 await self._yard.clock.sync()
             except Unavailable as error:
                 _log.warning("lease not renewed", error=error.message)

@@ -103,7 +103,6 @@ class Supervisor:
             ledger_id=head.ledger_id,
             engine_id=info.id,
             lease=lease,
-            untold=lease.absent_since,
             shelf=self._shelf,
             engine_root=Path(info.root_dir) if info.root_dir else None,
             open_logs=self._open_logs,

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from service.domain import commands as cmd
 from service.domain.events import RunAdopted
 from service.domain.states import State
+from service.errors import Unavailable
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import RUNS_ON
 from tests.supervisor.stoppable import Stopped
@@ -74,6 +76,62 @@ async def test_what_we_stop_was_stopped_by_us_although_its_engines_clock_is_slow
         await on_fake.reach(job, State.RUNNING)
         await on_fake.kill(job)
         assert (await on_fake.end(job)).state is State.INTERRUPTED
+
+
+@pytest.mark.parametrize("state", [State.INITIALIZING, State.RUNNING])
+async def test_a_ledger_that_is_away_for_long_leaves_nobody_looking_after_the_runs(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    """The lease is ours all the while, and no supervisor begins; the run is told before it goes on."""
+    away = False
+    ledger = on_fake.ledger
+    submit, renew = ledger.submit, ledger.renew_lease
+
+    async def submitted(command: cmd.Command, **how: Any) -> Any:
+        nonlocal away
+        if away and isinstance(command, cmd.RunCommand):
+            raise Unavailable("the ledger is away")
+        receipt = await submit(command, **how)
+        away = away or isinstance(command, cmd.PlaceRun if state is State.INITIALIZING else cmd.ReportStarted)
+        return receipt
+
+    async def renewed(*given: Any, **how: Any) -> bool:
+        if away:
+            raise Unavailable("the ledger is away")
+        return await renew(*given, **how)
+
+    monkeypatch.setattr(ledger, "submit", submitted)
+    monkeypatch.setattr(ledger, "renew_lease", renewed)
+    async with on_fake.supervised(lease_ttl_s=0.5):
+        job = await on_fake.submit(RUNS_ON)
+        left = await on_fake.reach(job, state)
+        seen = await _renewed_at(on_fake)
+
+        async def for_long() -> bool:
+            return await ledger.now() > left.last_transition_at + timedelta(seconds=1)
+
+        await until(for_long)
+        back = await ledger.now()
+        monkeypatch.undo()
+        await on_fake.reach(job, State.RUNNING)
+        await on_fake.when(job, lambda _, event: event.type == "RunAdopted", "told")
+        await until_renewed_after(on_fake, back)
+        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        await on_fake.end(job)
+    events = await on_fake.events(job)
+    at = next(index for index, event in enumerate(events) if event.type == "RunAdopted")
+    moved = next(event for event in events if getattr(event.body, "target", None) is state)
+    assert events[at - 1] == moved
+    assert events[at].body.epoch == 1
+    assert events[at].body.absent_since <= max(seen, events[1].occurred_at)
+    assert events[at].occurred_at >= back
+
+
+async def until_renewed_after(world: World, at: datetime) -> None:
+    async def renewed() -> bool:
+        return bool(await _renewed_at(world) > at)
+
+    await until(renewed)
 
 
 async def _renewed_at(world: World) -> Any:
