@@ -80,7 +80,7 @@ def _finalized(event: Event, before: Before) -> cmd.Command:
     kept = body.volumes_kept
     if job is None:
         return cmd.FinalizeRun(**of, volumes_kept=kept)
-    said = _NOT_AGAIN.get(body.info.code, job.info)
+    said = _NOT_AGAIN.get(body.info.code, job.verdict or job.info)
     added = _added(said, body.info)
     problem = body.target is State.FAILED and (added is None or job.outcome not in (None, State.FAILED))
     if problem:
