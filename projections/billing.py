@@ -123,6 +123,8 @@ def _marked(marks: Marks, body: Move, at: datetime) -> Marks:
             new["outcome"] = body.target
     if body.source is State.RUNNING and body.target is not State.RUNNING and marks.left_running_at is None:
         new["left_running_at"] = at
+    if isinstance(body, RunExited) and body.ended_at is not None and marks.finalizing_at is None:
+        new["left_running_at"] = new["finalizing_at"] = body.ended_at
     return replace(marks, **new) if new else marks
 
 

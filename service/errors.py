@@ -120,9 +120,14 @@ class QuotaExceeded(Forbidden):
 
 
 class BudgetExceeded(Rejected):
-    """The message has the figures, and when the month ends."""
+    """The message has the figures, for its caller, and when the month ends; `recorded` has none of them, as
+    whoever reads of the refusal may see not all that was spent."""
 
     code = "budget-exceeded"
+
+    def __init__(self, message: str, recorded: str = "") -> None:
+        super().__init__(message)
+        self.recorded = recorded or message
 
 
 class NotFound(Rejected):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace as changed
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from projections import billing
 from projections.waiting.estimates import estimated
@@ -172,6 +172,9 @@ def _never_taken(made: History, events: list[Event]) -> Piece:
     runs = [key[1] for key in made.pieces if key[0] == first.job]
     after = (first.job, max(runs)) if first.job and runs else None
     key = (first.job, after[1] + 1) if first.job and after else (UUID(body.wanted or str(first.job)), 1)
+    if any(known[0] == key[0] for known in made.pieces) and first.job is None:
+        # What else was asked for with the same Idempotency-Key would have been the same job.
+        key = (uuid5(key[0], body.digest), 1)
     return Piece(
         key=key,
         project=first.project or "",

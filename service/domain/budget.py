@@ -123,11 +123,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         if self.spent < budget.amount:
             return
         until = f"{self.month.end:%Y-%m-%dT%H:%M:%SZ}"
-        figures = "" if scoped else f": {self.spent} of {budget.amount} {budget.currency} were spent"
-        raise BudgetExceeded(
-            f"the budget of project {self.project} for {self.month} is used up{figures}; "
-            f"new jobs are taken again from {until}, or when the budget is raised"
-        )
+        used_up = f"the budget of project {self.project} for {self.month} is used up"
+        figures = f": {self.spent} of {budget.amount} {budget.currency} were spent"
+        then = f"; new jobs are taken again from {until}, or when the budget is raised"
+        raise BudgetExceeded(f"{used_up}{'' if scoped else figures}{then}", f"{used_up}{then}")
 
     def admits(self, currency: str) -> bool:
         return currency == self.budget.currency and self.spent < self.budget.amount

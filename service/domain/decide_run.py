@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain import events as ev
@@ -15,6 +17,8 @@ from service.errors import WrongState
 
 #: The shortest time a process can have run: the resolution of our times.
 _LEAST = timedelta(microseconds=1)
+#: How much earlier than an order a process must have ended for that to be certain: clocks differ.
+_CLEARLY = timedelta(seconds=1)
 
 NOT_RESTARTED = ev.Info(
     "not-restarted",
@@ -96,7 +100,8 @@ def _noted(job: Job, command: cmd.NoteRun, context: Context) -> list[Decision]:
 
 def _adopted(job: Job, command: cmd.AdoptRun, context: Context) -> list[Decision]:
     _require(job, "is adopted", *PLACED)
-    since = observed(command.absent_since, job, context.now)
+    # All of it, also what lies before the run's last move: an order may have come while nobody was there.
+    since = max(job.initializing_at or job.last_transition_at, min(command.absent_since, context.now))
     body = ev.RunAdopted(engine=command.engine, epoch=command.epoch, absent_since=since)
     return for_job(job, context.now, body)
 
@@ -163,7 +168,9 @@ def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decis
         # Docker can date the end of a process a millisecond before its start. It did run: not for no time.
         at = min(at + _LEAST, context.now)
     job, decided = past_timeout(job, at, context.now)
-    outcome, info = _verdict(job, command)
+    ended_at = _ended_before(job, command)
+    unordered = replace(job, timed_out=False, storage_used=None, interrupt_ordered=False)
+    outcome, info = _verdict(job if ended_at is None else unordered, command)
     body = ev.RunExited(
         **move(job, State.FINALIZING),
         exit_code=command.exit_code,
@@ -173,8 +180,18 @@ def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decis
         engine_away_since=command.engine_away_since,
         unknown=command.unknown,
         stopped_outside=command.stopped_outside,
+        ended_at=ended_at,
     )
     return decided + for_job(job, at, body)
+
+
+def _ended_before(job: Job, command: cmd.ReportExited) -> datetime | None:
+    """When the process had ended by itself, if that was clearly before its run left RUNNING by an order or by
+    its timeout: what comes after an end changes neither what it was nor what it costs."""
+    if job.state is State.RUNNING or job.started_at is None or job.stopped_at is None or command.by_us:
+        return None
+    ended_at = max(command.finished_at, job.started_at + _LEAST)
+    return ended_at if ended_at < job.stopped_at - _CLEARLY else None
 
 
 def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
@@ -237,13 +254,14 @@ def _finalized(job: Job, command: cmd.FinalizeRun, context: Context) -> list[Dec
     outcome = job.outcome or State.FAILED
     restart_wanted = (
         job.timed_out
+        and outcome is State.INTERRUPTED
         and job.spec.timeout_auto_restart
         and not job.interrupt_ordered
         and command.problem is None
     )
     verdict = job.verdict or job.info
     info = command.problem or verdict
-    if command.problem is not None and job.storage_used is not None:
+    if command.problem is not None and job.storage_used is not None and outcome is State.FAILED:
         # What did not fit on the node may be too much to push as well: the cause goes before what followed.
         info = _with_remark(verdict, command.problem)
     if restart_wanted:

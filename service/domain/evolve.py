@@ -183,7 +183,8 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
         case ev.StorageExceeded():
             return {"storage_used": body.used_bytes, "info": body.info}
         case ev.RunExited():
-            return {
+            stopped = {} if body.ended_at is None else {"stopped_at": body.ended_at}
+            return stopped | {
                 "exit_code": body.exit_code,
                 "oom_killed": body.oom_killed,
                 "outcome": body.outcome,

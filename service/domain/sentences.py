@@ -61,6 +61,9 @@ def _of_run(event: Event) -> str:
         case ev.StorageExceeded() as body:
             return f"{run} is stopped: it took {body.used_bytes} bytes of storage of {body.limit_bytes}."
         case ev.RunExited() as body:
+            if body.ended_at is not None:
+                before = f"{body.ended_at:%Y-%m-%d %H:%M:%S}, before it was told to stop"
+                return f"{run}'s process had ended with code {body.exit_code} at {before}."
             return f"{run}'s process ended with code {body.exit_code}."
         case ev.RunAborted() as body:
             return f"{run} ends before it ran: {body.info.message}"

@@ -17,7 +17,8 @@ _SQL = queries("leases")
 
 
 class Lease(NamedTuple):
-    """A lease that is ours. `absent_since` is when the holder before us was last seen, if there was one.
+    """A lease that is ours. `absent_since` is when a holder before us last looked after the engine's runs, if
+    there was one.
 
     `unfenced`: nobody knows that it is gone. It may have been stopped, and go on where it stood.
     """
@@ -65,10 +66,15 @@ def _host(holder: str) -> str:
     return holder.rpartition("/")[0]
 
 
-async def renew(source: Any, lease: Lease, ttl_s: float) -> bool:
-    """Hold on to it; False when it is no longer ours."""
+async def renew(source: Any, lease: Lease, ttl_s: float, *, seen: bool = True) -> bool:
+    """Hold on to it; False when it is no longer ours.
+
+    `seen`: its runs are looked after. Who is still taking them over says so once that is done: if it is cut
+    off before, the next one has the `absent_since` that it had.
+    """
     with translated():
-        return (await source.fetchval(_SQL.renew, lease.engine, lease.holder, lease.epoch, ttl_s)) is not None
+        of = (lease.engine, lease.holder, lease.epoch)
+        return (await source.fetchval(_SQL.renew, *of, ttl_s, seen)) is not None
 
 
 async def release(source: Any, lease: Lease) -> None:

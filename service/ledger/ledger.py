@@ -225,9 +225,9 @@ class Ledger:
                 await end_stuck(self._owner)
             raise
 
-    async def renew_lease(self, lease: Lease, ttl_s: float) -> bool:
-        """Hold on to a lease; False when it is no longer ours."""
-        return await leases.renew(self.pool, lease, ttl_s)
+    async def renew_lease(self, lease: Lease, ttl_s: float, *, seen: bool = True) -> bool:
+        """Hold on to a lease; False when it is no longer ours. `seen`: its runs are looked after."""
+        return await leases.renew(self.pool, lease, ttl_s, seen=seen)
 
     async def release_lease(self, lease: Lease) -> None:
         await leases.release(self.pool, lease)

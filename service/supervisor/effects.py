@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.room import DISK_FULL
-from service.errors import JobyardError, StaleEpoch
+from service.domain.states import PLACED
+from service.errors import JobyardError, NotFound, StaleEpoch, WrongState
 from service.ledger.commit import Receipt
 from service.ledger.leases import Lease
 from service.supervisor.cache import Cache
@@ -28,6 +29,7 @@ from service.supervisor.engine.protocol import Engine
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import RunId
 from service.supervisor.ports import SupervisorLedger
+from service.supervisor.presence import Presence
 from service.supervisor.storage.share import Watching
 from service.supervisor.watch import Watch
 
@@ -76,6 +78,7 @@ class Yard:
     engine_root: Path | None = None
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))
     cache: Cache = field(init=False)
+    presence: Presence = field(init=False)
 
     def __post_init__(self) -> None:
         space = Space(
@@ -87,6 +90,7 @@ class Yard:
             now_ns=lambda: int(self.clock.now().timestamp() * 1e9),
         )
         self.cache = Cache(space)
+        self.presence = Presence(self.clock, self.settings.lease_ttl_s, self.lease.absent_since)
 
     @property
     def epoch(self) -> int:
@@ -98,8 +102,11 @@ class Yard:
         A process that was stopped past its lease goes on where it stood, and where it stood may be right
         before a create. The ledger refuses what it says; what it does, the engine would not.
         """
-        if not await self.ledger.renew_lease(self.lease, self.settings.lease_ttl_s):
+        seen, moment = self.presence.since is None, self.presence.moment()
+        if not await self.ledger.renew_lease(self.lease, self.settings.lease_ttl_s, seen=seen):
             raise StaleEpoch(f"epoch {self.epoch} of engine {self.engine_id} is over")
+        if seen:
+            self.presence.seen(moment)
 
     def end_log(self, run: RunId) -> None:
         """Mark the log of a run complete that has no container (any more). What cannot be now, as on a disk
@@ -124,10 +131,16 @@ class Yard:
         return job is None or job.ended or job.deleted or job.run > run.run
 
     async def report(self, kind: type[cmd.RunCommand], job: Job, **particulars: Any) -> Receipt:
-        """Send one command about a job's current run, and take in what followed.
+        """Send one command about a job's current run, and take in what followed. A run that was not looked
+        after is told so first: what ends it would come too late for that.
 
         Raises `WrongState` when the job moved meanwhile and `StaleEpoch` when the engine is no longer ours.
         """
+        run, since = RunId(job.id, job.run), self.presence.since
+        ours = job.engine == self.engine_id and job.state in PLACED
+        if kind is not cmd.AdoptRun and ours and since is not None and self.presence.owes(run):
+            with suppress(WrongState, NotFound):  # it moved on meanwhile
+                await self.report(cmd.AdoptRun, job, absent_since=since)
         command = kind(
             project=job.project,
             engine=self.engine_id,
@@ -137,6 +150,8 @@ class Yard:
             **particulars,
         )
         receipt = await self.ledger.submit(command, actor=f"supervisor:{self.engine_id[:12]}")
+        if kind is cmd.AdoptRun:
+            self.presence.told(run)
         if receipt.events:
             _log.info(
                 "reported",

@@ -13,7 +13,7 @@ from service.domain.events import Event
 from service.domain.job import Job
 from service.domain.spec import Sealed
 from service.ledger.commit import Receipt
-from service.ledger.leases import Lease
+from service.ledger.leases import Held, Lease
 from service.ledger.read import Head
 
 
@@ -38,6 +38,8 @@ class SupervisorLedger(Protocol):
 
     async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None: ...
 
-    async def renew_lease(self, lease: Lease, ttl_s: float) -> bool: ...
+    async def renew_lease(self, lease: Lease, ttl_s: float, *, seen: bool = True) -> bool: ...
 
     async def release_lease(self, lease: Lease) -> None: ...
+
+    async def leases(self) -> list[Held]: ...

@@ -31,10 +31,12 @@ from service.errors import (
 )
 from service.supervisor import budgets, sync, volumes
 from service.supervisor.admission import Admission
+from service.supervisor.adoption import adopt
 from service.supervisor.driver import RunDriver
 from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import SUBSCRIBED
 from service.supervisor.names import RunId, run_of
+from service.supervisor.orphans import Orphans
 from service.supervisor.sweep import sweep
 from service.tasks import whole
 
@@ -66,6 +68,7 @@ class Shift:
                 group.create_task(self._keep_tidy())
                 group.create_task(self._watch_budgets())
                 group.create_task(self._watch_room())
+                group.create_task(self._watch_orphans())
         except BaseExceptionGroup as several:  # what `except*` raises Python before 3.11.4 wraps once more
             stale, rest = several.split(StaleEpoch)
             if stale is None or rest is not None:
@@ -221,14 +224,24 @@ class Shift:
             except Unavailable as error:
                 _log.warning("admission not told", error=error.message)
 
+    async def _watch_orphans(self) -> None:
+        """Runs of an engine that this node had before, and that is gone."""
+        orphans = Orphans(self._yard)
+        while True:
+            try:
+                await orphans.look()
+            except Unavailable as error:
+                _log.warning("runs of other engines not looked at", error=error.message)
+            await asyncio.sleep(self._yard.settings.lease_ttl_s)
+
     async def _keep_lease(self) -> None:
         """Renew the lease well before it is over. Not reaching the ledger is no reason to stop: to lose
-        the lease takes another supervisor."""
+        the lease takes another supervisor. But nobody looked after the runs then, and they are told so."""
         ttl_s = self._yard.settings.lease_ttl_s
         while True:
             await asyncio.sleep(ttl_s / 3)
             try:
-                await self._yard.still_ours()
+                await adopt(self._yard)
                 await self._yard.clock.sync()
             except Unavailable as error:
                 _log.warning("lease not renewed", error=error.message)

@@ -47,6 +47,8 @@ class Steps:
         self._breaks = 0
         #: Its process began with nobody of us there, or before.
         self._adopted = True
+        #: It was seen running after it was to be stopped.
+        self._stopped = False
         #: It became PENDING by our own word, and only of PENDING runs containers are made: there is none.
         self._just_prepared = False
         self._of: dict[State, Callable[[Job], Coroutine[Any, Any, None]]] = {
@@ -122,12 +124,7 @@ class Steps:
         found = await self._looked(job)
         anew = await self._began_anew(found)
         if container.has_ended(found):  # its log is taken whole when it is put away
-            unknown = anew and found.exit_code == _UNKNOWN
-            away = (self._seen_running or job.started_at) if self._engine_away or unknown else None
-            outside = await self._yard.engine.was_told_to_stop(found)
-            await self._report_exit(
-                job, found, engine_away_since=away, unknown=unknown, stopped_outside=outside
-            )
+            await self._report_end(job, found, anew=anew)
             return
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
         self._seen_running, self._engine_away = self._yard.clock.now(), False
@@ -144,6 +141,13 @@ class Steps:
             await self._yard.report(cmd.ReportTimeout, job)
             return
         await self._waits.wait(min(left_s + 0.001, self._yard.settings.poll_s))
+
+    async def _report_end(self, job: Job, found: Container, *, anew: bool) -> None:
+        """Of a process that was found ended, with what else is known of how it came to its end."""
+        unknown = anew and found.exit_code == _UNKNOWN
+        away = (self._seen_running or job.started_at) if self._engine_away or unknown else None
+        outside = await self._yard.engine.was_told_to_stop(found)
+        await self._report_exit(job, found, engine_away_since=away, unknown=unknown, stopped_outside=outside)
 
     async def _looked(self, job: Job) -> Container:
         """The run's container. That the engine did not answer is kept: it may be why the process ended."""
@@ -175,16 +179,21 @@ class Steps:
                 cmd.AbortRun, job, info=Info("interrupted", "The job was interrupted before it ran.")
             )
             return
-        await self._began_anew(found)
+        anew = await self._began_anew(found)
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
         if not container.has_ended(found):
+            self._stopped = True
             fast = job.spec.shutdown == "Fast"
             grace_s = 0 if fast else self._yard.settings.stop_grace_s
             await self._yard.still_ours()
             async with self._yard.effect("stop-container", self._run, grace_s=grace_s):
                 await self._yard.engine.stop(found.id, grace_s)
             found = await container.must_find(self._yard, self._run)
-        await self._report_exit(job, found)
+        ended_at, left_at = found.finished_at, job.stopped_at
+        if not self._stopped and ended_at is not None and left_at is not None and ended_at < left_at:
+            await self._report_end(job, found, anew=anew)  # the order, or the timeout, found it ended
+        else:
+            await self._report_exit(job, found, by_us=self._stopped)
 
     async def _finalize(self, job: Job) -> None:
         """FINALIZING: keep the log's tail, push, put away, and only then say that it is done."""
@@ -212,6 +221,7 @@ class Steps:
         engine_away_since: datetime | None = None,
         unknown: bool = False,
         stopped_outside: bool = False,
+        by_us: bool = False,
     ) -> None:
         if found.exit_code is None or found.finished_at is None:
             info = Info(
@@ -228,4 +238,5 @@ class Steps:
             engine_away_since=engine_away_since,
             unknown=unknown,
             stopped_outside=stopped_outside,
+            by_us=by_us,
         )

@@ -14,15 +14,10 @@ import structlog
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.scheduling import Node
-from service.domain.states import PLACED, State
-from service.errors import (
-    JobyardError,
-    NotFound,
-    StaleEpoch,
-    Unavailable,
-    WrongState,
-)
+from service.domain.states import State
+from service.errors import JobyardError, StaleEpoch, Unavailable
 from service.ledger.leases import Lease
+from service.supervisor.adoption import adopt
 from service.supervisor.clock import LedgerClock
 from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.effects import Yard
@@ -134,11 +129,7 @@ class Supervisor:
             RunId(job.id, job.run) for job in watch.jobs.values() if job.state is State.PENDING
         }
         shift = Shift(yard, node)
-        if lease.absent_since is not None:
-            for job in list(watch.jobs.values()):
-                if job.state in PLACED and job.engine == info.id:
-                    with suppress(WrongState, NotFound):  # it moved on meanwhile
-                        await yard.report(cmd.AdoptRun, job, absent_since=lease.absent_since)
+        await adopt(yard)
         if not await self._engine.block_metadata():
             _log.warning(
                 "metadata addresses are not blocked", why="not root on the engine's host, or no iptables"

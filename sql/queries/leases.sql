@@ -4,8 +4,10 @@
 SELECT set_config('idle_in_transaction_session_timeout', $1, true)
 
 -- name: renew
+-- $5: whether the runs are looked after. `renewed_at` is when they last were, as the next holder tells of them.
 UPDATE leases
-SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => $4)
+SET renewed_at = CASE WHEN $5 THEN clock_timestamp() ELSE renewed_at END,
+    expires_at = clock_timestamp() + make_interval(secs => $4)
 WHERE engine = $1 AND holder = $2 AND epoch = $3
 RETURNING epoch
 
@@ -15,18 +17,19 @@ SELECT engine, epoch, holder, renewed_at, expires_at, expires_at <= clock_timest
 FROM leases WHERE engine = $1 FOR UPDATE
 
 -- name: take
--- $4: whether the holder is known to be gone, because its host's lock was free.
+-- $4: whether the holder is known to be gone, because its host's lock was free. `renewed_at` stays, until what
+-- was left has been taken over: of who is cut off before, nobody may think that the runs were looked after.
 INSERT INTO leases (engine, epoch, holder, renewed_at, expires_at)
 VALUES ($1, 1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
 ON CONFLICT (engine) DO UPDATE
 SET epoch = leases.epoch + 1, holder = excluded.holder,
-    renewed_at = excluded.renewed_at, expires_at = excluded.expires_at
+    expires_at = excluded.expires_at
 WHERE leases.expires_at <= clock_timestamp() OR $4::boolean
 RETURNING epoch
 
 -- name: release
 -- Both are one moment: that tells a lease that was given back from one that ran out.
-UPDATE leases SET expires_at = statement_timestamp(), renewed_at = statement_timestamp()
+UPDATE leases SET expires_at = renewed_at
 WHERE engine = $1 AND holder = $2 AND epoch = $3
 
 -- name: all

@@ -121,6 +121,8 @@ async def test_at_the_limit_new_jobs_are_402_and_those_that_run_go_on(
     assert (refused.status, refused.json["code"]) == (402, "budget-exceeded")
     assert "0.001000 of 0.001 EUR were spent" in refused.json["message"]
     assert budget["periodEnd"] in refused.json["message"]
+    (recorded,) = await events(yard, ev.SubmissionRefused)
+    assert "used up; new jobs" in recorded.body.info.message, "who reads it may see few of the jobs"
     again = await yard.call("PUT", f"/v1/job/{second['id']}/start")
     assert (again.status, again.json["code"]) == (402, "budget-exceeded")
     assert (await yard.call("GET", f"/v1/job/{first['id']}")).json["status"]["state"] == "RUNNING"

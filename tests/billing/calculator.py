@@ -59,12 +59,16 @@ def note(facts: Facts, body: Any, at: int, beginning: datetime) -> None:
         return
     if name == "RunErrored":
         facts.credited = True
-    if name == "RunExited" and body.exit_code == 137 and not body.oom_killed and body.source == "RUNNING":
+    before = None if name != "RunExited" else body.ended_at
+    if before is not None:
+        at = microseconds(before, beginning)
+        facts.phases = [each for each in facts.phases if each[1] != "STOPPING"]
+    by_itself = name == "RunExited" and (body.source == "RUNNING" or before is not None)
+    if by_itself and body.exit_code == 137 and not body.oom_killed:
         since = body.engine_away_since
         gone = since is not None and microseconds(since, beginning) <= at
         facts.credited = gone or any(start <= at <= end for start, end in facts.gaps)
-    outside = name == "RunExited" and body.stopped_outside and not body.oom_killed
-    if name == "RunExited" and (body.unknown or outside) and body.source == "RUNNING":
+    if by_itself and (body.unknown or (body.stopped_outside and not body.oom_killed)):
         facts.credited = True
     if name == "RunPlaced":
         facts.units, facts.price, facts.flavor = body.units, body.hourly_price, body.flavor

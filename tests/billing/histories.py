@@ -143,6 +143,9 @@ class Job:
         how = {"exit_code": code, "oom_killed": oom, "outcome": outcome, "engine_away_since": gone}
         unknown = gone is not None and code == 1
         told = self.random.random() < 0.1
+        if self.state is not S.RUNNING and self.random.random() < 0.3:
+            began, left = (self._last(state) for state in (S.RUNNING, self.state))
+            how["ended_at"] = moment(self.random.choice((began, self.random.randrange(began, left + 1))))
         self.move(ev.RunExited, S.FINALIZING, info=_INFO, unknown=unknown, stopped_outside=told, **how)
         self.at += MINUTE
         if self.random.random() < 0.05:
@@ -162,6 +165,12 @@ class Job:
             self.move(ev.TimeoutReached, S.TIMEOUT)
         else:
             self.move(ev.StorageExceeded, S.INTERRUPTING, used_bytes=2, limit_bytes=1, info=_INFO)
+
+    def _last(self, state: S | None) -> int:
+        """When it came into this state."""
+        return next(
+            at for at, body, _ in reversed(self.told) if isinstance(body, ev.Move) and body.target is state
+        )
 
 
 class History:

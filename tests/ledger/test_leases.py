@@ -146,3 +146,33 @@ async def test_who_takes_a_lease_is_told_whether_the_one_before_may_still_go_on(
     assert not locked.unfenced, "its host's lock was free"
     await leases.release(connection, locked)
     assert not (await over_soon("other/d")).unfenced, "it was given back"
+
+
+@pytest.mark.parametrize("released", [False, True])
+async def test_who_took_over_and_was_cut_off_does_not_end_the_absence(
+    connection: asyncpg.Connection, *, released: bool
+) -> None:
+    """It is as if it had not been there, until its first renewal, which says that all was taken over."""
+    first = await taken(connection, "one/a")
+    assert await leases.renew(connection, first, 0)
+    seen = await connection.fetchval("SELECT renewed_at FROM leases")
+    second = await taken(connection, "two/b", 0 if not released else 600)
+    assert second.absent_since == seen
+    if released:
+        await leases.release(connection, second)
+    third = await taken(connection, "three/c")
+    assert third.absent_since == seen
+    assert third.unfenced != released
+    assert await leases.renew(connection, third, 0)
+    assert (await taken(connection, "four/d")).absent_since > seen
+
+
+async def test_a_lease_may_be_held_before_all_was_taken_over(connection: asyncpg.Connection) -> None:
+    first = await taken(connection, "one/a", 0)
+    second = await taken(connection, "two/b", 0)
+    assert await leases.renew(connection, second, 600, seen=False)
+    assert await take(connection, "three/c") is None
+    assert await leases.renew(connection, second, 0, seen=False)
+    third = await taken(connection, "three/c")
+    assert third.absent_since == second.absent_since
+    assert not await leases.renew(connection, first, 600, seen=False)

@@ -47,6 +47,8 @@ def _phases(events: list[Event]) -> list[tuple[str, datetime, datetime]] | None:
         reached.setdefault(str(body.target), event.occurred_at)
         if body.source == "RUNNING":
             reached["left"] = event.occurred_at
+        if isinstance(body, ev.RunExited) and body.ended_at is not None:
+            reached["left"] = reached["FINALIZING"] = body.ended_at
     over = reached.get("FINALIZING") or next((reached[end] for end in ENDS if end in reached), None)
     if "RUNNING" not in reached or over is None:
         return None
@@ -66,14 +68,18 @@ def _lost(events: list[Event]) -> bool:
         body: Any = event.body
         if isinstance(body, ev.RunAdopted):
             away.append((body.absent_since, event.occurred_at))
-        if isinstance(body, ev.RunExited) and body.source == "RUNNING":
+        if not isinstance(body, ev.RunExited):
+            continue
+        at = body.ended_at or event.occurred_at
+        unasked = body.source == "RUNNING" or body.ended_at is not None
+        if unasked:
             told = body.stopped_outside and not body.oom_killed
             if told or body.unknown:
                 return True
-        if isinstance(body, ev.RunExited) and (body.exit_code, body.oom_killed) == (137, False):
-            alone = any(begin <= event.occurred_at <= end for begin, end in away)
-            gone = body.engine_away_since is not None and body.engine_away_since <= event.occurred_at
-            return (alone or gone) and body.source == "RUNNING"
+        if (body.exit_code, body.oom_killed) == (137, False):
+            alone = any(begin <= at <= end for begin, end in away)
+            gone = body.engine_away_since is not None and body.engine_away_since <= at
+            return (alone or gone) and unasked
     return False
 
 
@@ -110,6 +116,7 @@ def spent_in(month: str, events: list[Event], now: datetime) -> Decimal:
             of_run = [*of_run, *left]
         by_us = [e for e in of_run if isinstance(e.body, ev.RunErrored) and e is not left[0]]
         whole = amount_of([e for e in of_run if e not in by_us], "2021-05")
-        total += whole * (f"{left[0].occurred_at:%Y-%m}" == month)
+        over = getattr(left[0].body, "ended_at", None) or left[0].occurred_at
+        total += whole * (f"{over:%Y-%m}" == month)
         total -= whole * any(f"{e.occurred_at:%Y-%m}" == month for e in by_us)
     return total

@@ -40,6 +40,8 @@ class ModelJob:
     due: datetime | None = None
     since: datetime | None = None
     begun: datetime | None = None
+    left: datetime | None = None
+    """When an order, or its timeout, ended its RUNNING."""
 
 
 @dataclass
@@ -82,6 +84,8 @@ class Model:
             if isinstance(command, cmd.ReportExited) and before == "RUNNING" and since == job.since:
                 since = min(since + timedelta(microseconds=1), now)
             job.since = since
+            if before == "RUNNING" and job.state in ("INTERRUPTING", "TIMEOUT"):
+                job.left = since
         return job.state
 
     def _at(self, command: Any, job: ModelJob, before: str) -> datetime:
@@ -146,6 +150,7 @@ class Model:
 
     def _again(self, job: ModelJob) -> None:
         job.state, job.run, job.end, job.due = "QUEUED", job.run + 1, "", None
+        job.left = None
         job.stopped = job.overtime = job.kept = job.too_large = False
         job.pushing = None
 
@@ -221,6 +226,12 @@ class Model:
             job.overtime = True
         if not self._step(job, "FINALIZING", "RUNNING", "INTERRUPTING", "TIMEOUT"):
             return False
+        ended = max(command.finished_at, (job.begun or now) + timedelta(microseconds=1))
+        if job.left is not None and job.left - ended > timedelta(seconds=1):
+            # It was over by itself before anybody wanted it to be, and so does not start again.
+            job.overtime = False
+            job.end = "DONE" if command.exit_code == 0 else "FAILED"
+            return True
         stopped_by_us = job.stopped or job.overtime
         job.end = "INTERRUPTED" if stopped_by_us else ("DONE" if command.exit_code == 0 else "FAILED")
         if job.too_large:

@@ -108,7 +108,7 @@ def test_who_was_told_to_stop_by_no_order_is_not_done_and_does_not_pay(
 
 
 def test_an_order_to_stop_goes_before_what_else_told_it_to() -> None:
-    order = jobs.exited(minutes(4.5), 0, stopped_outside=True)
+    order = jobs.exited(minutes(6), 0, stopped_outside=True)
     after = given(*INTERRUPTING).when(order, at=minutes(11)).after
     assert after.events[-1].body.outcome == S.INTERRUPTED
     assert not bill(after).credited

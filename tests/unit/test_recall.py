@@ -21,6 +21,8 @@ from tests.support import jobs
 from tests.support.jobs import JOB, PROJECT
 from tests.support.pure import PureLedger
 
+REMARK = ev.Info("note", "A link was skipped.", {"count": 1})
+
 
 def test_every_type_of_event_has_an_inverse() -> None:
     assert set(INVERSES) | {ev.ProjectCreated} == set(ev.BODIES.values())
@@ -210,3 +212,25 @@ def test_when_something_happened_is_decided_too() -> None:
     moved = replace(at, occurred_at=at.occurred_at - timedelta(seconds=1))
     ledger.events[ledger.events.index(at)] = moved
     assert [(each.position, each.field) for each in differences(ledger)] == [(at.position, "occurredAt")]
+
+
+@pytest.mark.parametrize(
+    ("before", "end"),
+    [
+        ([], {"remark": REMARK}),
+        ([jobs.too_much_storage()], {}),
+        ([jobs.too_much_storage()], {"remark": REMARK}),
+        ([jobs.too_much_storage()], {"problem": ev.Info("push-failed", "No."), "volumes_kept": True}),
+    ],
+)
+def test_what_its_data_waited_for_is_no_part_of_a_runs_end(
+    before: list[cmd.Command], end: dict[str, Any]
+) -> None:
+    """A note in FINALIZING is what the job says then; its end says what the process came to."""
+    ledger = opened()
+    done(ledger, jobs.submit(timeout=86_400), jobs.place(), jobs.prepared())
+    done(ledger, jobs.started(ledger.now), *before)
+    done(ledger, jobs.exited(ledger.now, 143 if before else 0))
+    done(ledger, jobs.note(info=ev.Info("data-not-answering", "The data store does not answer.")))
+    done(ledger, jobs.finalize(**end))
+    assert differences(ledger) == []

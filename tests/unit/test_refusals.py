@@ -7,6 +7,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import pytest
+from msgspec.structs import replace
+
 from service.domain import commands as cmd
 from service.domain import events as ev
 from service.domain.context import Decision
@@ -147,4 +150,19 @@ def test_one_for_the_budget_is_an_event_like_one_for_the_quota() -> None:
     assert isinstance(answer, BudgetExceeded)
     body = ledger.events[-1].body
     assert isinstance(body, ev.SubmissionRefused)
-    assert (body.info.code, body.info.message) == ("budget-exceeded", answer.message)
+    assert (body.info.code, body.info.message) == ("budget-exceeded", answer.recorded)
+
+
+@pytest.mark.parametrize("token_label", [None, "team=a"])
+def test_what_was_spent_is_told_to_the_caller_and_not_recorded(token_label: str | None) -> None:
+    """Tokens of some labels read of the refusal, and see not all that the project has spent."""
+    limit = ev.BudgetSet(amount=Decimal("0"), currency="EUR", warn_at=())
+    asked = replace(jobs.submit(labels={"team": "a"}), token_label=token_label)
+    refused = given(limit).when(asked).refusal
+    assert isinstance(refused, BudgetExceeded)
+    assert ("0 of 0 EUR" in refused.message.replace("0.000000", "0")) == (token_label is None)
+    (decision,) = refused.decisions
+    assert isinstance(decision, Decision)
+    assert isinstance(decision.body, ev.SubmissionRefused)
+    assert "used up; new jobs are taken again from" in decision.body.info.message
+    assert "EUR" not in decision.body.info.message

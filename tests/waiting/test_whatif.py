@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 
 from projections.waiting.compare import Compared, model_error
+from service.domain import commands as cmd
 from service.domain.events import RunPlaced
 from service.domain.flavors import GIB
-from tests.support.story import Lasts, Story
+from tests.support.story import Lasts, Story, spec
 from tests.waiting.test_why import a_day
 from tests.waiting.whatifs import whatif
 
@@ -213,3 +215,21 @@ def test_another_projects_quota_moves_others_on_the_same_node() -> None:
     found = whatif(story, project="a", quota={"cpu": 2})
     assert fates(found[refused, 1]) == ("refused", "refused", "placed")
     assert (found[theirs, 1].difference or timedelta()) > timedelta(seconds=60)
+
+
+def test_a_body_that_was_refused_does_not_replace_another_of_the_same_idempotency_key() -> None:
+    """The key makes the job's id: of all that was asked for with it, one at most was taken."""
+    story = Story(cpus=64, gpus=("g0", "g1", "g2"), projects={"a": (10, 2)})
+    story.submit(0, "a", Lasts(run_s=400), gpus=1)
+    job = story.submit(100, "a", Lasts(run_s=200), name="large", gpus=3)
+    for at, name, gpus in ((120, "other", 2), (150, "small", 1)):
+        command = cmd.SubmitJob(project="a", job=job, spec=spec(name, gpus=gpus), user="ada")
+        story.at(at, partial(story.do, command))
+    story.tell(900)
+    found = whatif(story, project="a", quota={"gpu": 3})
+    assert len(found) == 4
+    taken = found[job, 1]
+    assert (taken.piece.name, taken.actual.fate.outcome) == ("small", "placed")
+    assert taken.actual.cost
+    refused = {each.piece.name: each.actual.fate.outcome for each in found.values() if not each.piece.taken}
+    assert refused == {"large": "refused", "other": "refused"}

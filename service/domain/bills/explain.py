@@ -52,7 +52,7 @@ def explained(known: Run, events: Iterable[Event], book: PriceBook, now: datetim
     told = [event for event in events if event.position in ours]
     over = ended_at(known) is not None
     run = known if over else so_far(known, now)
-    sentences = [*_placed(run, told, book), *_course(run, told)]
+    sentences = [*_placed(run, told, book), *_course(run, told), *_before(told)]
     billed = window(run.marks, run.policy)
     if billed is not None and not over:
         text = f"The run is not over and stands on no total; what follows is as if it ended at {stamp(now)}."
@@ -104,18 +104,36 @@ def _course(run: Run, told: Sequence[Event]) -> list[Sentence]:
     return [Sentence(f"It was {steps}.", _positions(seen))]
 
 
+def _before(told: Sequence[Event]) -> list[Sentence]:
+    """That its process had ended before what the states say."""
+    return [
+        Sentence(
+            f"Its process had ended by itself at {stamp(event.body.ended_at)}, before it was told to stop; "
+            "it is billed until then.",
+            (event.position,),
+        )
+        for event in told
+        if isinstance(event.body, ev.RunExited) and event.body.ended_at is not None
+    ]
+
+
 #: States before anything that a policy bills.
 _EARLY = frozenset({State.QUEUED})
 
 
 def _rule(run: Run, billed: Interval, told: Sequence[Event]) -> Sentence:
     at = (billed.start, billed.end)
-    proofs = [event for event in told if isinstance(event.body, ev.Move) and event.occurred_at in at]
+    proofs = [event for event in told if isinstance(event.body, ev.Move) and _happened(event) in at]
     text = (
         f"Policy {run.policy} bills {BILLS[run.policy]}: from {stamp(billed.start)} to {stamp(billed.end)}, "
         f"which is {_lasted(billed.end - billed.start)}."
     )
     return Sentence(text, _positions(proofs))
+
+
+def _happened(event: Event) -> datetime:
+    """When what is billed by an event happened."""
+    return getattr(event.body, "ended_at", None) or event.occurred_at
 
 
 def _left_out(run: Run, told: Sequence[Event]) -> list[Sentence]:

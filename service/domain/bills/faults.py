@@ -4,9 +4,9 @@ In one place, and read from the run's own events, so that a ledger of any age co
 
 1. A run that ended in ERROR. Nobody can tell how its process ended, or we could not go on.
 2. A run whose node was lost: its process was killed (137) while nobody looked after the node, which is from
-   `absent_since` of a later `RunAdopted` until that event. Nobody had ordered it to stop, its time was not
-   up, and it had not run out of its memory. What a process does to itself just then cannot be told apart
-   from the node's end; so the doubt is the user's gain.
+   `absent_since` of a later `RunAdopted` until that event. By then nobody had ordered it to stop, its time
+   was not up, and it had not run out of its memory. What a process does to itself just then cannot be told
+   apart from the node's end; so the doubt is the user's gain.
 3. The same where the engine alone was lost, with a supervisor there: it did not answer after it had last been
    seen running the process (`engine_away_since`), and the process was killed since.
 4. The same where the engine missed how the process ended (`unknown`).
@@ -42,31 +42,33 @@ class Fault(msgspec.Struct, frozen=True, rename="camel"):
 
 def fault_of(event: Event, absences: Iterable[Interval]) -> Fault | None:
     """What an event of a run says of our fault; `absences` are those that were recorded before it."""
-    match event.body:
-        case ev.RunErrored():
-            return Fault("the run ended in ERROR", event.position, event.occurred_at)
-        case ev.RunExited() as exited if _killed(exited) and _in(event.occurred_at, absences):
-            reason = "its node was lost: it was killed while nobody looked after the node"
-            return Fault(reason, event.position, event.occurred_at)
-        case ev.RunExited(engine_away_since=since) as exited if (
-            since is not None and since <= event.occurred_at and _killed(exited)
-        ):
-            reason = "its node was lost: it was killed while the engine did not answer"
-            return Fault(reason, event.position, event.occurred_at)
-        case ev.RunExited(unknown=True, source=State.RUNNING):
-            reason = "its engine was lost as the process ended, and nobody knows how it did"
-            return Fault(reason, event.position, event.occurred_at)
-        case ev.RunExited(stopped_outside=True, oom_killed=False, source=State.RUNNING):
-            reason = "its container was told to stop by no order to this service"
-            return Fault(reason, event.position, event.occurred_at)
-        case _:
-            return None
+    body = event.body
+    if isinstance(body, ev.RunErrored):
+        return Fault("the run ended in ERROR", event.position, event.occurred_at)
+    if not isinstance(body, ev.RunExited) or not _unasked(body):
+        return None
+    at = body.ended_at or event.occurred_at
+    reason = _of_exit(body, at, absences)
+    return None if reason is None else Fault(reason, event.position, at)
 
 
-def _killed(exited: ev.RunExited) -> bool:
-    """By nobody's order: an order, or the timeout, would have moved the run out of RUNNING before."""
-    unasked = exited.source is State.RUNNING and not exited.oom_killed
-    return unasked and exited.exit_code == SIGKILLED
+def _unasked(exited: ev.RunExited) -> bool:
+    """By nobody's order: an order, or the timeout, would have moved the run out of RUNNING before, unless it
+    came when the process had ended already."""
+    return exited.source is State.RUNNING or exited.ended_at is not None
+
+
+def _of_exit(exited: ev.RunExited, at: datetime, absences: Iterable[Interval]) -> str | None:
+    killed = exited.exit_code == SIGKILLED and not exited.oom_killed
+    if killed and _in(at, absences):
+        return "its node was lost: it was killed while nobody looked after the node"
+    if killed and exited.engine_away_since is not None and exited.engine_away_since <= at:
+        return "its node was lost: it was killed while the engine did not answer"
+    if exited.unknown:
+        return "its engine was lost as the process ended, and nobody knows how it did"
+    if exited.stopped_outside and not exited.oom_killed:
+        return "its container was told to stop by no order to this service"
+    return None
 
 
 def _in(at: datetime, absences: Iterable[Interval]) -> bool:

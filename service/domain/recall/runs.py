@@ -52,7 +52,7 @@ def _exited(event: Event, before: Before) -> cmd.Command:
     body: ev.RunExited = event.body
     return cmd.ReportExited(
         **of_run(event, before),
-        finished_at=event.occurred_at,
+        finished_at=body.ended_at or event.occurred_at,
         exit_code=body.exit_code,
         oom_killed=body.oom_killed,
         engine_away_since=body.engine_away_since,
@@ -80,7 +80,7 @@ def _finalized(event: Event, before: Before) -> cmd.Command:
     kept = body.volumes_kept
     if job is None:
         return cmd.FinalizeRun(**of, volumes_kept=kept)
-    said = _NOT_AGAIN.get(body.info.code, job.info)
+    said = _NOT_AGAIN.get(body.info.code, job.verdict or job.info)
     added = _added(said, body.info)
     problem = body.target is State.FAILED and (added is None or job.outcome not in (None, State.FAILED))
     if problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sql import queries
@@ -179,25 +179,30 @@ class Statements:
         if found is not None and found["expires_at"] > now and not gone:
             return []
         epoch = found["epoch"] + 1 if found is not None else 1
-        changes.leases[engine] = _lease(engine, epoch, holder, now, ttl_s)
+        seen_at = found["renewed_at"] if found is not None else now
+        changes.leases[engine] = _lease(engine, epoch, holder, seen_at, now + timedelta(seconds=ttl_s))
         return [Record(epoch=epoch)]
 
     async def _renew(self, changes: Changes, args: Any) -> Answer:
-        engine, holder, epoch, ttl_s = args
+        engine, holder, epoch, ttl_s, seen = args
         found = await self._lease(engine)
         if found is None or (found["holder"], found["epoch"]) != (holder, epoch):
             return []
-        changes.leases[engine] = _lease(engine, epoch, holder, self._server.clock(), ttl_s)
+        now = self._server.clock()
+        seen_at = now if seen else found["renewed_at"]
+        changes.leases[engine] = _lease(engine, epoch, holder, seen_at, now + timedelta(seconds=ttl_s))
         return [Record(epoch=epoch)]
 
     async def _release(self, changes: Changes, args: Any) -> Answer:
-        await self._renew(changes, (*args, 0))
+        engine, holder, epoch = args
+        found = await self._lease(engine)
+        if found is not None and (found["holder"], found["epoch"]) == (holder, epoch):
+            changes.leases[engine] = _lease(engine, epoch, holder, found["renewed_at"], found["renewed_at"])
         return []
 
 
-def _lease(engine: str, epoch: int, holder: str, now: Any, ttl_s: float) -> Record:
-    until = now + timedelta(seconds=ttl_s)
-    return Record(engine=engine, epoch=epoch, holder=holder, renewed_at=now, expires_at=until)
+def _lease(engine: str, epoch: int, holder: str, seen_at: datetime, until: datetime) -> Record:
+    return Record(engine=engine, epoch=epoch, holder=holder, renewed_at=seen_at, expires_at=until)
 
 
 _Work = Callable[[Statements, Changes, Any], Awaitable[Answer]]

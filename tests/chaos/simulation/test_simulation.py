@@ -65,7 +65,7 @@ def test_a_planted_bug_is_found(plant: Plant) -> None:
         assert any(words in (play(seed).broken or "") for seed in seeds)
 
 
-@pytest.mark.parametrize("seed", [1, 5, 12])
+@pytest.mark.parametrize("seed", [3, 16, 21])
 def test_what_is_begun_in_the_last_moment_before_it_is_put_away(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
