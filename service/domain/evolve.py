@@ -195,7 +195,8 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
         case ev.RunFinalized():
             return {"finalized_at": at, "info": body.info, "volumes_kept": body.volumes_kept}
         case ev.RunErrored():
-            return {"finalized_at": at, "info": body.info, "outcome": State.ERROR}
+            kept = body.volumes_kept
+            return {"finalized_at": at, "info": body.info, "outcome": State.ERROR, "volumes_kept": kept}
         case _:
             raise ValueError(f"event {event.position}: no rule for {event.type}")
 

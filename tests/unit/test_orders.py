@@ -203,6 +203,17 @@ def test_a_push_that_failed_again_keeps_the_volumes() -> None:
     failed.after.when(jobs.push_again(sync_id="s3")).then(ev.PushOrdered(sync_id="s3"))
 
 
+def test_what_was_kept_of_a_run_that_we_lost_is_pushed() -> None:
+    lost = in_state(S.RUNNING).when(jobs.fail(volumes_kept=True))
+    assert (lost.job.state, lost.job.volumes_kept) == (S.ERROR, True)
+    ordered = lost.after.when(jobs.push_again())
+    ordered.then(ev.PushOrdered(sync_id="s2"))
+    done = ordered.after.when(jobs.sync("DONE", sync_id="s2"))
+    assert (done.job.state, done.job.volumes_kept) == (S.ERROR, False)
+    nothing = in_state(S.RUNNING).when(jobs.fail()).after
+    nothing.when(jobs.push_again()).refused(WrongState, "no volumes that were kept")
+
+
 def test_what_was_kept_is_not_given_up_unasked() -> None:
     kept = given(*KEPT)
     kept.when(jobs.start()).refused(WrongState, "push it again first (jobyard job push-data), or start with")

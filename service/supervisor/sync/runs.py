@@ -16,7 +16,7 @@ from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
 from service.supervisor.sync.move import Wanted
 from service.supervisor.sync.report import Sync
-from service.supervisor.volumes import cached, root_of, volume_root
+from service.supervisor.volumes import cached, has_pushes, root_of, volume_root
 
 PINNED = (
     "not pulled: jobs of the project share it through the node's cache, so it stays as it is while they run; "
@@ -92,6 +92,13 @@ async def settle(yard: Yard, job: Job) -> None:
     wanted = [index for index, volume in enumerate(job.spec.volumes) if volume.push_to is not None]
     if wanted:
         await _on_disk(layout.settle(volume_root(yard, RunId(job.id, job.run), wanted[0])))
+
+
+def may_be_unpushed(job: Job, *, has_run: bool) -> bool:
+    """Whether the run's volumes may hold what its process made and no store has."""
+    push = _sync_id(RunId(job.id, job.run), "push")
+    pushed = any(sync.id == push and sync.state == "DONE" for sync in job.data_syncs)
+    return has_run and has_pushes(job) and not pushed
 
 
 def _sync_id(run: RunId, direction: Direction) -> str:
