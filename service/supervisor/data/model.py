@@ -12,6 +12,10 @@ CHUNK_BYTES = 8 * 1024 * 1024
 MAX_PARTS = 10_000
 """What S3 allows in one multipart upload."""
 
+COMPLETE_FACTOR = 5
+"""So many times as long as any other call may the end of a multipart upload take: a store joins the parts of
+a large object before it answers."""
+
 JOBS_LIMIT = ", which is the job's storage limit (ephemeralStorage)"
 """What is said behind the most bytes that a pull may bring."""
 

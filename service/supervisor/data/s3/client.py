@@ -29,7 +29,7 @@ from service.domain.weburls import is_address
 from service.errors import FetchRefused, Invalid, StoreRefused, Unavailable
 from service.outward.addresses import Network, NotPublic, may_connect
 from service.outward.pinned import Checked
-from service.supervisor.data.model import StoreAccess, Timing
+from service.supervisor.data.model import COMPLETE_FACTOR, StoreAccess, Timing
 from service.supervisor.data.s3.bodies import Bodies
 from service.supervisor.data.s3.faults import opening
 
@@ -156,7 +156,7 @@ def _config(timing: Timing, resolver: AbstractResolver) -> AioConfig:
         retries={"total_max_attempts": 1},
         connector_args={"resolver": resolver},
         connect_timeout=timing.call_s,
-        read_timeout=timing.call_s,
+        read_timeout=timing.call_s * COMPLETE_FACTOR,  # of the longest; `Store` bounds each call as it may be
         max_pool_connections=_CONNECTIONS,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

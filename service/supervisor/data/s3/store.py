@@ -20,7 +20,7 @@ from service.errors import JobyardError, StoreMissing, Unavailable
 from service.outward.addresses import OWN_NETWORKS, Network
 from service.supervisor.data import disk
 from service.supervisor.data.keys import check_container, check_key
-from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, StoreAccess, Timing
+from service.supervisor.data.model import CHUNK_BYTES, COMPLETE_FACTOR, ObjectInfo, StoreAccess, Timing
 from service.supervisor.data.s3.bodies import Bodies, Body, hashed
 from service.supervisor.data.s3.client import connected
 from service.supervisor.data.s3.faults import Barred, persistent, read, translated
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_COMPLETE_FACTOR = 5  # a store joins the parts of a large object before it answers
 _log = structlog.get_logger()
 
 
@@ -201,7 +200,7 @@ class Store:
                     "Parts": [{"PartNumber": n, "ETag": etag} for n, etag in sorted(upload.parts.items())]
                 },
             ),
-            _COMPLETE_FACTOR,
+            COMPLETE_FACTOR,
         )
 
     async def _abort(self, upload: Multipart, what: str) -> None:
