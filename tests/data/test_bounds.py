@@ -47,9 +47,9 @@ class Counting(Store):
         with self._one():
             return await super().get(container, expected, offset=offset, length=length)
 
-    async def stretch(self, container: str, expected: ObjectInfo, **what: Any) -> None:
+    async def stretch(self, container: str, expected: ObjectInfo, **what: Any) -> bool:
         with self._one():
-            await super().stretch(container, expected, **what)
+            return await super().stretch(container, expected, **what)
 
     async def _put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
         with self._one():

@@ -47,12 +47,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object as the store describes it. `etag` is without quotes, "" when the store gives none."""
+    """One object as the store describes it. `etag` is without quotes, "" when the store gives none.
+
+    `opaque`: the store said, as it sent the object, that the ETag is no hash of it. Listings do not say.
+    """
 
     key: str
     size: int
     etag: str
     modified: datetime
+    opaque: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

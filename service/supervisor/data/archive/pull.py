@@ -131,7 +131,8 @@ async def _save(download: Download, path: Path, limits: Limits, meter: Meter) ->
             meter.moved(len(piece))
     finally:
         await disk.run(file.close)
-    if size != info.size or (PLAIN_MD5.fullmatch(info.etag) and total.hexdigest() != info.etag):
+    is_hash = PLAIN_MD5.fullmatch(info.etag) and not info.opaque
+    if size != info.size or (is_hash and total.hexdigest() != info.etag):
         raise Unavailable(f"{what} arrived damaged")
 
 

@@ -151,4 +151,11 @@ def _info(key: str, response: aiohttp.ClientResponse) -> ObjectInfo:
     size = int(whole if whole.isdecimal() else response.headers.get("Content-Length", "0"))
     stamp = response.headers.get("Last-Modified")
     modified = parsedate_to_datetime(stamp) if stamp else datetime.now(UTC)
-    return ObjectInfo(key, size, response.headers.get("ETag", "").strip('"'), modified)
+    etag = response.headers.get("ETag", "").strip('"')
+    return ObjectInfo(key, size, etag, modified, opaque=_is_opaque(response.headers))
+
+
+def _is_opaque(headers: Mapping[str, str]) -> bool:
+    """Objects that are encrypted with a key of KMS or of the customer have ETags that look like an MD5."""
+    by_kms = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+    return by_kms or "x-amz-server-side-encryption-customer-algorithm" in headers

@@ -150,18 +150,21 @@ class Store:
     async def get(
         self, container: str, expected: ObjectInfo, *, offset: int = 0, length: int | None = None
     ) -> Sequence[bytes]:
-        """At most a chunk of an object, in memory. Raises Changed when it is not the expected one."""
+        """At most a chunk of an object, in memory, as `Pieces`.
 
+        Raises Changed when it is not the expected one.
+        """
         return await read_chunk(self._bodies, self._timing, container, expected, offset=offset, length=length)
 
     async def stretch(
         self, container: str, expected: ObjectInfo, *, offset: int, length: int, take: Take
-    ) -> None:
+    ) -> bool:
         """`length` bytes of an object from `offset`, handed to `take` in order, in pieces of some MiB.
 
-        Raises Changed when it is not the expected one, and what `take` raises.
+        Returns whether it is `opaque`. Raises Changed when it is not the expected one, and what `take`
+        raises.
         """
-        await read_stretch(
+        return await read_stretch(
             self._bodies, self._timing, container, expected, offset=offset, length=length, take=take
         )
 
