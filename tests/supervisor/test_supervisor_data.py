@@ -12,7 +12,7 @@ from service.domain import commands as cmd
 from service.domain.job import Job
 from service.domain.states import State
 from service.errors import WrongState
-from service.supervisor.data.volume import beneath
+from service.supervisor.data.volume import beneath, manifest
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
@@ -220,6 +220,25 @@ async def test_what_a_run_wrote_is_safe_on_the_disk_before_its_exit_is_recorded(
         go.set()
         await world.end(job)
     assert await bucket.holds() == {"model": b"weights"}
+
+
+async def test_a_run_that_was_pulled_before_accounts_were_told_apart(
+    stored_on_fake: World, bucket: Bucket, door: Door
+) -> None:
+    """The record of its volume names the endpoint alone: it holds for the same store."""
+    world = stored_on_fake
+    await bucket.put({"kept": b"1", "gone": b"2"})
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/v", "RWD", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        book = manifest.load(world.volume(job))
+        for place in book.places:
+            place.endpoint = door.access.endpoint
+        manifest.save(world.volume(job), book)
+        (world.volume(job) / "gone").unlink()
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.end(job)
+    assert await bucket.holds() == {"kept": b"1"}
 
 
 async def test_a_push_ordered_while_nobody_was_there(

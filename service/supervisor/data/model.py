@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -30,6 +31,11 @@ class StoreAccess:
     region: str
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
+
+    @property
+    def account(self) -> str:
+        """What tells accounts of one endpoint apart, and no key: the same for the same access key alone."""
+        return hashlib.sha256(self.access_key.encode()).hexdigest()[:16]
 
     @property
     def signing_region(self) -> str:

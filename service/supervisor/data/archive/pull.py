@@ -84,7 +84,8 @@ async def fetched(
 
 
 def origin_of(store: Store, container: str, key: str) -> str:
-    return f"archive:{store.endpoint}/{container}/{key}"
+    """What the manifest calls the archive."""
+    return f"archive:{store.place}/{container}/{key}"
 
 
 async def find(store: Store, container: str, key: str, *, must_exist: bool) -> ObjectInfo | None:

@@ -43,6 +43,8 @@ class Store:
         self._region = access.region
         self._timing = timing
         self.endpoint = access.endpoint
+        self.place = f"{access.account}@{access.endpoint}"
+        """What a manifest calls it: accounts of one endpoint may have containers of the same names."""
 
     @classmethod
     @asynccontextmanager
