@@ -14,6 +14,7 @@ from service.domain.states import State
 from service.errors import WrongState
 from service.supervisor.data.volume import beneath, manifest
 from service.supervisor.names import RunId, container_name
+from service.supervisor.sync.move import MAX_DEPTH
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
@@ -147,6 +148,31 @@ async def test_a_push_that_fails_keeps_the_volume_until_it_is_pushed_again(
         assert (pushed.data_syncs[-1].manual, pushed.data_syncs[-1].state) == (True, "DONE")
         assert await bucket.holds() == {"model": b"weights"}
         await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+async def test_a_volume_that_cannot_be_pushed_holds_up_no_other(
+    stored_on_fake: World, bucket: Bucket, door: Door
+) -> None:
+    world = stored_on_fake
+    async with world.supervised():
+        volumes = [volume(f"/{name}", "RW", bucket.name, f"{name}/") for name in "ab"]
+        job = await world.submit(RUNS_ON, volumes=volumes)
+        await world.reach(job, State.RUNNING)
+        (world.volume(job, 0) / "/".join("d" * (MAX_DEPTH + 1))).mkdir(parents=True)
+        (world.volume(job, 1) / "model").write_bytes(b"weights")
+        door.hold()
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+
+        def one_failed(known: Job) -> bool:
+            states = [[each.state for each in sync.volumes] for sync in known.data_syncs]
+            return states[-1:] == [["FAILED", "RUNNING"]]
+
+        await world.when(job, lambda known, _: one_failed(known), "one of the two refused")
+        door.open()
+        ended = await world.end(job)
+    assert (ended.state, ended.info.code, ended.volumes_kept) == (State.FAILED, "data-push-refused", True)
+    assert [each.state for each in ended.data_syncs[-1].volumes] == ["FAILED", "DONE"]
+    assert await bucket.holds() == {"b/model": b"weights"}
 
 
 async def test_a_job_that_is_deleted_by_force_while_its_kept_volumes_are_pushed(

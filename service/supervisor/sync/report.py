@@ -42,7 +42,7 @@ class Sync:
         return [note for progress in self._progress.values() for note in progress.notes]
 
     async def run(self, wanted: list[Wanted], refused: Mapping[int, str] | None = None) -> None:
-        """Raises `FatalForRun` for the first volume that cannot be moved, after all were let go.
+        """Raises `FatalForRun` for the first volume that cannot be moved, when none is moved any more.
 
         `refused` are volumes that are not even tried, with the reason: it is told with them.
         """
@@ -67,15 +67,29 @@ class Sync:
         await self._tell("DONE")
 
     async def _all(self, wanted: list[Wanted]) -> None:
+        """A pull ends with its first failure, as the run cannot begin. Of a push each volume is what somebody
+        may wait for: the others go on."""
+        failures: list[FatalForRun] = []
+
+        async def one(each: Wanted) -> None:
+            try:
+                await self._one(each, len(wanted))
+            except FatalForRun as fatal:
+                if self._direction == "pull":
+                    raise
+                failures.append(fatal)
+
         try:
             async with asyncio.TaskGroup() as group:
                 for each in wanted:
-                    group.create_task(self._one(each, len(wanted)))
+                    group.create_task(one(each))
         except BaseExceptionGroup as several:  # what `except*` raises Python before 3.11.4 wraps once more
             ours, rest = several.split(JobyardError)
             if ours is None or rest is not None:
                 raise
             raise _first(ours) from None
+        if failures:
+            raise failures[0]
 
     async def _one(self, wanted: Wanted, beside: int) -> None:
         index = wanted.index
@@ -100,6 +114,7 @@ class Sync:
             done = await move.run()
         except FatalForRun:
             self._progress[index] = replace(self._progress[index], state="FAILED")
+            self._news.set()
             raise
         self._progress[index] = _shown(index, done, "DONE")
 
