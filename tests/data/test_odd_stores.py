@@ -30,6 +30,8 @@ ODD = {
     "size in words": "<Contents><Key>a</Key><Size>one</Size></Contents>",
     "size below 0": "<Contents><Key>a</Key><Size>-5</Size><LastModified>2026-01-01T00:00:00Z"
     "</LastModified></Contents>",
+    "time without a zone": "<Contents><Key>a</Key><Size>5</Size><LastModified>2026-01-01T00:00:00"
+    "</LastModified></Contents>",
     "time in words": "<Contents><Key>a</Key><Size>1</Size><LastModified>soon</LastModified></Contents>",
 }
 
@@ -78,8 +80,9 @@ async def test_a_listing_that_is_no_xml_is_the_stores_fault(volume: Path) -> Non
             await pulled(store, Source("box"), volume)
 
 
-async def test_an_object_whose_head_makes_no_sense_is_the_stores_fault() -> None:
-    odd = Odd(headers={"Last-Modified": "soon"})
+@pytest.mark.parametrize("when", ["soon", "Fri, 02 Jan 2026 03:04:05 -0000"])
+async def test_an_object_whose_head_makes_no_sense_is_the_stores_fault(when: str) -> None:
+    odd = Odd(headers={"Last-Modified": when})
     async with serving(odd) as access, Store.open(access, QUICK) as store:
         with pytest.raises(StoreRefused, match="object a in box"):
             async with store.download("box", "a"):

@@ -21,7 +21,7 @@ from service.outward.addresses import OWN_NETWORKS, Network
 from service.supervisor.data import disk
 from service.supervisor.data.keys import check_container, check_key
 from service.supervisor.data.model import CHUNK_BYTES, COMPLETE_FACTOR, ObjectInfo, StoreAccess, Timing
-from service.supervisor.data.s3.bodies import Bodies, Body, hashed
+from service.supervisor.data.s3.bodies import Bodies, Body, hashed, moment
 from service.supervisor.data.s3.client import connected
 from service.supervisor.data.s3.faults import Barred, persistent, read, translated
 from service.supervisor.data.s3.reading import Download, Take, failing_with_ours, read_chunk, read_stretch
@@ -274,7 +274,7 @@ def _info(key: str, size: int, said: Mapping[str, Any]) -> ObjectInfo:
     """Of an answer's fields. Raises ValueError and KeyError for what is no object."""
     if size < 0:
         raise ValueError("a size below 0 would make room for others")
-    return ObjectInfo(key, size, said.get("ETag", "").strip('"'), said["LastModified"])
+    return ObjectInfo(key, size, said.get("ETag", "").strip('"'), moment(said["LastModified"]))
 
 
 async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
