@@ -155,6 +155,7 @@ def _config(timing: Timing, resolver: AbstractResolver) -> AioConfig:
         signature_version="s3v4",
         retries={"total_max_attempts": 1},
         connector_args={"resolver": resolver},
+        proxies={},  # none, also where the environment names one: a store is where its endpoint says
         connect_timeout=timing.call_s,
         read_timeout=timing.call_s * COMPLETE_FACTOR,  # of the longest; `Store` bounds each call as it may be
         max_pool_connections=_CONNECTIONS,
