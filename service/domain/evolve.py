@@ -266,8 +266,11 @@ def _shown(job: Job, syncs: tuple[DataSync, ...]) -> dict[str, Any]:
 
 
 def _arrived(body: ev.DataSyncMoved) -> str:
-    notes = [note for volume in body.volumes for note in volume.notes]
-    return f"but not everything was pushed: {in_short(notes)}" if notes else "and all of it arrived"
+    count = sum(volume.count_left_out for volume in body.volumes)
+    if not count:
+        return "and all of it arrived"
+    reasons = [reason for volume in body.volumes for reason in volume.reasons]
+    return f"but not everything was pushed: {in_short(reasons, count)}"
 
 
 def history_of(events: list[Event]) -> dict[UUID, Job]:

@@ -95,6 +95,33 @@ async def test_what_a_hostile_job_leaves_is_skipped_and_noted(
     assert ended.info.arguments == {"exitCode": 0, "notPushed": 3}
 
 
+@pytest.mark.parametrize("links", [0, 30])
+async def test_all_that_is_not_pushed_is_counted_and_nothing_else(
+    stored_on_fake: World, bucket: Bucket, links: int
+) -> None:
+    """Also beyond the notes that are kept; and what is not deleted in the store is noted, but arrived."""
+    world = stored_on_fake
+    await bucket.put({"gone": b"1"})
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/v", "RWD", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        (world.volume(job) / "gone").unlink()
+        for n in range(links):
+            (world.volume(job) / f"l{n:02}").symlink_to("x")
+        await bucket.put({"gone": b"another's"})
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        ended = await world.end(job)
+    (pushed,) = ended.data_syncs[-1].volumes
+    assert (pushed.skipped, pushed.left_out, len(pushed.notes)) == (links, links, 20 if links else 1)
+    if links:
+        said = "; ".join(pushed.notes[:3])
+        assert ended.info.message.endswith(f" Not everything was pushed: {said} and 27 more.")
+        assert ended.info.arguments["notPushed"] == links
+    else:
+        assert pushed.notes == ("gone: replaced in the store meanwhile, not deleted",)
+        assert ended.info.message == "The job ended normally."
+
+
 async def _ran(world: World, job: UUID, code: int = 0) -> None:
     """Let the fake's container write a file and end."""
     await world.reach(job, State.RUNNING)

@@ -194,6 +194,12 @@ def test_volumes_that_were_kept_are_pushed_again() -> None:
     partly = running.when(jobs.sync("DONE", sync_id="s2", volumes=volumes))
     said = "; ".join(notes[:3])
     assert partly.job.info.message.endswith(f"since, but not everything was pushed: {said} and 2 more.")
+    volumes = (ev.VolumeProgress(volume=0, notes=notes, left_out=4), ev.VolumeProgress(volume=1, left_out=9))
+    counted = running.when(jobs.sync("DONE", sync_id="s2", volumes=volumes))
+    assert counted.job.info.message.endswith(f"since, but not everything was pushed: {said} and 10 more.")
+    remarked = (ev.VolumeProgress(volume=0, notes=("x: replaced meanwhile, not deleted",), left_out=0),)
+    whole = running.when(jobs.sync("DONE", sync_id="s2", volumes=remarked))
+    assert whole.job.info.message == done.job.info.message
 
 
 def test_a_push_that_failed_again_keeps_the_volumes() -> None:

@@ -37,9 +37,9 @@ class Sync:
         self._news = asyncio.Event()
 
     @property
-    def notes(self) -> list[str]:
-        """What was worth telling, of all volumes."""
-        return [note for progress in self._progress.values() for note in progress.notes]
+    def moved(self) -> list[VolumeProgress]:
+        """How far each volume is."""
+        return list(self._progress.values())
 
     async def run(self, wanted: list[Wanted], refused: Mapping[int, str] | None = None) -> None:
         """Raises `FatalForRun` for the first volume that cannot be moved, when none is moved any more.
@@ -156,6 +156,7 @@ def _shown(index: int, progress: Progress, state: SyncState) -> VolumeProgress:
         transferred_bytes=progress.transferred_bytes,
         total_bytes=progress.total_bytes,
         notes=progress.notes,
+        left_out=progress.left_out,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from uuid import NAMESPACE_OID, uuid5
 
-from service.domain.events import Direction, Info
+from service.domain.events import Direction, Info, VolumeProgress
 from service.domain.job import Job, SyncOrder
 from service.domain.notes import in_short
 from service.errors import DataError, DiskFull, NodeFull
@@ -54,15 +54,17 @@ async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushe
         await sync.run(wanted)
     except FatalForRun as fatal:
         return Pushed(problem=fatal.info)
-    return Pushed(remark=_left_out(sync.notes))
+    return Pushed(remark=_left_out(sync.moved))
 
 
-def _left_out(notes: list[str]) -> Info | None:
+def _left_out(moved: list[VolumeProgress]) -> Info | None:
     """One sentence for `status.info`; the rest is in `status.dataSync`."""
-    if not notes:
+    count = sum(volume.count_left_out for volume in moved)
+    if not count:
         return None
-    message = f"Not everything was pushed: {in_short(notes)}."
-    return Info("not-all-pushed", message, {"notPushed": len(notes)})
+    reasons = [reason for volume in moved for reason in volume.reasons]
+    message = f"Not everything was pushed: {in_short(reasons, count)}."
+    return Info("not-all-pushed", message, {"notPushed": count})
 
 
 async def move_ordered(yard: Yard, job: Job, order: SyncOrder) -> None:
