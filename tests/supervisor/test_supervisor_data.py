@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from uuid import UUID
 
@@ -10,10 +11,12 @@ from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain.job import Job
+from service.domain.room import DISK_FULL
 from service.domain.states import State
-from service.errors import WrongState
+from service.errors import DiskFull, WrongState
 from service.supervisor.data.volume import beneath, manifest
 from service.supervisor.names import RunId, container_name
+from service.supervisor.sync import move
 from service.supervisor.sync.move import MAX_DEPTH
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
@@ -200,6 +203,62 @@ async def test_a_volume_that_cannot_be_pushed_holds_up_no_other(
     assert (ended.state, ended.info.code, ended.volumes_kept) == (State.FAILED, "data-push-refused", True)
     assert [each.state for each in ended.data_syncs[-1].volumes] == ["FAILED", "DONE"]
     assert await bucket.holds() == {"b/model": b"weights"}
+
+
+async def test_a_file_that_cannot_be_pushed_keeps_the_volume(stored_on_fake: World, bucket: Bucket) -> None:
+    """What is left out for what it is (a link) does not: nobody could push it."""
+    world = stored_on_fake
+    await bucket.put({"model/old": b"1"})
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        (world.volume(job) / "link").symlink_to("x")
+        (world.volume(job) / "model/old").unlink()
+        (world.volume(job) / "model").rmdir()
+        (world.volume(job) / "model").write_bytes(b"weights")
+        (world.volume(job) / "other").write_bytes(b"1")
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        ended = await world.end(job)
+        found = (ended.state, ended.info.code, ended.volumes_kept)
+        assert found == (State.FAILED, "data-push-incomplete", True)
+        why = "model: the store holds the name as both file and folder, not pushed"
+        assert ended.info.message == f"Not pushed: {why}."
+        assert await bucket.holds() == {"model/old": b"1", "other": b"1"}
+        assert ended.data_syncs[-1].volumes[0].state == ended.data_syncs[-1].state == "FAILED"
+        await bucket.store.delete_object(bucket.name, "model/old")
+        await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="second", direction="push"))
+        await world.when(job, lambda known, _: known.ended and not known.volumes_kept, "pushed")
+    assert await bucket.holds() == {"model": b"weights", "other": b"1"}
+
+
+async def test_a_full_disk_of_the_node_is_no_fault_of_the_job(
+    stored_on_fake: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = stored_on_fake
+
+    async def full(*_: object, **__: object) -> None:
+        await asyncio.sleep(0)
+        raise DiskFull("no space is left on the volume's disk")
+
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        with monkeypatch.context() as patched:
+            patched.setattr(move, "push", full)
+            await _ran(world, job)
+            ended = await world.end(job)
+            assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, DISK_FULL, True)
+            bill = await world.bill(job)
+            assert (bill.credited, bill.net) == (True, 0)
+            await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="2", direction="push"))
+
+            def is_over(known: Job) -> bool:
+                return [(sync.id, sync.state) for sync in known.data_syncs[-1:]] == [("2", "FAILED")]
+
+            failed = await world.when(job, lambda known, _: is_over(known), "failed again")
+            assert failed.volumes_kept
+        await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="3", direction="push"))
+        await world.when(job, lambda known, _: known.ended and not known.volumes_kept, "pushed")
+    assert await bucket.holds() == {"model": b"weights"}
 
 
 async def test_a_job_that_is_deleted_by_force_while_its_kept_volumes_are_pushed(

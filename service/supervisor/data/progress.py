@@ -16,8 +16,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     `total` were found; `processed` are done with, each as `completed` (moved), `skipped` (unchanged, or
     not a plain file) or `failed`. `deleted` were removed from the store and are part of no other count.
-    `notes` are the first few things worth telling a person; those about the `left_out`, which were skipped or
-    failed for a reason that is worth it, come first.
+    `notes` are the first few things worth telling a person; those about the `left_out`, which failed or were
+    skipped for a reason that is worth it, come first.
     """
 
     total: int = 0
@@ -40,6 +40,7 @@ class Meter:
         self.total_bytes = total_bytes
         self.completed = self.skipped = self.failed = self.deleted = self.transferred_bytes = 0
         self.left_out = 0
+        self._failures: list[str] = []
         self._reasons: list[str] = []
         self._remarks: list[str] = []
         self._on_progress = on_progress
@@ -56,11 +57,11 @@ class Meter:
 
     def skip(self, note: str | None = None) -> None:
         self.skipped += 1
-        self._leave_out(note)
+        self._leave_out(self._reasons, note)
 
     def fail(self, note: str) -> None:
         self.failed += 1
-        self._leave_out(note)
+        self._leave_out(self._failures, note)
 
     def delete(self) -> None:
         self.deleted += 1
@@ -87,15 +88,15 @@ class Meter:
             deleted=self.deleted,
             transferred_bytes=self.transferred_bytes,
             total_bytes=self.total_bytes,
-            notes=(*self._reasons, *self._remarks)[:MAX_NOTES],
+            notes=(*self._failures, *self._reasons, *self._remarks)[:MAX_NOTES],
             left_out=self.left_out,
         )
 
-    def _leave_out(self, why: str | None) -> None:
+    def _leave_out(self, told: list[str], why: str | None) -> None:
         if why:
             self.left_out += 1
-            if len(self._reasons) < MAX_NOTES:
-                self._reasons.append(why)
+            if len(told) < MAX_NOTES:
+                told.append(why)
         self._report()
 
     def _report(self) -> None:

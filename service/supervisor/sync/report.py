@@ -9,8 +9,9 @@ import structlog
 from msgspec.structs import replace
 
 from service.domain import commands as cmd
-from service.domain.events import Direction, Info, SyncState, VolumeProgress
+from service.domain.events import Direction, Info, SyncState, Value, VolumeProgress
 from service.domain.job import Job
+from service.domain.notes import in_short
 from service.errors import JobyardError
 from service.supervisor.data.progress import Progress
 from service.supervisor.effects import FatalForRun, Yard
@@ -41,10 +42,13 @@ class Sync:
         """How far each volume is."""
         return list(self._progress.values())
 
-    async def run(self, wanted: list[Wanted], refused: Mapping[int, str] | None = None) -> None:
+    async def run(
+        self, wanted: list[Wanted], refused: Mapping[int, str] | None = None, *, last: bool = False
+    ) -> None:
         """Raises `FatalForRun` for the first volume that cannot be moved, when none is moved any more.
 
-        `refused` are volumes that are not even tried, with the reason: it is told with them.
+        With `last` the volumes go afterwards, so that a file that failed counts as its volume does. `refused`
+        are volumes that are not even tried, with the reason: it is told with them.
         """
         for index, why in (refused or {}).items():
             self._progress[index] = VolumeProgress(volume=index, state="FAILED", notes=(why,))
@@ -58,6 +62,8 @@ class Sync:
                     why = next(iter(refused.values()))
                     raise FatalForRun(Info(f"data-{self._direction}-refused", why))
                 await self._all(wanted)
+                if last:
+                    self._require_whole()
             except FatalForRun as fatal:
                 await _ended(reporter)
                 await self._tell("FAILED", fatal.info.message)
@@ -90,6 +96,15 @@ class Sync:
             raise _first(ours) from None
         if failures:
             raise failures[0]
+
+    def _require_whole(self) -> None:
+        failed = [each for each in self._progress.values() if each.failed]
+        if failed:
+            for each in failed:
+                self._progress[each.volume] = replace(each, state="FAILED")
+            why = in_short([note for each in failed for note in each.notes[: each.failed]], _failures(failed))
+            arguments: dict[str, Value] = {"volume": failed[0].volume, "failed": _failures(failed)}
+            raise FatalForRun(Info("data-push-incomplete", f"Not pushed: {why}.", arguments))
 
     async def _one(self, wanted: Wanted, beside: int) -> None:
         index = wanted.index
@@ -158,6 +173,10 @@ def _shown(index: int, progress: Progress, state: SyncState) -> VolumeProgress:
         notes=progress.notes,
         left_out=progress.left_out,
     )
+
+
+def _failures(volumes: list[VolumeProgress]) -> int:
+    return sum(each.failed for each in volumes)
 
 
 def _first(several: BaseExceptionGroup[JobyardError]) -> JobyardError:

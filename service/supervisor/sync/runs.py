@@ -43,7 +43,10 @@ class Pushed:
 
 
 async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushed:
-    """Push what the run may push. `sync_id` is that of a push which a user ordered again."""
+    """Push what the run may push, before it goes. `sync_id` is that of a push which a user ordered again.
+
+    Raises `FatalForRun` for a fault of ours, unless the run is over.
+    """
     run = RunId(job.id, job.run)
     wanted = [Wanted(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
     if not wanted:
@@ -51,8 +54,10 @@ async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushe
     manual = sync_id is not None
     sync = Sync(yard, job, "push", sync_id or _sync_id(run, "push"), manual=manual)
     try:
-        await sync.run(wanted)
+        await sync.run(wanted, last=True)
     except FatalForRun as fatal:
+        if fatal.ours and not manual:
+            raise
         return Pushed(problem=fatal.info)
     return Pushed(remark=_left_out(sync.moved))
 
