@@ -67,11 +67,16 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one volume may hold. `max_objects` bounds everything with a name, folders and links too."""
+    """What one volume may hold. `max_objects` bounds everything with a name, folders and links too.
+
+    `beyond_disk`: `max_bytes` of a push come on top of what the files take on the disk. So whatever was
+    written can be pushed, and a sparse file, which claims more than it takes, is bounded.
+    """
 
     max_objects: int
     max_bytes: int
     max_depth: int
+    beyond_disk: bool = False
 
 
 DEFAULT_LIMITS = Limits(max_objects=1_000_000, max_bytes=1024**4, max_depth=64)

@@ -33,7 +33,6 @@ from service.supervisor.data.volume import manifest
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
-from service.supervisor.own_storage import may_move
 from service.supervisor.store_keys import access_of, remote_of
 from service.supervisor.volumes import volume_root
 from service.supervisor.waits import LONGEST_RETRY_S, pause_s
@@ -86,8 +85,10 @@ class Move:
         self._concurrency = max(1, yard.settings.data_concurrency // beside)
         limits = Limits(
             max_objects=yard.settings.volume_max_objects,
-            max_bytes=may_move(job, direction),
+            max_bytes=job.spec.resources.ephemeral_storage,
             max_depth=MAX_DEPTH,
+            # What a run wrote is its user's, also if it was too much and nobody saw it in time.
+            beyond_disk=direction == "push",
         )
         self._how = _How(limits=limits, on_progress=on_progress)
 
