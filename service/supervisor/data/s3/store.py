@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import structlog
 
 from service.domain.shown import shown
-from service.errors import JobyardError, StoreMissing, Unavailable
+from service.errors import JobyardError, StoreMissing, StoreRefused, Unavailable
 from service.outward.addresses import OWN_NETWORKS, Network
 from service.supervisor.data import disk
 from service.supervisor.data.keys import check_container, check_key
-from service.supervisor.data.model import CHUNK_BYTES, COMPLETE_FACTOR, ObjectInfo, StoreAccess, Timing
+from service.supervisor.data.model import (
+    CHUNK_BYTES,
+    COMPLETE_FACTOR,
+    MAX_PARTS,
+    ObjectInfo,
+    StoreAccess,
+    Timing,
+)
 from service.supervisor.data.s3.bodies import Bodies, Body, hashed, moment
 from service.supervisor.data.s3.client import connected
 from service.supervisor.data.s3.faults import Barred, persistent, read, translated
@@ -36,6 +43,9 @@ _log = structlog.get_logger()
 
 class Store:
     """Made by `Store.open`. Safe to use from many tasks of one event loop."""
+
+    most_bytes = CHUNK_BYTES * MAX_PARTS
+    """Of an upload: how long a stream is shows only as it ends, so its parts are chunks."""
 
     def __init__(self, client: S3Client, bodies: Bodies, access: StoreAccess, timing: Timing) -> None:
         self._client = client
@@ -222,7 +232,7 @@ class Store:
     async def upload(self, container: str, key: str, stream: AsyncIterator[bytes]) -> ObjectInfo:
         """Send a stream of any length, one chunk in memory at a time.
 
-        Keys that no pull would take are refused (UnsafeKey).
+        Keys that no pull would take are refused (UnsafeKey), and more than `most_bytes` (StoreRefused).
         """
         check_container(container)
         check_key(key)
@@ -236,6 +246,9 @@ class Store:
             del first
             number = 2
             async for chunk in chunks:
+                if number > MAX_PARTS:
+                    what = f"object {shown(key)} in {container}"
+                    raise StoreRefused(f"{what}: it is larger than {self.most_bytes} bytes")
                 await upload.send(number, await self._hashed(chunk))
                 number += 1
         return await self.head(container, key)
