@@ -88,12 +88,20 @@ async def upload(call: Call) -> wire.StoredObject:
     body.refuse_encoded(call.request)
     async with AsyncExitStack() as stack:
         store, container = await _opened(call, stack)
+        _refuse_too_large(call.request, store.most_bytes)
         await store.ensure_container(container)
         try:
             made = await store.upload(container, key, _received(call.request))
         except UnsafeKey as error:
             raise Invalid("key", key, f"a key that a job could pull ({error.message})") from error
     return wire.StoredObject(key=made.key, size=made.size, modified=made.modified)
+
+
+def _refuse_too_large(request: web.Request, most_bytes: int) -> None:
+    """Before a byte of it is taken, and not after all that can be."""
+    said = request.content_length
+    if said is not None and said > most_bytes:
+        raise Invalid("body", Said(f"Content-Length says {said} bytes"), f"at most {most_bytes} bytes")
 
 
 async def _received(request: web.Request) -> AsyncIterator[bytes]:

@@ -72,6 +72,10 @@ class Download(Protocol):
 class Store(Protocol):
     """One data store, opened with its keys. Raises `StoreRefused`, `UnsafeKey` or `Unavailable`."""
 
+    @property
+    def most_bytes(self) -> int:
+        """Of an upload."""
+
     async def check(self) -> None:
         """Raise `StoreRefused` when the keys are wrong."""
 

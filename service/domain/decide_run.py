@@ -246,7 +246,8 @@ def _aborted(job: Job, command: cmd.AbortRun, context: Context) -> list[Decision
 
 def _failed(job: Job, command: cmd.FailRun, context: Context) -> list[Decision]:
     _require(job, "failed through our fault", *(set(State) - ENDED))
-    return _ending(job, context, ev.RunErrored(**move(job, State.ERROR), info=command.info))
+    body = ev.RunErrored(**move(job, State.ERROR), info=command.info, volumes_kept=command.volumes_kept)
+    return _ending(job, context, body)
 
 
 def _finalized(job: Job, command: cmd.FinalizeRun, context: Context) -> list[Decision]:

@@ -196,7 +196,8 @@ def _particular(event: Event, body: ev.Move) -> dict[str, Any]:
         case ev.RunFinalized():
             return {"finalized_at": at, "info": body.info, "volumes_kept": body.volumes_kept}
         case ev.RunErrored():
-            return {"finalized_at": at, "info": body.info, "outcome": State.ERROR}
+            kept = body.volumes_kept
+            return {"finalized_at": at, "info": body.info, "outcome": State.ERROR, "volumes_kept": kept}
         case _:
             raise ValueError(f"event {event.position}: no rule for {event.type}")
 
@@ -266,8 +267,11 @@ def _shown(job: Job, syncs: tuple[DataSync, ...]) -> dict[str, Any]:
 
 
 def _arrived(body: ev.DataSyncMoved) -> str:
-    notes = [note for volume in body.volumes for note in volume.notes]
-    return f"but not everything was pushed: {in_short(notes)}" if notes else "and all of it arrived"
+    count = sum(volume.count_left_out for volume in body.volumes)
+    if not count:
+        return "and all of it arrived"
+    reasons = [reason for volume in body.volumes for reason in volume.reasons]
+    return f"but not everything was pushed: {in_short(reasons, count)}"
 
 
 def history_of(events: list[Event]) -> dict[UUID, Job]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 SAID = 3
 
 
-def in_short(notes: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
-    more = f" and {len(notes) - SAID} more" if len(notes) > SAID else ""
-    return f"{'; '.join(notes[:SAID])}{more}"
+def in_short(notes: Sequence[str], count: int) -> str:
+    """The first few, and how many more there are: of the `count` in all not each has a note."""
+    said = notes[:SAID]
+    more = f" and {count - len(said)} more" if count > len(said) else ""
+    return f"{'; '.join(said)}{more}"

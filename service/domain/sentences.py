@@ -71,7 +71,8 @@ def _of_run(event: Event) -> str:
             kept = " What it could not push is kept." if body.volumes_kept else ""
             return f"{run} is {body.target}: {body.info.message}{kept}"
         case ev.RunErrored() as body:
-            return f"{run} is ERROR, our fault: {body.info.message}"
+            kept = " What it was to push is kept." if body.volumes_kept else ""
+            return f"{run} is ERROR, our fault: {body.info.message}{kept}"
         case ev.RunNoted() as body:
             return f"{run}: {body.info.message}"
         case ev.RunAdopted() as body:

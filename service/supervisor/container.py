@@ -41,10 +41,18 @@ def has_ended(found: Container) -> bool:
     return found.state in _ENDED
 
 
+_LOST = "container-lost"
+
+
 def lost(run: RunId) -> FatalForRun:
     """An outcome that nobody can tell is ours, and is credited."""
-    info = Info("container-lost", f"The container of run {run.run} is gone; how it ended is not known.")
+    info = Info(_LOST, f"The container of run {run.run} is gone; how it ended is not known.")
     return FatalForRun(info, ours=True)
+
+
+def is_lost(fatal: FatalForRun) -> bool:
+    """Whether it is a run whose process has run, or may have, and nobody knows how it ended."""
+    return fatal.info.code == _LOST
 
 
 async def find(yard: Yard, run: RunId, container_id: str | None = None) -> Container | None:

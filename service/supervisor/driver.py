@@ -22,7 +22,7 @@ from service.errors import (
     Unavailable,
     WrongState,
 )
-from service.supervisor import container
+from service.supervisor import container, sync, volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.refusals import without_paths
 from service.supervisor.names import RunId
@@ -34,6 +34,8 @@ _log = structlog.get_logger()
 #: How often in a row the engine may refuse, or an error happen that we cannot explain, before the run ends
 #: with ERROR. Not answering does not count: that is waited for.
 FAILURES = 3
+
+KEPT = "What it was to push is kept on the node: jobyard job push-data pushes it."
 
 #: The states in which a run waits for what others do; in those besides, its process goes on.
 _WAITING = (State.INITIALIZING, State.PENDING, State.FINALIZING)
@@ -120,10 +122,19 @@ class RunDriver:
             if can_abort and not fatal.ours:
                 await self._yard.report(cmd.AbortRun, job, info=fatal.info)
             else:
-                await self._yard.report(cmd.FailRun, job, info=fatal.info)
+                await self._fail(self._job() or job, fatal)
         except (WrongState, NotFound, Unavailable) as error:
             _log.warning("giving up was refused", job=str(job.id), run=job.run, error=error.message)
             await self._yard.watch.refresh(job.id)
+
+    async def _fail(self, job: Job, fatal: FatalForRun) -> None:
+        """ERROR. What the process may have made is its user's still, and is kept until it is pushed."""
+        kept = sync.may_be_unpushed(job, has_run=job.started_at is not None or container.is_lost(fatal))
+        info = fatal.info
+        if kept:
+            volumes.keep(self._yard, self._run)
+            info = Info(info.code, f"{info.message} {KEPT}", info.arguments)
+        await self._yard.report(cmd.FailRun, job, info=info, volumes_kept=kept)
 
 
 def _failure(error: Exception) -> FatalForRun:

@@ -16,6 +16,7 @@ from service.supervisor.effects import FatalForRun, Yard
 _log = structlog.get_logger()
 
 ENDED_FIRST = "The job ended first; what it may push is pushed as it ends."
+OUR_FAULT = "The service failed at this; its log says more."
 
 
 class Orders:
@@ -39,17 +40,20 @@ class Orders:
         """The run is no longer RUNNING: stop what is under way, and say of every order that it ended."""
         await self.stop()
         for order in job.sync_orders:
-            known = next((each for each in job.data_syncs if each.id == order.id), None)
-            await self._yard.report(
-                cmd.ReportDataSync,
-                job,
-                sync_id=order.id,
-                direction=order.direction,
-                state="FAILED",
-                volumes=known.volumes if known else (),
-                manual=True,
-                message=ENDED_FIRST,
-            )
+            await self._end(job, order, ENDED_FIRST)
+
+    async def _end(self, job: Job, order: SyncOrder, why: str) -> None:
+        known = next((each for each in job.data_syncs if each.id == order.id), None)
+        await self._yard.report(
+            cmd.ReportDataSync,
+            job,
+            sync_id=order.id,
+            direction=order.direction,
+            state="FAILED",
+            volumes=known.volumes if known else (),
+            manual=True,
+            message=why,
+        )
 
     async def stop(self) -> None:
         """Let go of what is under way; its order stands."""
@@ -61,7 +65,7 @@ class Orders:
     async def _carry_out(self, job: Job, order: SyncOrder) -> None:
         """What fails is recorded with the order, and is no failure of the run."""
         try:
-            await sync.move_ordered(self._yard, job, order)
+            await self._move(job, order)
         except StaleEpoch:
             raise
         except FatalForRun as fatal:
@@ -72,3 +76,14 @@ class Orders:
         except Unavailable as error:
             _log.warning("ordered sync waits", job=str(job.id), sync=order.id, error=error.message)
             await asyncio.sleep(self._yard.settings.retry_s)
+
+    async def _move(self, job: Job, order: SyncOrder) -> None:
+        """What nobody has thought of ends the order as well, which would else begin anew for ever."""
+        try:
+            await sync.move_ordered(self._yard, job, order)
+        except (StaleEpoch, FatalForRun, WrongState, NotFound, Unavailable):
+            raise
+        except Exception:  # noqa: BLE001 (see above: whatever it is)
+            _log.exception("ordered sync failed", job=str(job.id), sync=order.id)
+            now = self._yard.watch.jobs.get(job.id, job)
+            await self._end(now, order, OUR_FAULT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from service.domain.events import Direction, Info
+from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.sizes import binary
 from service.domain.spec import Permission
@@ -31,17 +31,6 @@ def folders(yard: Yard, job: Job, *, written: bool) -> list[Path]:
         if not written or volume.permission is not Permission.RO:
             found.append(root)
     return found
-
-
-def may_move(job: Job, direction: Direction) -> int:
-    """The most bytes of one volume that are pulled or pushed.
-
-    A run that was stopped for its storage may still push what it wrote until then, which is its user's.
-    """
-    limit = job.spec.resources.ephemeral_storage
-    if direction == "push" and job.storage_used is not None:
-        return max(limit, job.storage_used) + limit
-    return limit
 
 
 async def taken(roots: list[Path]) -> Usage:

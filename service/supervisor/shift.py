@@ -37,7 +37,7 @@ from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import SUBSCRIBED
 from service.supervisor.names import RunId, run_of
 from service.supervisor.orphans import Orphans
-from service.supervisor.sweep import sweep
+from service.supervisor.sweep import put_away, sweep
 from service.tasks import whole
 
 _log = structlog.get_logger()
@@ -172,6 +172,8 @@ class Shift:
         and nothing is left behind."""
         pause_s = self._yard.settings.retry_s
         try:
+            if job.state is State.ERROR:
+                await put_away(self._yard, RunId(job.id, job.run))
             pushed = await whole(sync.push_all(self._yard, job, sync_id=job.push_ordered))
             if pushed.problem is None:
                 await volumes.remove(self._yard, RunId(job.id, job.run))

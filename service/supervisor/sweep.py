@@ -57,6 +57,13 @@ async def _containers(yard: Yard, busy: Container[RunId]) -> None:
         await _or_later(work, "left-over container stays", job=str(run.job), container=summary.id[:12])
 
 
+async def put_away(yard: Yard, run: RunId) -> None:
+    """Put away the container that a run left behind, if it did: nothing writes to its volumes afterwards."""
+    found = await container.find(yard, run)
+    if found is not None:
+        await _put_away(yard, run, found.id)
+
+
 async def _put_away(yard: Yard, run: RunId, container_id: str) -> None:
     found = await yard.engine.find(container_id)
     if found is None:
@@ -96,7 +103,7 @@ async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
     for run in volumes.runs_on_disk(yard):
         if run in busy or not await yard.is_over(run):
             continue
-        if volumes.is_kept(yard, run) and await _may_be_pushed_again(yard, run):
+        if await _may_be_pushed_again(yard, run):
             continue
         await _or_later(volumes.remove(yard, run), "left-over volume stays", job=str(run.job), run=run.run)
     volumes.remove_empty(yard)
@@ -105,10 +112,10 @@ async def _volumes(yard: Yard, busy: Container[RunId]) -> None:
 async def _may_be_pushed_again(yard: Yard, run: RunId) -> bool:
     """Not once the job was deleted, or was started again with the order to discard what was kept.
 
-    Nor when the ledger knows of nothing kept: then a push has worked after the mark was set. What ended in
-    ERROR stays.
+    Nor when the ledger knows of nothing kept: then a push has worked after the mark was set. What was marked
+    and ended in ERROR stays: before `RunErrored` could say so, it did not.
     """
     job = await yard.ledger.find_job(run.job)
     if job is None or job.deleted or job.run != run.run:
         return False
-    return job.volumes_kept or job.state is State.ERROR
+    return job.volumes_kept or (job.state is State.ERROR and volumes.is_kept(yard, run))

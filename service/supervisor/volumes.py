@@ -84,14 +84,19 @@ def has_pushes(job: Job) -> bool:
 
 
 def keep(yard: Yard, run: RunId) -> None:
-    """Mark the run's volumes so that nothing removes them before they are pushed or the job is deleted."""
+    """Mark the run's volumes as kept until they are pushed or the job is deleted, for whoever looks at the
+    disk. It is the ledger's word that keeps them: a full disk has no room for a mark.
+    """
     mark = run_dir(yard, run) / _KEPT
-    mark.touch()
-    descriptor = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        mark.touch()
+        descriptor = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _log.warning("kept volumes not marked", job=str(run.job), run=run.run, error=str(error))
 
 
 def is_kept(yard: Yard, run: RunId) -> bool:

@@ -292,6 +292,21 @@ async def test_a_client_that_leaves_a_download_is_no_failure(yard: Yard, objects
     assert (await yard.call("GET", f"{objects}?prefix=large")).status == 200
 
 
+async def test_an_upload_that_is_too_large_is_refused_before_it_comes(yard: Yard, objects: str) -> None:
+    host, _, port = yard.url.removeprefix("http://").partition(":")
+    most = 10_000 * 8 * MEBIBYTE
+    head = f"PUT {objects}/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {yard.tokens[OPERATOR]}\r\n"
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{head}Content-Length: {most + 1}\r\n\r\n".encode())
+    async with asyncio.timeout(30):
+        status = await reader.readline()
+        answer = await reader.readuntil(b"}")
+    writer.close()
+    assert b" 400 " in status
+    assert f"body: Content-Length says {most + 1} bytes" in answer.decode()
+    assert f"at most {most} bytes" in answer.decode()
+
+
 async def test_an_upload_that_breaks_off_leaves_no_object(yard: Yard, objects: str) -> None:
     async def broken() -> Any:
         yield b"x" * MEBIBYTE

@@ -37,9 +37,9 @@ class Reads(Store):
         await self._reads(expected)
         return await super().get(container, expected, offset=offset, length=length)
 
-    async def stretch(self, container: str, expected: ObjectInfo, **what: Any) -> None:
+    async def stretch(self, container: str, expected: ObjectInfo, **what: Any) -> bool:
         await self._reads(expected)
-        await super().stretch(container, expected, **what)
+        return await super().stretch(container, expected, **what)
 
     async def _reads(self, expected: ObjectInfo) -> None:
         if expected.key == self.hold:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -22,8 +24,9 @@ from service.supervisor.data import DEFAULT_LIMITS, Limits, Permission, Progress
 from service.supervisor.data.archive.pack import Digest, Packing
 from service.supervisor.data.archive.pull import pull_archive
 from service.supervisor.data.archive.push import push_archive
-from service.supervisor.data.model import CHUNK_BYTES
+from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo
 from service.supervisor.data.outgoing import Unstable
+from service.supervisor.data.s3.reading import Download
 from tests.data.canned import Canned, serving
 from tests.data.sync import files, fill, held, write
 from tests.data.watched import Watched
@@ -83,9 +86,9 @@ async def stored(store: Store, source: Source, key: str = KEY) -> dict[str, byte
     return members((await held(store, source))[key])
 
 
-async def another(root: Path) -> Path:
+async def another(root: Path, run: int = 2) -> Path:
     """A volume of another run."""
-    made = root.parent.parent / "2" / "0"
+    made = root.parent.parent / f"{run}" / "0"
     await prepare(made)
     return made
 
@@ -138,6 +141,50 @@ async def test_an_archive_that_must_be_there_is_missed_by_name(
         with pytest.raises(StoreMissing, match=KEY):
             await pulled(store, place, volume, must_exist=True)
     assert new.container not in await store.containers()
+
+
+async def test_pushes_into_one_archive_lose_nothing_of_each_other(
+    store: Store, source: Source, volume: Path
+) -> None:
+    write(volume, {"old": b"0"})
+    await pushed(store, source, volume)
+    runs = [await another(volume, n) for n in (2, 3, 4)]
+    for n, root in enumerate(runs):
+        write(root, {f"of{n}": b"1"})
+    done = await asyncio.gather(*(pushed(store, source, root) for root in runs))
+    assert [each.completed for each in done] == [1, 1, 1]
+    assert await stored(store, source) == {"old": b"0", "of0": b"1", "of1": b"1", "of2": b"1"}
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_what_others_push_while_an_archive_is_merged_is_kept(
+    store: Store, source: Source, volume: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Those of other processes, which take no turn with us: after it was read, or missed."""
+    if there:
+        await fill(store, source, {KEY: tar({"old": b"0", "d": b"2"})})
+    last, others = "download" if there else "head", {"theirs": b"2", "d": b"3"}
+    ask = getattr(store, last)
+
+    @asynccontextmanager
+    async def download(container: str, key: str) -> AsyncIterator[Download]:
+        monkeypatch.setattr(store, last, ask)
+        async with ask(container, key) as found:
+            yield found
+        await fill(store, source, {KEY: tar(others)})
+
+    async def head(container: str, key: str) -> ObjectInfo:
+        monkeypatch.setattr(store, last, ask)
+        try:
+            return cast("ObjectInfo", await ask(container, key))
+        finally:
+            await fill(store, source, {KEY: tar(others)})
+
+    monkeypatch.setattr(store, last, download if there else head)
+    write(volume, TREE)
+    done = await pushed(store, source, volume)
+    assert await stored(store, source) == TREE | {"theirs": b"2"}
+    assert done.notes == ("d: the volume has its name otherwise, not kept",)
 
 
 async def test_unchanged_data_moves_no_bytes(watched: Watched, source: Source, volume: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,13 +48,30 @@ class Counting(Store):
         with self._one():
             return await super().get(container, expected, offset=offset, length=length)
 
-    async def stretch(self, container: str, expected: ObjectInfo, **what: Any) -> None:
+    async def stretch(self, container: str, expected: ObjectInfo, **what: Any) -> bool:
         with self._one():
-            await super().stretch(container, expected, **what)
+            return await super().stretch(container, expected, **what)
 
     async def _put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
         with self._one():
             return await super()._put(container, key, body, query)
+
+
+async def test_what_lies_on_the_disk_can_be_pushed_and_what_is_claimed_is_bounded(
+    store: Store, source: Source, volume: Path
+) -> None:
+    write(volume, {"dense": os.urandom(100_000)})
+    with pytest.raises(DataError, match="more than 9 bytes"):
+        await pushed(store, source, volume, limits=Limits(9, 9, 9))
+    beyond = Limits(9, 50_000, 9, beyond_disk=True)
+    assert (await pushed(store, source, volume, limits=beyond)).completed == 1
+    with (volume / "sparse").open("wb") as file:
+        file.truncate(49_000)
+    assert (await pushed(store, source, volume, limits=beyond)).completed == 1
+    with (volume / "sparse").open("wb") as file:
+        file.truncate(100_000)
+    with pytest.raises(DataError, match="the volume holds more than"):
+        await pushed(store, source, volume, limits=beyond)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,12 @@ from aiohttp import web
 from service.errors import StoreRefused, Unavailable
 from service.outward.addresses import OWN, OWN_NETWORKS, may_connect, without_metadata
 from service.supervisor.data import Source, Store, StoreAccess
-from service.supervisor.data.model import ObjectInfo
+from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo
 from tests.data.canned import Canned, serving
 from tests.data.conftest import QUICK
-from tests.data.sync import pulled
+from tests.data.sync import files, pulled
+from tests.data.test_archive import pulled as archive_pulled
+from tests.data.test_archive import tar
 
 BEGINNING = '<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>'
 ODD = {
@@ -27,6 +29,8 @@ ODD = {
     "no key": "<Contents><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>",
     "size in words": "<Contents><Key>a</Key><Size>one</Size></Contents>",
     "size below 0": "<Contents><Key>a</Key><Size>-5</Size><LastModified>2026-01-01T00:00:00Z"
+    "</LastModified></Contents>",
+    "time without a zone": "<Contents><Key>a</Key><Size>5</Size><LastModified>2026-01-01T00:00:00"
     "</LastModified></Contents>",
     "time in words": "<Contents><Key>a</Key><Size>1</Size><LastModified>soon</LastModified></Contents>",
 }
@@ -49,6 +53,19 @@ class Odd(Canned):
         return answer
 
 
+class Encrypted(Canned):
+    """Says of its objects what is in `more`."""
+
+    def __init__(self, keys: Sequence[str], body: bytes, etag: str) -> None:
+        super().__init__(keys, body, etag)
+        self.more: dict[str, str] = {}
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        answer = await super().answer(request)
+        answer.headers.update(self.more)
+        return answer
+
+
 @pytest.mark.parametrize("listed", ODD.values(), ids=ODD.keys())
 async def test_a_listing_that_makes_no_sense_is_the_stores_fault(volume: Path, listed: str) -> None:
     async with serving(Odd(listed)) as access, Store.open(access, QUICK) as store:
@@ -63,8 +80,9 @@ async def test_a_listing_that_is_no_xml_is_the_stores_fault(volume: Path) -> Non
             await pulled(store, Source("box"), volume)
 
 
-async def test_an_object_whose_head_makes_no_sense_is_the_stores_fault() -> None:
-    odd = Odd(headers={"Last-Modified": "soon"})
+@pytest.mark.parametrize("when", ["soon", "Fri, 02 Jan 2026 03:04:05 -0000"])
+async def test_an_object_whose_head_makes_no_sense_is_the_stores_fault(when: str) -> None:
+    odd = Odd(headers={"Last-Modified": when})
     async with serving(odd) as access, Store.open(access, QUICK) as store:
         with pytest.raises(StoreRefused, match="object a in box"):
             async with store.download("box", "a"):
@@ -73,6 +91,38 @@ async def test_an_object_whose_head_makes_no_sense_is_the_stores_fault() -> None
             await store.head("box", "a")
         with pytest.raises(StoreRefused, match="object a in box"):
             await store.get("box", ObjectInfo("a", 5, "", None))  # type: ignore[arg-type]
+
+
+KMS = {"x-amz-server-side-encryption": "aws:kms"}
+BY_KEY = {"x-amz-server-side-encryption-customer-algorithm": "AES256"}
+
+
+@pytest.mark.parametrize("size", [5, CHUNK_BYTES + 5])
+@pytest.mark.parametrize("headers", [KMS, BY_KEY, {"x-amz-server-side-encryption": "AES256"}, {}])
+async def test_an_etag_of_an_encrypted_object_is_no_hash_of_it(
+    volume: Path, size: int, headers: dict[str, str]
+) -> None:
+    """Though it looks like one. Where the store does not say so, what arrives is compared with it."""
+    odd = Encrypted(["a"], bytes(size), "0" * 32)
+    odd.more = headers
+    async with serving(odd) as access, Store.open(access, QUICK) as store:
+        if headers in (KMS, BY_KEY):
+            assert (await pulled(store, Source("box"), volume)).completed == 1
+            assert files(volume) == {"a": bytes(size)}
+            assert (await pulled(store, Source("box"), volume)).skipped == 1
+        else:
+            with pytest.raises(Unavailable, match="object a arrived damaged"):
+                await pulled(store, Source("box"), volume)
+
+
+async def test_an_etag_of_an_encrypted_archive_is_no_hash_of_it(volume: Path) -> None:
+    odd = Encrypted(["a"], tar({"x": b"1"}), "0" * 32)
+    async with serving(odd) as access, Store.open(access, QUICK) as store:
+        with pytest.raises(Unavailable, match="object a arrived damaged"):
+            await archive_pulled(store, Source("box"), volume, "a")
+        odd.more = KMS
+        await archive_pulled(store, Source("box"), volume, "a")
+    assert files(volume) == {"x": b"1"}
 
 
 # -- where it may be ---------------------------------------------------------------------------------

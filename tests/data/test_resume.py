@@ -33,7 +33,7 @@ class Dying(Store):
         async def dying(*piece):
             die()
             await take(*piece)
-        await super().stretch(*args, take=dying, **kwargs)
+        return await super().stretch(*args, take=dying, **kwargs)
     async def _put(self, container, key, body, query):
         die()
         begun.append(key)

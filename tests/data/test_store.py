@@ -140,6 +140,24 @@ async def test_streams_of_any_length_go_there_and_back(store: Store, source: Sou
             assert await _all(download.stream) == data
 
 
+async def test_an_upload_without_an_end_is_refused_where_it_is_too_large(
+    store: Store, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.supervisor.data.s3.store.MAX_PARTS", 2)
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield bytes(1024**2)
+
+    with pytest.raises(StoreRefused, match=r"x in .*: it is larger than"):
+        await store.upload(source.container, "x", endless())
+    assert taken <= 3 * 8
+    await _nothing_left(store, source)
+
+
 async def test_an_upload_that_breaks_off_leaves_nothing(store: Store, source: Source) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * (9 * 1024 * 1024)

@@ -244,10 +244,11 @@ class Model:
         job.end = "INTERRUPTED" if job.stopped and not job.too_large else "FAILED"
         return True
 
-    def _FailRun(self, job: ModelJob, _command: Any, _now: datetime) -> bool:
+    def _FailRun(self, job: ModelJob, command: cmd.FailRun, _now: datetime) -> bool:
         if job.state in OVER:
             return False
         job.state = "ERROR"
+        job.kept = command.volumes_kept
         job.deleted = job.delete
         return True
 

@@ -141,7 +141,7 @@ class AnyOrder(RuleBasedStateMachine):
             "too large": jobs.too_much_storage(facts["used"], **of),
             "exited": jobs.exited(at, facts["code"], oom=facts["oom"], **of),
             "abort": jobs.abort(**of),
-            "fail": jobs.fail(**of),
+            "fail": jobs.fail(volumes_kept=facts["kept"], **of),
             "finalize": jobs.finalize(problem=facts["problem"], volumes_kept=facts["kept"], **of),
             "note": jobs.note(**of),
             "adopt": jobs.adopt(at, **of),

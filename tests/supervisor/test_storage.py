@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -323,6 +324,23 @@ async def test_what_it_made_until_then_is_pushed(
     held = await bucket.holds()
     assert held.pop("model") == b"weights\n"
     assert [len(each) for each in held.values()] == [12 * MIB] * (where == "/out/big")
+
+
+async def test_what_it_made_too_much_of_just_before_it_ended_is_pushed(
+    template_database: str, tmp_path: Path, access: StoreAccess, bucket: Bucket
+) -> None:
+    """Nobody saw it take too much: it is DONE, and no limit that it did not hear of keeps its output back."""
+    async with (
+        world(template_database, tmp_path / "s", looking_fake(), access, catalogue=SMALL) as made,
+        made.supervised(storage_check_s=600),
+    ):
+        job = await made.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await made.reach(job, State.RUNNING)
+        (made.volume(job) / "model").write_bytes(os.urandom(20 * MIB))
+        await made.fake.exit(container_name(RunId(job, 1)))
+        ended = await made.end(job)
+    assert (ended.state, ended.volumes_kept) == (State.DONE, False), ended.info
+    assert [len(each) for each in (await bucket.holds()).values()] == [20 * MIB]
 
 
 async def test_volumes_that_fit_alone_and_not_together(

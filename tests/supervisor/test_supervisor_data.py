@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from uuid import UUID
 
@@ -10,10 +11,13 @@ from msgspec.structs import replace
 
 from service.domain import commands as cmd
 from service.domain.job import Job
+from service.domain.room import DISK_FULL
 from service.domain.states import State
-from service.errors import WrongState
-from service.supervisor.data.volume import beneath
+from service.errors import DiskFull, WrongState
+from service.supervisor.data.volume import beneath, manifest
 from service.supervisor.names import RunId, container_name
+from service.supervisor.sync import move
+from service.supervisor.sync.move import MAX_DEPTH
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
@@ -94,6 +98,33 @@ async def test_what_a_hostile_job_leaves_is_skipped_and_noted(
     assert ended.info.arguments == {"exitCode": 0, "notPushed": 3}
 
 
+@pytest.mark.parametrize("links", [0, 30])
+async def test_all_that_is_not_pushed_is_counted_and_nothing_else(
+    stored_on_fake: World, bucket: Bucket, links: int
+) -> None:
+    """Also beyond the notes that are kept; and what is not deleted in the store is noted, but arrived."""
+    world = stored_on_fake
+    await bucket.put({"gone": b"1"})
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/v", "RWD", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        (world.volume(job) / "gone").unlink()
+        for n in range(links):
+            (world.volume(job) / f"l{n:02}").symlink_to("x")
+        await bucket.put({"gone": b"another's"})
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        ended = await world.end(job)
+    (pushed,) = ended.data_syncs[-1].volumes
+    assert (pushed.skipped, pushed.left_out, len(pushed.notes)) == (links, links, 20 if links else 1)
+    if links:
+        said = "; ".join(pushed.notes[:3])
+        assert ended.info.message.endswith(f" Not everything was pushed: {said} and 27 more.")
+        assert ended.info.arguments["notPushed"] == links
+    else:
+        assert pushed.notes == ("gone: replaced in the store meanwhile, not deleted",)
+        assert ended.info.message == "The job ended normally."
+
+
 async def _ran(world: World, job: UUID, code: int = 0) -> None:
     """Let the fake's container write a file and end."""
     await world.reach(job, State.RUNNING)
@@ -147,6 +178,87 @@ async def test_a_push_that_fails_keeps_the_volume_until_it_is_pushed_again(
         assert (pushed.data_syncs[-1].manual, pushed.data_syncs[-1].state) == (True, "DONE")
         assert await bucket.holds() == {"model": b"weights"}
         await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+async def test_a_volume_that_cannot_be_pushed_holds_up_no_other(
+    stored_on_fake: World, bucket: Bucket, door: Door
+) -> None:
+    world = stored_on_fake
+    async with world.supervised():
+        volumes = [volume(f"/{name}", "RW", bucket.name, f"{name}/") for name in "ab"]
+        job = await world.submit(RUNS_ON, volumes=volumes)
+        await world.reach(job, State.RUNNING)
+        (world.volume(job, 0) / "/".join("d" * (MAX_DEPTH + 1))).mkdir(parents=True)
+        (world.volume(job, 1) / "model").write_bytes(b"weights")
+        door.hold()
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+
+        def one_failed(known: Job) -> bool:
+            states = [[each.state for each in sync.volumes] for sync in known.data_syncs]
+            return states[-1:] == [["FAILED", "RUNNING"]]
+
+        await world.when(job, lambda known, _: one_failed(known), "one of the two refused")
+        door.open()
+        ended = await world.end(job)
+    assert (ended.state, ended.info.code, ended.volumes_kept) == (State.FAILED, "data-push-refused", True)
+    assert [each.state for each in ended.data_syncs[-1].volumes] == ["FAILED", "DONE"]
+    assert await bucket.holds() == {"b/model": b"weights"}
+
+
+async def test_a_file_that_cannot_be_pushed_keeps_the_volume(stored_on_fake: World, bucket: Bucket) -> None:
+    """What is left out for what it is (a link) does not: nobody could push it."""
+    world = stored_on_fake
+    await bucket.put({"model/old": b"1"})
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        (world.volume(job) / "link").symlink_to("x")
+        (world.volume(job) / "model/old").unlink()
+        (world.volume(job) / "model").rmdir()
+        (world.volume(job) / "model").write_bytes(b"weights")
+        (world.volume(job) / "other").write_bytes(b"1")
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        ended = await world.end(job)
+        found = (ended.state, ended.info.code, ended.volumes_kept)
+        assert found == (State.FAILED, "data-push-incomplete", True)
+        why = "model: the store holds the name as both file and folder, not pushed"
+        assert ended.info.message == f"Not pushed: {why}."
+        assert await bucket.holds() == {"model/old": b"1", "other": b"1"}
+        assert ended.data_syncs[-1].volumes[0].state == ended.data_syncs[-1].state == "FAILED"
+        await bucket.store.delete_object(bucket.name, "model/old")
+        await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="second", direction="push"))
+        await world.when(job, lambda known, _: known.ended and not known.volumes_kept, "pushed")
+    assert await bucket.holds() == {"model": b"weights", "other": b"1"}
+
+
+async def test_a_full_disk_of_the_node_is_no_fault_of_the_job(
+    stored_on_fake: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = stored_on_fake
+
+    async def full(*_: object, **__: object) -> None:
+        await asyncio.sleep(0)
+        raise DiskFull("no space is left on the volume's disk")
+
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        with monkeypatch.context() as patched:
+            patched.setattr(move, "push", full)
+            await _ran(world, job)
+            ended = await world.end(job)
+            assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, DISK_FULL, True)
+            bill = await world.bill(job)
+            assert (bill.credited, bill.net == 0) == (True, True)
+            await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="2", direction="push"))
+
+            def is_over(known: Job) -> bool:
+                return [(sync.id, sync.state) for sync in known.data_syncs[-1:]] == [("2", "FAILED")]
+
+            failed = await world.when(job, lambda known, _: is_over(known), "failed again")
+            assert failed.volumes_kept
+        await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="3", direction="push"))
+        await world.when(job, lambda known, _: known.ended and not known.volumes_kept, "pushed")
+    assert await bucket.holds() == {"model": b"weights"}
 
 
 async def test_a_job_that_is_deleted_by_force_while_its_kept_volumes_are_pushed(
@@ -220,6 +332,25 @@ async def test_what_a_run_wrote_is_safe_on_the_disk_before_its_exit_is_recorded(
         go.set()
         await world.end(job)
     assert await bucket.holds() == {"model": b"weights"}
+
+
+async def test_a_run_that_was_pulled_before_accounts_were_told_apart(
+    stored_on_fake: World, bucket: Bucket, door: Door
+) -> None:
+    """The record of its volume names the endpoint alone: it holds for the same store."""
+    world = stored_on_fake
+    await bucket.put({"kept": b"1", "gone": b"2"})
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/v", "RWD", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        book = manifest.load(world.volume(job))
+        for place in book.places:
+            place.endpoint = door.access.endpoint
+        manifest.save(world.volume(job), book)
+        (world.volume(job) / "gone").unlink()
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.end(job)
+    assert await bucket.holds() == {"kept": b"1"}
 
 
 async def test_a_push_ordered_while_nobody_was_there(

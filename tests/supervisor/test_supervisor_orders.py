@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 from uuid import UUID
+
+import pytest
 
 from service.domain import commands as cmd
 from service.domain.job import DataSync, Job
 from service.domain.states import State
 from service.supervisor.names import RunId, container_name
-from service.supervisor.orders import ENDED_FIRST
+from service.supervisor.orders import ENDED_FIRST, OUR_FAULT
+from service.supervisor.sync import move
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON
@@ -93,6 +97,30 @@ async def test_an_order_that_fails_is_no_failure_of_the_job(
         await exits(world, job)
         assert (await world.end(job)).state is State.DONE
     assert await bucket.holds() == {"model": b"w"}
+
+
+async def test_an_order_that_nobody_has_thought_of_ends(
+    stored_on_fake: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a reason, and once: it does not begin anew for ever."""
+    world = stored_on_fake
+
+    async def broken(*_: object, **__: object) -> None:
+        await asyncio.sleep(0)
+        raise TypeError("a secret")
+
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/v", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        with monkeypatch.context() as patched:
+            patched.setattr(move, "pull", broken)
+            await order(world, job, "first", "pull")
+            failed = await over(world, job, "first")
+        assert (failed.state, failed.message) == ("FAILED", OUR_FAULT)
+        await order(world, job, "second", "pull")
+        assert (await over(world, job, "second")).state == "DONE"
+        await exits(world, job)
+        assert (await world.end(job)).state is State.DONE
 
 
 async def test_the_end_of_the_process_does_not_wait_for_an_order(

@@ -194,6 +194,12 @@ def test_volumes_that_were_kept_are_pushed_again() -> None:
     partly = running.when(jobs.sync("DONE", sync_id="s2", volumes=volumes))
     said = "; ".join(notes[:3])
     assert partly.job.info.message.endswith(f"since, but not everything was pushed: {said} and 2 more.")
+    volumes = (ev.VolumeProgress(volume=0, notes=notes, left_out=4), ev.VolumeProgress(volume=1, left_out=9))
+    counted = running.when(jobs.sync("DONE", sync_id="s2", volumes=volumes))
+    assert counted.job.info.message.endswith(f"since, but not everything was pushed: {said} and 10 more.")
+    remarked = (ev.VolumeProgress(volume=0, notes=("x: replaced meanwhile, not deleted",), left_out=0),)
+    whole = running.when(jobs.sync("DONE", sync_id="s2", volumes=remarked))
+    assert whole.job.info.message == done.job.info.message
 
 
 def test_a_push_that_failed_again_keeps_the_volumes() -> None:
@@ -201,6 +207,17 @@ def test_a_push_that_failed_again_keeps_the_volumes() -> None:
     failed = ordered.when(jobs.sync("FAILED", sync_id="s2"))
     assert (failed.job.push_ordered, failed.job.volumes_kept) == (None, True)
     failed.after.when(jobs.push_again(sync_id="s3")).then(ev.PushOrdered(sync_id="s3"))
+
+
+def test_what_was_kept_of_a_run_that_we_lost_is_pushed() -> None:
+    lost = in_state(S.RUNNING).when(jobs.fail(volumes_kept=True))
+    assert (lost.job.state, lost.job.volumes_kept) == (S.ERROR, True)
+    ordered = lost.after.when(jobs.push_again())
+    ordered.then(ev.PushOrdered(sync_id="s2"))
+    done = ordered.after.when(jobs.sync("DONE", sync_id="s2"))
+    assert (done.job.state, done.job.volumes_kept) == (S.ERROR, False)
+    nothing = in_state(S.RUNNING).when(jobs.fail()).after
+    nothing.when(jobs.push_again()).refused(WrongState, "no volumes that were kept")
 
 
 def test_what_was_kept_is_not_given_up_unasked() -> None:

@@ -121,6 +121,14 @@ def test_an_end_with_a_problem_or_a_remark(
     assert differences(ledger) == []
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_error_that_keeps_what_the_run_has_made(kept: bool) -> None:
+    ledger = opened()
+    done(ledger, jobs.submit(), jobs.place(), jobs.prepared(), jobs.started(ledger.now))
+    done(ledger, jobs.fail(volumes_kept=kept))
+    assert differences(ledger) == []
+
+
 def test_a_deletion_that_cuts_a_push_short() -> None:
     ledger = opened()
     done(ledger, jobs.submit(), jobs.place(), jobs.prepared(), jobs.started(ledger.now))

@@ -102,9 +102,10 @@ class AbortRun(RunCommand, frozen=True):
 
 
 class FailRun(RunCommand, frozen=True):
-    """The run cannot go on and it is our fault."""
+    """The run cannot go on and it is our fault. `volumes_kept`: what it was to push is kept on the node."""
 
     info: Info
+    volumes_kept: bool = False
 
 
 class FinalizeRun(RunCommand, frozen=True):

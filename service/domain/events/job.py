@@ -28,7 +28,11 @@ class RunAdopted(Body, frozen=True):
 
 
 class VolumeProgress(msgspec.Struct, frozen=True, rename="camel"):
-    """Objects and bytes moved so far for one volume, by its index in the specification."""
+    """Objects and bytes moved so far for one volume, by its index in the specification.
+
+    `left_out` of them were not moved, for reasons of which `notes` begins with the first few; what else is
+    noted is about none of these. Older events do not have it: all their notes are reasons.
+    """
 
     volume: int
     state: SyncState = "RUNNING"
@@ -41,6 +45,16 @@ class VolumeProgress(msgspec.Struct, frozen=True, rename="camel"):
     transferred_bytes: int = 0
     total_bytes: int = 0
     notes: tuple[str, ...] = ()
+    left_out: int | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def count_left_out(self) -> int:
+        return len(self.notes) if isinstance(self.left_out, msgspec.UnsetType) else self.left_out
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why some were left out: of the first few of them."""
+        return self.notes[: self.count_left_out]
 
 
 class DataSyncMoved(Body, frozen=True):

@@ -112,6 +112,7 @@ class RunFinalized(Move, frozen=True):
 
 
 class RunErrored(Move, frozen=True):
-    """ERROR: our fault, said so, and credited."""
+    """ERROR: our fault, said so, and credited. `volumes_kept`: what the run may have made and was to push."""
 
     info: Info
+    volumes_kept: bool = False

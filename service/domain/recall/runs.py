@@ -66,7 +66,8 @@ def _aborted(event: Event, before: Before) -> cmd.Command:
 
 
 def _errored(event: Event, before: Before) -> cmd.Command:
-    return cmd.FailRun(**of_run(event, before), info=event.body.info)
+    body: ev.RunErrored = event.body
+    return cmd.FailRun(**of_run(event, before), info=body.info, volumes_kept=body.volumes_kept)
 
 
 #: What a run's end says of a job that should have restarted at its timeout, by its code.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from service.errors import Unavailable
 from service.supervisor.cache import record as records
@@ -148,7 +149,8 @@ class _Visit:
             version = Version(self._key, number)
             found = records.load(self._entry / str(number) / RECORD, self._origin.name)
             if found is not None:
-                return Generation(version, files_dir(self._entry.parent.parent, version), found)
+                ours = replace(found, place=self._origin.place)  # it may have been pulled with others' keys
+                return Generation(version, files_dir(self._entry.parent.parent, version), ours)
         return None
 
     async def _holds(self, generation: Generation | None) -> bool:

@@ -18,8 +18,8 @@ from service.supervisor.cache.entry import Generation
 from service.supervisor.cache.record import Record
 from service.supervisor.cache.refresh import Refresh
 from service.supervisor.data import disk
-from service.supervisor.data.archive.pull import find, pull_archive
-from service.supervisor.data.fetch import fetch_unless
+from service.supervisor.data.archive.pull import find, origin_of, pull_archive
+from service.supervisor.data.fetch import fetch_unless, place_of
 from service.supervisor.data.keys import Plan
 from service.supervisor.data.model import Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Progress
@@ -33,8 +33,11 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 class Origin(Protocol):
     """One look at a source, for one job. All but the pure ones raise as a pull does."""
 
-    #: What the source is: the same for the same source, and for no other.
+    #: What the source is: the same for the same source. Accounts of one endpoint share it: what is in a
+    #: generation is told by what the source lists.
     name: tuple[str, ...]
+    #: What the manifest of a volume that is pulled from it calls it.
+    place: tuple[str, str, str]
     #: The same for a log, without what may be secret in it.
     shown: str
     #: What `make` learnt: folders without files, and the ETag of a URL.
@@ -67,6 +70,7 @@ class Objects:
 
     def __init__(self, store: Store, source: Source, limits: Limits, concurrency: int) -> None:
         self.name: tuple[str, ...] = ("objects", store.endpoint, source.container, source.prefix)
+        self.place = (store.place, source.container, source.prefix)
         self.shown = f"{store.endpoint}/{source.container}/{source.prefix}"
         self.folders: tuple[str, ...] = ()
         self._store = store
@@ -118,6 +122,7 @@ class Archive:
         self, store: Store, container: str, key: str, limits: Limits, *, must_exist: bool = False
     ) -> None:
         self.name: tuple[str, ...] = ("archive", store.endpoint, container, key)
+        self.place = (origin_of(store, container, key), "", "")
         self.shown = f"{store.endpoint}/{container}/{key}"
         self._store = store
         self._container = container
@@ -161,6 +166,7 @@ class Url:
 
     def __init__(self, web: Web, source: spec.Web, limits: Limits) -> None:
         self.name: tuple[str, ...] = ("url", source.url)
+        self.place = (place_of(source), "", "")
         self.shown = shown_url(source.url)
         self.etag = ""
         self._web = web

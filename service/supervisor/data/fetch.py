@@ -95,6 +95,11 @@ async def _beside(root: Path) -> AsyncIterator[Path]:
             await disk.run(shutil.rmtree, partial)
 
 
+def place_of(source: spec.Web) -> str:
+    """What a manifest calls it."""
+    return f"{source.kind}:{source.url}"
+
+
 async def _unpacked(
     archive: Path,
     source: spec.Web,
@@ -106,7 +111,7 @@ async def _unpacked(
     return await unpack(
         archive,
         root,
-        origin=f"{source.kind}:{source.url}",
+        origin=place_of(source),
         limits=limits,
         on_progress=on_progress,
         moved=meter.snapshot(),

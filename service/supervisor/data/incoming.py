@@ -47,6 +47,10 @@ class Incoming:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(self._temp, flags, 0o600, dir_fd=self._partial_fd)
 
+    def no_hash(self) -> None:
+        """The ETag is none of what comes: it is known by its size alone."""
+        self._md5 = None
+
     def append(self, chunks: Sequence[bytes]) -> None:
         for chunk in chunks:
             if self._md5:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -11,6 +12,10 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 MAX_PARTS = 10_000
 """What S3 allows in one multipart upload."""
+
+COMPLETE_FACTOR = 5
+"""So many times as long as any other call may the end of a multipart upload take: a store joins the parts of
+a large object before it answers."""
 
 JOBS_LIMIT = ", which is the job's storage limit (ephemeralStorage)"
 """What is said behind the most bytes that a pull may bring."""
@@ -28,6 +33,11 @@ class StoreAccess:
     secret_key: str = field(repr=False)
 
     @property
+    def account(self) -> str:
+        """What tells accounts of one endpoint apart, and no key: the same for the same access key alone."""
+        return hashlib.sha256(self.access_key.encode()).hexdigest()[:16]
+
+    @property
     def signing_region(self) -> str:
         """The region that requests are signed for; stores that have none take S3's first."""
         return self.region or "us-east-1"
@@ -43,21 +53,30 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object as the store describes it. `etag` is without quotes, "" when the store gives none."""
+    """One object as the store describes it. `etag` is without quotes, "" when the store gives none.
+
+    `opaque`: the store said, as it sent the object, that the ETag is no hash of it. Listings do not say.
+    """
 
     key: str
     size: int
     etag: str
     modified: datetime
+    opaque: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one volume may hold. `max_objects` bounds everything with a name, folders and links too."""
+    """What one volume may hold. `max_objects` bounds everything with a name, folders and links too.
+
+    `beyond_disk`: `max_bytes` of a push come on top of what the files take on the disk. So whatever was
+    written can be pushed, and a sparse file, which claims more than it takes, is bounded.
+    """
 
     max_objects: int
     max_bytes: int
     max_depth: int
+    beyond_disk: bool = False
 
 
 DEFAULT_LIMITS = Limits(max_objects=1_000_000, max_bytes=1024**4, max_depth=64)

@@ -16,7 +16,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     `total` were found; `processed` are done with, each as `completed` (moved), `skipped` (unchanged, or
     not a plain file) or `failed`. `deleted` were removed from the store and are part of no other count.
-    `notes` are the first few things worth telling a person.
+    `notes` are the first few things worth telling a person; those about the `left_out`, which failed or were
+    skipped for a reason that is worth it, come first.
     """
 
     total: int = 0
@@ -28,6 +29,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     transferred_bytes: int = 0
     total_bytes: int = 0
     notes: tuple[str, ...] = ()
+    left_out: int = 0
 
 
 class Meter:
@@ -37,7 +39,10 @@ class Meter:
         self.total = total
         self.total_bytes = total_bytes
         self.completed = self.skipped = self.failed = self.deleted = self.transferred_bytes = 0
-        self.notes: list[str] = []
+        self.left_out = 0
+        self._failures: list[str] = []
+        self._reasons: list[str] = []
+        self._remarks: list[str] = []
         self._on_progress = on_progress
         self._reported = time.monotonic()
         on_progress(self.snapshot())
@@ -52,11 +57,11 @@ class Meter:
 
     def skip(self, note: str | None = None) -> None:
         self.skipped += 1
-        self._note(note)
+        self._leave_out(self._reasons, note)
 
     def fail(self, note: str) -> None:
         self.failed += 1
-        self._note(note)
+        self._leave_out(self._failures, note)
 
     def delete(self) -> None:
         self.deleted += 1
@@ -64,7 +69,9 @@ class Meter:
 
     def remark(self, note: str) -> None:
         """Say something without counting an object."""
-        self._note(note)
+        if len(self._remarks) < MAX_NOTES:
+            self._remarks.append(note)
+        self._report()
 
     def finish(self) -> Progress:
         done = self.snapshot()
@@ -81,12 +88,15 @@ class Meter:
             deleted=self.deleted,
             transferred_bytes=self.transferred_bytes,
             total_bytes=self.total_bytes,
-            notes=tuple(self.notes),
+            notes=(*self._failures, *self._reasons, *self._remarks)[:MAX_NOTES],
+            left_out=self.left_out,
         )
 
-    def _note(self, note: str | None) -> None:
-        if note and len(self.notes) < MAX_NOTES:
-            self.notes.append(note)
+    def _leave_out(self, told: list[str], why: str | None) -> None:
+        if why:
+            self.left_out += 1
+            if len(told) < MAX_NOTES:
+                told.append(why)
         self._report()
 
     def _report(self) -> None:

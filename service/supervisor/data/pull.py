@@ -21,7 +21,7 @@ from service.supervisor.data.incoming import Incoming, InTheWay, Verdict, compar
 from service.supervisor.data.keys import Mapping, Plan, Planning, too_large
 from service.supervisor.data.model import CHUNK_BYTES, Limits, ObjectInfo, Source
 from service.supervisor.data.progress import Meter, Progress
-from service.supervisor.data.s3.reading import Changed
+from service.supervisor.data.s3.reading import Changed, Pieces
 from service.supervisor.data.s3.store import Store
 from service.supervisor.data.transfer import PARTS_AT_ONCE, Transfer, listed
 from service.supervisor.data.volume import beneath, manifest
@@ -152,6 +152,8 @@ class Pull(Transfer):
             async with self.slots:
                 chunks = await self.store.get(self.source.container, info)
                 self.meter.moved(info.size)
+                if isinstance(chunks, Pieces) and chunks.opaque:
+                    file.no_hash()
                 return await self.batches.run(file.whole, chunks, self.root_fd, path)
         try:
             await disk.run(file.open)
@@ -171,13 +173,15 @@ class Pull(Transfer):
 
         async def stretch(offset: int) -> None:
             async with self.slots:
-                await self.store.stretch(
+                opaque = await self.store.stretch(
                     self.source.container,
                     info,
                     offset=offset,
                     length=min(length, info.size - offset),
                     take=take,
                 )
+            if opaque:
+                file.no_hash()
 
         async with pool.group() as tasks:
             for offset in range(0, info.size, length):

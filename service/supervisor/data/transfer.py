@@ -46,7 +46,7 @@ class Transfer:
     async def open_book(self) -> None:
         """Read the manifest."""
         self._book = await disk.run(manifest.load, self.root)
-        self.known = self._book.place(self.store.endpoint, self.source.container, self.source.prefix).files
+        self.known = self._book.place(self.store.place, self.source.container, self.source.prefix).files
 
     async def close_book(self) -> None:
         """Write the manifest, when what `known` says is true and safe on the disk."""

@@ -3,6 +3,6 @@
 `runs` has the verbs, `report` one synchronisation with its progress, `move` one volume of it.
 """
 
-from service.supervisor.sync.runs import Pushed, move_ordered, pull_all, push_all, settle
+from service.supervisor.sync.runs import Pushed, may_be_unpushed, move_ordered, pull_all, push_all, settle
 
-__all__ = ["Pushed", "move_ordered", "pull_all", "push_all", "settle"]
+__all__ = ["Pushed", "may_be_unpushed", "move_ordered", "pull_all", "push_all", "settle"]

@@ -29,10 +29,10 @@ from service.supervisor.data.progress import Progress
 from service.supervisor.data.pull import pull
 from service.supervisor.data.push import push
 from service.supervisor.data.s3.store import Store
+from service.supervisor.data.volume import manifest
 from service.supervisor.data.web import Web as Reach
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
-from service.supervisor.own_storage import may_move
 from service.supervisor.store_keys import access_of, remote_of
 from service.supervisor.volumes import volume_root
 from service.supervisor.waits import LONGEST_RETRY_S, pause_s
@@ -85,8 +85,10 @@ class Move:
         self._concurrency = max(1, yard.settings.data_concurrency // beside)
         limits = Limits(
             max_objects=yard.settings.volume_max_objects,
-            max_bytes=may_move(job, direction),
+            max_bytes=job.spec.resources.ephemeral_storage,
             max_depth=MAX_DEPTH,
+            # What a run wrote is its user's, also if it was too much and nobody saw it in time.
+            beyond_disk=direction == "push",
         )
         self._how = _How(limits=limits, on_progress=on_progress)
 
@@ -153,6 +155,7 @@ class Move:
 
     async def _move(self, access: StoreAccess, place: Place) -> Progress:
         async with self._yard.shelf.open(access) as store:
+            await self._adopt(store)
             if not self._by_cache:
                 return await self._through(store, place)
             origin: Origin
@@ -163,6 +166,14 @@ class Move:
                 source = Source(place.container, place.prefix)
                 origin = Objects(store, source, self._how["limits"], self._concurrency)
             return await self._shared(origin) or _without_cache(await self._through(store, place))
+
+    async def _adopt(self, store: Store) -> None:
+        """A volume of one store alone: so is what its record said before accounts were told apart."""
+        volume = self._wanted.volume
+        aliases = {place.alias for place in (volume.pull_from, volume.push_to) if isinstance(place, Place)}
+        if len(aliases) == 1:
+            with disk.faults("volume"):
+                await disk.run(manifest.adopt, self._root, store.endpoint, store.place)
 
     @property
     def _must_exist(self) -> bool:

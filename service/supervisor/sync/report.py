@@ -9,8 +9,9 @@ import structlog
 from msgspec.structs import replace
 
 from service.domain import commands as cmd
-from service.domain.events import Direction, Info, SyncState, VolumeProgress
+from service.domain.events import Direction, Info, SyncState, Value, VolumeProgress
 from service.domain.job import Job
+from service.domain.notes import in_short
 from service.errors import JobyardError
 from service.supervisor.data.progress import Progress
 from service.supervisor.effects import FatalForRun, Yard
@@ -37,14 +38,17 @@ class Sync:
         self._news = asyncio.Event()
 
     @property
-    def notes(self) -> list[str]:
-        """What was worth telling, of all volumes."""
-        return [note for progress in self._progress.values() for note in progress.notes]
+    def moved(self) -> list[VolumeProgress]:
+        """How far each volume is."""
+        return list(self._progress.values())
 
-    async def run(self, wanted: list[Wanted], refused: Mapping[int, str] | None = None) -> None:
-        """Raises `FatalForRun` for the first volume that cannot be moved, after all were let go.
+    async def run(
+        self, wanted: list[Wanted], refused: Mapping[int, str] | None = None, *, last: bool = False
+    ) -> None:
+        """Raises `FatalForRun` for the first volume that cannot be moved, when none is moved any more.
 
-        `refused` are volumes that are not even tried, with the reason: it is told with them.
+        With `last` the volumes go afterwards, so that a file that failed counts as its volume does. `refused`
+        are volumes that are not even tried, with the reason: it is told with them.
         """
         for index, why in (refused or {}).items():
             self._progress[index] = VolumeProgress(volume=index, state="FAILED", notes=(why,))
@@ -58,6 +62,8 @@ class Sync:
                     why = next(iter(refused.values()))
                     raise FatalForRun(Info(f"data-{self._direction}-refused", why))
                 await self._all(wanted)
+                if last:
+                    self._require_whole()
             except FatalForRun as fatal:
                 await _ended(reporter)
                 await self._tell("FAILED", fatal.info.message)
@@ -67,15 +73,38 @@ class Sync:
         await self._tell("DONE")
 
     async def _all(self, wanted: list[Wanted]) -> None:
+        """A pull ends with its first failure, as the run cannot begin. Of a push each volume is what somebody
+        may wait for: the others go on."""
+        failures: list[FatalForRun] = []
+
+        async def one(each: Wanted) -> None:
+            try:
+                await self._one(each, len(wanted))
+            except FatalForRun as fatal:
+                if self._direction == "pull":
+                    raise
+                failures.append(fatal)
+
         try:
             async with asyncio.TaskGroup() as group:
                 for each in wanted:
-                    group.create_task(self._one(each, len(wanted)))
+                    group.create_task(one(each))
         except BaseExceptionGroup as several:  # what `except*` raises Python before 3.11.4 wraps once more
             ours, rest = several.split(JobyardError)
             if ours is None or rest is not None:
                 raise
             raise _first(ours) from None
+        if failures:
+            raise failures[0]
+
+    def _require_whole(self) -> None:
+        failed = [each for each in self._progress.values() if each.failed]
+        if failed:
+            for each in failed:
+                self._progress[each.volume] = replace(each, state="FAILED")
+            why = in_short([note for each in failed for note in each.notes[: each.failed]], _failures(failed))
+            arguments: dict[str, Value] = {"volume": failed[0].volume, "failed": _failures(failed)}
+            raise FatalForRun(Info("data-push-incomplete", f"Not pushed: {why}.", arguments))
 
     async def _one(self, wanted: Wanted, beside: int) -> None:
         index = wanted.index
@@ -100,6 +129,7 @@ class Sync:
             done = await move.run()
         except FatalForRun:
             self._progress[index] = replace(self._progress[index], state="FAILED")
+            self._news.set()
             raise
         self._progress[index] = _shown(index, done, "DONE")
 
@@ -141,7 +171,12 @@ def _shown(index: int, progress: Progress, state: SyncState) -> VolumeProgress:
         transferred_bytes=progress.transferred_bytes,
         total_bytes=progress.total_bytes,
         notes=progress.notes,
+        left_out=progress.left_out,
     )
+
+
+def _failures(volumes: list[VolumeProgress]) -> int:
+    return sum(each.failed for each in volumes)
 
 
 def _first(several: BaseExceptionGroup[JobyardError]) -> JobyardError:

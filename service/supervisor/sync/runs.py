@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from uuid import NAMESPACE_OID, uuid5
 
-from service.domain.events import Direction, Info
+from service.domain.events import Direction, Info, VolumeProgress
 from service.domain.job import Job, SyncOrder
 from service.domain.notes import in_short
 from service.errors import DataError, DiskFull, NodeFull
@@ -16,7 +16,7 @@ from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
 from service.supervisor.sync.move import Wanted
 from service.supervisor.sync.report import Sync
-from service.supervisor.volumes import cached, root_of, volume_root
+from service.supervisor.volumes import cached, has_pushes, root_of, volume_root
 
 PINNED = (
     "not pulled: jobs of the project share it through the node's cache, so it stays as it is while they run; "
@@ -43,7 +43,10 @@ class Pushed:
 
 
 async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushed:
-    """Push what the run may push. `sync_id` is that of a push which a user ordered again."""
+    """Push what the run may push, before it goes. `sync_id` is that of a push which a user ordered again.
+
+    Raises `FatalForRun` for a fault of ours, unless the run is over.
+    """
     run = RunId(job.id, job.run)
     wanted = [Wanted(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
     if not wanted:
@@ -51,18 +54,22 @@ async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushe
     manual = sync_id is not None
     sync = Sync(yard, job, "push", sync_id or _sync_id(run, "push"), manual=manual)
     try:
-        await sync.run(wanted)
+        await sync.run(wanted, last=True)
     except FatalForRun as fatal:
+        if fatal.ours and not manual:
+            raise
         return Pushed(problem=fatal.info)
-    return Pushed(remark=_left_out(sync.notes))
+    return Pushed(remark=_left_out(sync.moved))
 
 
-def _left_out(notes: list[str]) -> Info | None:
+def _left_out(moved: list[VolumeProgress]) -> Info | None:
     """One sentence for `status.info`; the rest is in `status.dataSync`."""
-    if not notes:
+    count = sum(volume.count_left_out for volume in moved)
+    if not count:
         return None
-    message = f"Not everything was pushed: {in_short(notes)}."
-    return Info("not-all-pushed", message, {"notPushed": len(notes)})
+    reasons = [reason for volume in moved for reason in volume.reasons]
+    message = f"Not everything was pushed: {in_short(reasons, count)}."
+    return Info("not-all-pushed", message, {"notPushed": count})
 
 
 async def move_ordered(yard: Yard, job: Job, order: SyncOrder) -> None:
@@ -92,6 +99,13 @@ async def settle(yard: Yard, job: Job) -> None:
     wanted = [index for index, volume in enumerate(job.spec.volumes) if volume.push_to is not None]
     if wanted:
         await _on_disk(layout.settle(volume_root(yard, RunId(job.id, job.run), wanted[0])))
+
+
+def may_be_unpushed(job: Job, *, has_run: bool) -> bool:
+    """Whether the run's volumes may hold what its process made and no store has."""
+    push = _sync_id(RunId(job.id, job.run), "push")
+    pushed = any(sync.id == push and sync.state == "DONE" for sync in job.data_syncs)
+    return has_run and has_pushes(job) and not pushed
 
 
 def _sync_id(run: RunId, direction: Direction) -> str:

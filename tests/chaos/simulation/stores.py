@@ -59,7 +59,7 @@ class SimStore:
 
     def __init__(self, held: Objects, access: StoreAccess) -> None:
         self._held = held
-        self.endpoint = access.endpoint
+        self.endpoint = self.place = access.endpoint
 
     async def list(self, container: str, prefix: str = "") -> AsyncIterator[ObjectInfo]:
         await self._asked("list")

@@ -84,7 +84,8 @@ async def fetched(
 
 
 def origin_of(store: Store, container: str, key: str) -> str:
-    return f"archive:{store.endpoint}/{container}/{key}"
+    """What the manifest calls the archive."""
+    return f"archive:{store.place}/{container}/{key}"
 
 
 async def find(store: Store, container: str, key: str, *, must_exist: bool) -> ObjectInfo | None:
@@ -131,7 +132,8 @@ async def _save(download: Download, path: Path, limits: Limits, meter: Meter) ->
             meter.moved(len(piece))
     finally:
         await disk.run(file.close)
-    if size != info.size or (PLAIN_MD5.fullmatch(info.etag) and total.hexdigest() != info.etag):
+    is_hash = PLAIN_MD5.fullmatch(info.etag) and not info.opaque
+    if size != info.size or (is_hash and total.hexdigest() != info.etag):
         raise Unavailable(f"{what} arrived damaged")
 
 

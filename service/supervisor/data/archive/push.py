@@ -3,13 +3,18 @@
 It is compressed when the key ends in `.gz` or `.tgz`, and never held in memory or on the disk as a whole. RWD
 replaces the archive: it then holds what the volume holds. RW deletes nothing: what the archive held and the
 volume does not stays in it, but for links, which no volume can hold. Where nothing changed, no bytes move.
+
+Pushes into one archive take turns in this process, or each would keep what it found and lose what the other
+sent. Whoever else replaces it while it is merged is seen before anything is sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -31,6 +36,12 @@ from service.supervisor.data.volume.walk import Tree, walk
 _SOME_BYTES = 1024**2
 _CHANGES = 3
 _log = structlog.get_logger()
+#: By the archive (endpoint, container, key): who pushes into it holds its lock, which goes with the last one.
+_turns: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
+
+
+class _Replaced(Exception):
+    """Somebody else has written the archive since it was looked at."""
 
 
 async def push_archive(
@@ -51,7 +62,8 @@ async def push_archive(
     with disk.faults("volume"):
         tree = await disk.run(_settled, root, limits)
         pushing = _Push(store, container, key, root, tree, on_progress)
-        return await pushing.run(permission, limits)
+        async with _turns.setdefault((store.endpoint, container, key), asyncio.Lock()):
+            return await pushing.run(permission, limits)
 
 
 def _settled(root: Path, limits: Limits) -> Tree:
@@ -78,7 +90,9 @@ class _Push:
         self._root = root
         self._tree = tree
         self._compressed = key.endswith((".gz", ".tgz"))
-        self._packed = {path: root for path in tree.files if unsafe(path) is None}
+        self._own = {path: root for path in tree.files if unsafe(path) is None}
+        self._packed = self._own
+        self._otherwise: list[str] = []
         self._meter = Meter(on_progress, len(tree.files) + len(tree.skipped), tree.total_bytes)
         self._unsafe = {path: why for path in tree.files if (why := unsafe(path)) is not None}
 
@@ -87,18 +101,26 @@ class _Push:
             self._meter.skip(f"{shown(path)}: {why}, not pushed")
         self._book = await disk.run(manifest.load, self._root)
         self._place = self._book.place(origin_of(self._store, self._container, self._key), "", "")
-        there = await find(self._store, self._container, self._key, must_exist=False)
-        if there is None:
-            await self._store.ensure_container(self._container)
-        elif self._is_unchanged(there, permission):
-            return self._unmoved()
         merged = self._root.with_name(self._root.name + ".merge")
-        try:
-            if there is not None and permission == "RW" and self._lacks(there):
-                await self._keep(merged, limits)
-            return await self._send(there)
-        finally:
-            await disk.run(_cleared, merged)
+        for _ in range(_CHANGES):
+            there = await self._found()
+            if there is None:
+                await self._store.ensure_container(self._container)
+            elif self._is_unchanged(there, permission):
+                return self._unmoved()
+            self._packed, self._otherwise = dict(self._own), []
+            try:
+                if there is not None and permission == "RW" and self._lacks(there):
+                    await self._keep(merged, limits)
+                return await self._send(there, permission)
+            except _Replaced:
+                _log.info("archive replaced meanwhile", container=self._container, key=self._key)
+            finally:
+                await disk.run(_cleared, merged)
+        raise Unavailable("the archive keeps changing while it is packed")
+
+    async def _found(self) -> ObjectInfo | None:
+        return await find(self._store, self._container, self._key, must_exist=False)
 
     def _is_unchanged(self, there: ObjectInfo, permission: Permission) -> bool:
         known = self._place.files
@@ -128,11 +150,12 @@ class _Push:
         folders = {above for path in self._packed for above in ancestors(path)}
         for path in sorted(kept):
             if path in folders or any(above in self._packed for above in ancestors(path)):
-                self._meter.remark(f"{shown(path)}: the volume has its name otherwise, not kept")
+                self._otherwise.append(f"{shown(path)}: the volume has its name otherwise, not kept")
             else:
                 self._packed[path] = merged
 
-    async def _send(self, there: ObjectInfo | None) -> Progress:
+    async def _send(self, there: ObjectInfo | None, permission: Permission) -> Progress:
+        """Raises `_Replaced` before it sends what would undo another's push: RW is to delete nothing."""
         self._refuse_too_large()
         packing = Packing(self._packed)
         for _ in range(_CHANGES):
@@ -140,6 +163,8 @@ class _Push:
                 if there is not None and await self._is_object(packing, there):
                     await self._record(packing, there)
                     return self._unmoved()
+                if permission == "RW" and await self._found() != there:
+                    raise _Replaced
                 stream = self._counted(_stream(packing.stream(compressed=self._compressed)))
                 info = await self._store.upload(self._container, self._key, stream)
             except Unstable:
@@ -177,10 +202,16 @@ class _Push:
         await disk.run(manifest.save, self._root, self._book)
 
     def _unmoved(self) -> Progress:
+        self._remark()
         self._meter.skipped += len(self._tree.files) - len(self._unsafe)
         return self._meter.finish()
 
+    def _remark(self) -> None:
+        for note in self._otherwise:
+            self._meter.remark(note)
+
     def _finished(self, packing: Packing) -> Progress:
+        self._remark()
         for note in packing.left_out.values():
             self._meter.skip(note)
         self._meter.completed = sum(path in self._tree.files for path in packing.entries)

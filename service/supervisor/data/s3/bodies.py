@@ -150,5 +150,19 @@ def _info(key: str, response: aiohttp.ClientResponse) -> ObjectInfo:
     whole = response.headers.get("Content-Range", "").rpartition("/")[2]
     size = int(whole if whole.isdecimal() else response.headers.get("Content-Length", "0"))
     stamp = response.headers.get("Last-Modified")
-    modified = parsedate_to_datetime(stamp) if stamp else datetime.now(UTC)
-    return ObjectInfo(key, size, response.headers.get("ETag", "").strip('"'), modified)
+    modified = moment(parsedate_to_datetime(stamp)) if stamp else datetime.now(UTC)
+    etag = response.headers.get("ETag", "").strip('"')
+    return ObjectInfo(key, size, etag, modified, opaque=_is_opaque(response.headers))
+
+
+def moment(said: datetime) -> datetime:
+    """A time that a store says. Raises ValueError for one without a zone, which could be any."""
+    if said.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return said
+
+
+def _is_opaque(headers: Mapping[str, str]) -> bool:
+    """Objects that are encrypted with a key of KMS or of the customer have ETags that look like an MD5."""
+    by_kms = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+    return by_kms or "x-amz-server-side-encryption-customer-algorithm" in headers

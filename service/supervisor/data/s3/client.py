@@ -29,7 +29,7 @@ from service.domain.weburls import is_address
 from service.errors import FetchRefused, Invalid, StoreRefused, Unavailable
 from service.outward.addresses import Network, NotPublic, may_connect
 from service.outward.pinned import Checked
-from service.supervisor.data.model import StoreAccess, Timing
+from service.supervisor.data.model import COMPLETE_FACTOR, StoreAccess, Timing
 from service.supervisor.data.s3.bodies import Bodies
 from service.supervisor.data.s3.faults import opening
 
@@ -40,7 +40,9 @@ MAX_ANSWER_BYTES = 16 * 1024**2
 """Of an answer that is no object's body. The largest, a page of a listing, has a thousand keys of at most a
 kilobyte, which XML may make six of."""
 
-_CONNECTIONS = 64
+_ANY = 0
+"""No bound on connections: whoever moves data bounds what is on its way, and one that waits for a connection
+would pass for a store that does not answer."""
 
 
 @asynccontextmanager
@@ -67,7 +69,7 @@ async def connected(
             )
             http = await stack.enter_async_context(
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=60, resolver=resolver),
+                    connector=aiohttp.TCPConnector(limit=_ANY, ttl_dns_cache=60, resolver=resolver),
                     timeout=aiohttp.ClientTimeout(total=None),
                     auto_decompress=False,
                     read_bufsize=512 * 1024,
@@ -155,9 +157,10 @@ def _config(timing: Timing, resolver: AbstractResolver) -> AioConfig:
         signature_version="s3v4",
         retries={"total_max_attempts": 1},
         connector_args={"resolver": resolver},
+        proxies={},  # none, also where the environment names one: a store is where its endpoint says
         connect_timeout=timing.call_s,
-        read_timeout=timing.call_s,
-        max_pool_connections=_CONNECTIONS,
+        read_timeout=timing.call_s * COMPLETE_FACTOR,  # of the longest; `Store` bounds each call as it may be
+        max_pool_connections=_ANY,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

@@ -32,9 +32,11 @@ NOTICE_S = 8.0
 
 _log = structlog.get_logger()
 
+#: `NoSuchUpload`: as after a completion whose answer was lost. What is sent anew finds out what arrived.
 _PASSING = frozenset(
     {
         "InternalError",
+        "NoSuchUpload",
         "OperationAborted",
         "RequestTimeout",
         "ServiceUnavailable",

@@ -25,6 +25,12 @@ class Download:
     stream: AsyncIterator[bytes]
 
 
+class Pieces(list[bytes]):
+    """What was read of an object. `opaque` as in `ObjectInfo`."""
+
+    opaque = False
+
+
 class Changed(Exception):
     """Inside this package only: the object is not the one that was listed; `info` is the new one."""
 
@@ -82,11 +88,13 @@ async def read_chunk(
     what = f"object {shown(expected.key)} in {container}"
     most = expected.size if length is None else length  # without a length all of it is asked for
 
-    async def attempt() -> Sequence[bytes]:
+    async def attempt() -> Pieces:
         read = bodies.get(container, expected.key, offset=offset, length=length)
         async with read as (info, stream):
             _require_same(info, expected)
-            return [chunk async for chunk in _at_most(most, what, stream)]
+            pieces = Pieces([chunk async for chunk in _at_most(most, what, stream)])
+            pieces.opaque = info.opaque
+            return pieces
 
     return await persistent(what, timing, attempt)
 
@@ -100,7 +108,7 @@ async def read_stretch(
     offset: int,
     length: int,
     take: Take,
-) -> None:
+) -> bool:
     """See `Store.stretch`.
 
     One request, taken up again where it broke off, for as long as it gets on: a store may look at the whole
@@ -108,12 +116,14 @@ async def read_stretch(
     """
     what, end = f"object {shown(expected.key)} in {container}", offset + length
     failure: OSError | None = None
+    opaque = False
 
     async def attempt() -> None:
-        nonlocal offset, failure
+        nonlocal offset, failure, opaque
         read = bodies.get(container, expected.key, offset=offset, length=end - offset)
         async with read as (info, stream):
             _require_same(info, expected)
+            opaque = info.opaque
             async for piece in _pieces(_at_most(end - offset, what, stream)):
                 try:
                     await take(offset, piece)
@@ -133,6 +143,7 @@ async def read_stretch(
             raise failure
         if offset == before:
             raise Unavailable(f"{what}: the store sent none of the bytes that were asked for")
+    return opaque
 
 
 async def failing_with_ours(what: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -16,12 +16,19 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import structlog
 
 from service.domain.shown import shown
-from service.errors import JobyardError, StoreMissing, Unavailable
+from service.errors import JobyardError, StoreMissing, StoreRefused, Unavailable
 from service.outward.addresses import OWN_NETWORKS, Network
 from service.supervisor.data import disk
 from service.supervisor.data.keys import check_container, check_key
-from service.supervisor.data.model import CHUNK_BYTES, ObjectInfo, StoreAccess, Timing
-from service.supervisor.data.s3.bodies import Bodies, Body, hashed
+from service.supervisor.data.model import (
+    CHUNK_BYTES,
+    COMPLETE_FACTOR,
+    MAX_PARTS,
+    ObjectInfo,
+    StoreAccess,
+    Timing,
+)
+from service.supervisor.data.s3.bodies import Bodies, Body, hashed, moment
 from service.supervisor.data.s3.client import connected
 from service.supervisor.data.s3.faults import Barred, persistent, read, translated
 from service.supervisor.data.s3.reading import Download, Take, failing_with_ours, read_chunk, read_stretch
@@ -31,12 +38,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_COMPLETE_FACTOR = 5  # a store joins the parts of a large object before it answers
 _log = structlog.get_logger()
 
 
 class Store:
     """Made by `Store.open`. Safe to use from many tasks of one event loop."""
+
+    most_bytes = CHUNK_BYTES * MAX_PARTS
+    """Of an upload: how long a stream is shows only as it ends, so its parts are chunks."""
 
     def __init__(self, client: S3Client, bodies: Bodies, access: StoreAccess, timing: Timing) -> None:
         self._client = client
@@ -44,6 +53,8 @@ class Store:
         self._region = access.region
         self._timing = timing
         self.endpoint = access.endpoint
+        self.place = f"{access.account}@{access.endpoint}"
+        """What a manifest calls it: accounts of one endpoint may have containers of the same names."""
 
     @classmethod
     @asynccontextmanager
@@ -151,18 +162,21 @@ class Store:
     async def get(
         self, container: str, expected: ObjectInfo, *, offset: int = 0, length: int | None = None
     ) -> Sequence[bytes]:
-        """At most a chunk of an object, in memory. Raises Changed when it is not the expected one."""
+        """At most a chunk of an object, in memory, as `Pieces`.
 
+        Raises Changed when it is not the expected one.
+        """
         return await read_chunk(self._bodies, self._timing, container, expected, offset=offset, length=length)
 
     async def stretch(
         self, container: str, expected: ObjectInfo, *, offset: int, length: int, take: Take
-    ) -> None:
+    ) -> bool:
         """`length` bytes of an object from `offset`, handed to `take` in order, in pieces of some MiB.
 
-        Raises Changed when it is not the expected one, and what `take` raises.
+        Returns whether it is `opaque`. Raises Changed when it is not the expected one, and what `take`
+        raises.
         """
-        await read_stretch(
+        return await read_stretch(
             self._bodies, self._timing, container, expected, offset=offset, length=length, take=take
         )
 
@@ -201,7 +215,7 @@ class Store:
                     "Parts": [{"PartNumber": n, "ETag": etag} for n, etag in sorted(upload.parts.items())]
                 },
             ),
-            _COMPLETE_FACTOR,
+            COMPLETE_FACTOR,
         )
 
     async def _abort(self, upload: Multipart, what: str) -> None:
@@ -218,7 +232,7 @@ class Store:
     async def upload(self, container: str, key: str, stream: AsyncIterator[bytes]) -> ObjectInfo:
         """Send a stream of any length, one chunk in memory at a time.
 
-        Keys that no pull would take are refused (UnsafeKey).
+        Keys that no pull would take are refused (UnsafeKey), and more than `most_bytes` (StoreRefused).
         """
         check_container(container)
         check_key(key)
@@ -232,6 +246,9 @@ class Store:
             del first
             number = 2
             async for chunk in chunks:
+                if number > MAX_PARTS:
+                    what = f"object {shown(key)} in {container}"
+                    raise StoreRefused(f"{what}: it is larger than {self.most_bytes} bytes")
                 await upload.send(number, await self._hashed(chunk))
                 number += 1
         return await self.head(container, key)
@@ -270,7 +287,7 @@ def _info(key: str, size: int, said: Mapping[str, Any]) -> ObjectInfo:
     """Of an answer's fields. Raises ValueError and KeyError for what is no object."""
     if size < 0:
         raise ValueError("a size below 0 would make room for others")
-    return ObjectInfo(key, size, said.get("ETag", "").strip('"'), said["LastModified"])
+    return ObjectInfo(key, size, said.get("ETag", "").strip('"'), moment(said["LastModified"]))
 
 
 async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

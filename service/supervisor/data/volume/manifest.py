@@ -65,7 +65,7 @@ def entry(found: os.stat_result, etag: str) -> Entry:
 
 
 class Place(msgspec.Struct):
-    """The files synchronised with one place, by path."""
+    """The files synchronised with one place, by path. `endpoint` is a `Store.place`, or where else it is."""
 
     endpoint: str
     container: str
@@ -96,6 +96,25 @@ def load(root: Path) -> Manifest:
         _log.warning("volume manifest unreadable", volume=str(root), error=str(error))
         return Manifest()
     return found if found.version == VERSION else Manifest()
+
+
+def adopt(root: Path, endpoint: str, place: str) -> None:
+    """Take the records of an endpoint, which had no account in them once, for those of the store `place`: for
+    volumes that have never had to do with another there. Blocking. Raises OSError."""
+    try:
+        held = manifest_path(root).read_bytes()
+    except FileNotFoundError:
+        return
+    quoted = msgspec.json.encode(endpoint).strip(b'"')
+    if b'"endpoint":"' + quoted + b'"' not in held and b'"endpoint":"archive:' + quoted + b"/" not in held:
+        return
+    book = load(root)
+    for each in book.places:
+        if each.endpoint == endpoint:
+            each.endpoint = place
+        elif each.endpoint.startswith(f"archive:{endpoint}/"):
+            each.endpoint = each.endpoint.replace(endpoint, place, 1)
+    save(root, book)
 
 
 def save(root: Path, manifest: Manifest) -> None:

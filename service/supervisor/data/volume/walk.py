@@ -43,7 +43,7 @@ def walk(root: Path, limits: Limits) -> Tree:
     One descriptor is open at a time, whatever the depth. Sizes count as the larger of length and blocks:
     the length is what would be sent (a sparse file is small on disk), the blocks what it costs us.
     """
-    tree, seen = Tree(), 0
+    tree, seen, most = Tree(), 0, limits.max_bytes
     with beneath.opened_root(root) as root_fd:
         _refuse_too_many(root_fd, limits)
         folders = [""]
@@ -61,9 +61,11 @@ def walk(root: Path, limits: Limits) -> Tree:
                         tree.skipped[path] = why
                     else:
                         tree.files[path] = entry(found, "")
-                        tree.total_bytes += max(found.st_size, found.st_blocks * 512)
-                    if tree.total_bytes > limits.max_bytes:
-                        raise DataError(f"the volume holds more than {limits.max_bytes} bytes")
+                        taken = found.st_blocks * 512
+                        tree.total_bytes += max(found.st_size, taken)
+                        most += taken if limits.beyond_disk else 0
+                    if tree.total_bytes > most:
+                        raise DataError(f"the volume holds more than {most} bytes")
     return tree
 
 

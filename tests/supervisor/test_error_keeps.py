@@ -1,0 +1,117 @@
+"""What a run has made outlives an ERROR, which is our fault: it is kept until it is pushed."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from service.domain import commands as cmd
+from service.domain.job import Job
+from service.domain.states import State
+from service.errors import EngineError
+from service.supervisor import container, shift
+from service.supervisor.driver import FAILURES, KEPT
+from service.supervisor.effects import Yard
+from service.supervisor.names import RunId, container_name
+from tests.supervisor.bucket import Bucket
+from tests.supervisor.door import Door
+from tests.supervisor.lab import RUNS_ON
+from tests.supervisor.world import PROJECT, World, volume
+from tests.support.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def _swept_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shift, "SWEEP_S", 0.05)
+
+
+async def test_what_a_run_that_is_lost_has_made_can_still_be_pushed(
+    stored_on_fake: World, bucket: Bucket
+) -> None:
+    """As when its container is removed behind our back: the checkpoints on the disk are its user's."""
+    world = stored_on_fake
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        (world.volume(job) / "model").write_bytes(b"weights")
+        await world.engine.remove((await world.container(job)).id, force=True)
+        ended = await world.end(job)
+        assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, "container-lost", True)
+        assert ended.info.message.endswith(KEPT)
+        await _swept(world)
+        assert (world.volume(job) / "model").read_bytes() == b"weights"
+        pushed = await _pushed_again(world, job)
+        assert (pushed.state, pushed.volumes_kept) == (State.ERROR, False)
+        assert await bucket.holds() == {"model": b"weights"}
+        await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+async def test_an_engine_that_refuses_at_the_end_of_a_run_loses_nothing_of_it(
+    stored_on_fake: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = stored_on_fake
+    find = container.find
+
+    async def refused(yard: Yard, run: RunId, *how: Any) -> Any:
+        job = yard.watch.jobs.get(run.job)
+        if job is not None and job.state is State.FINALIZING:
+            raise EngineError("the engine is out of order")
+        return await find(yard, run, *how)
+
+    monkeypatch.setattr(container, "find", refused)
+    async with world.supervised():
+        job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+        await world.reach(job, State.RUNNING)
+        (world.volume(job) / "model").write_bytes(b"weights")
+        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        ended = await world.end(job)
+        assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, "engine-refused", True)
+        await _swept(world)
+        assert not (await _pushed_again(world, job)).volumes_kept
+    assert await bucket.holds() == {"model": b"weights"}
+
+
+async def test_a_run_that_was_pushed_before_the_engine_refused_keeps_nothing(
+    stored_on_fake: World, bucket: Bucket, door: Door
+) -> None:
+    """But what could not be pushed is kept, though what came after it failed as well."""
+    world = stored_on_fake
+    async with world.supervised():
+        for shut in (False, True):
+            job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
+            await world.reach(job, State.RUNNING)
+            (world.volume(job) / "model").write_bytes(b"weights")
+            for _ in range(FAILURES):
+                world.fake.fail_next("remove", error=EngineError("the engine is out of order"))
+            if shut:
+                door.shut()
+            await world.fake.exit(container_name(RunId(job, 1)), 0)
+            ended = await world.end(job)
+            assert (ended.state, ended.volumes_kept) == (State.ERROR, shut)
+        door.open()
+        assert not (await _pushed_again(world, job)).volumes_kept
+
+
+async def _swept(world: World) -> None:
+    """A whole sweep has begun and ended."""
+    for _ in range(2):
+        left = world.settings.user_volumes_dir / PROJECT / str(uuid4())
+        left.mkdir(parents=True)
+        await until(partial(_is_gone, left), what="a volume of nobody goes, after those of runs")
+
+
+def _is_gone(path: Path) -> bool:
+    return not path.exists()
+
+
+async def _pushed_again(world: World, job: UUID) -> Job:
+    await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id="again", direction="push"))
+
+    def is_over(known: Job) -> bool:
+        return any(sync.id == "again" and sync.state != "RUNNING" for sync in known.data_syncs)
+
+    return await world.when(job, lambda known, _: is_over(known), "pushed again")
