@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 from service.errors import Misconfigured, Unavailable
-from service.local import apt, bridge, engine_api, locks, places, processes, shims
+from service.local import apt, bridge, copies, engine_api, locks, places, processes, shims
 from service.local.processes import Process
 
 SYSTEM_HOST = "unix:///var/run/docker.sock"
@@ -178,6 +179,7 @@ class DockerEngine:
         self._run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.host = f"unix://{self._run / 'docker.sock'}"
+        await processes.in_thread(self._be_no_copy)
         link = await processes.in_thread(self._ensure_bridge)
         if link.left is not None:
             self.say(f"Another program has {link.left} by now: jobs get addresses of {link.subnet}")
@@ -189,9 +191,20 @@ class DockerEngine:
         for name, how in await engine_api.drop_strays(self.host, link):
             self.say(f"The network {name} had addresses that are no longer ours: {how}")
 
+    def _be_no_copy(self) -> None:
+        """Removes from a copy what names processes and links of the original's engine, which may run on: a
+        containerd would take them for its own, and end them. No data is in it."""
+        if copies.is_copy(self.folder):
+            for names_others in (self.folder / "exec", self.folder / "data" / "network"):
+                if names_others.exists():
+                    shutil.rmtree(names_others)
+        copies.mark(self.folder)
+
     async def _run_dockerd(self, link: bridge.Bridge) -> None:
         """Starts dockerd, or takes over the one that runs, and waits until it answers."""
-        self._process = processes.adopt("dockerd", self.folder / "dockerd.pid")
+        self._process = await processes.adopt_unless_moved(
+            "dockerd", self.folder / "dockerd.pid", self.folder, named=self.folder / "data"
+        )
         if self._process is not None:
             self.say(f"Taking over the dockerd of an earlier run (process {self._process.pid})")
             await self._until_ready(self._process, from_byte=self._log_size())

@@ -42,11 +42,11 @@ def hidden(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "no number\n", "999999999\n"])
-def test_a_record_that_names_nobody_is_taken_away(data: Path, text: str) -> None:
+async def test_a_record_that_names_nobody_is_taken_away(data: Path, text: str) -> None:
     """Postgres would not start beside it."""
     record = data / "postmaster.pid"
     record.write_text(text)
-    assert EmbeddedPostgres(data.parents[1], say=print)._running_in(data) is None
+    assert await EmbeddedPostgres(data.parents[1], say=print)._running_in(data) is None
     assert not record.exists()
 
 
@@ -56,7 +56,7 @@ async def test_somebody_elses_process_is_not_our_postgres(
     record = data / "postmaster.pid"
     record.write_text(f"{other.pid}\n{data}\n")
     hidden(monkeypatch, other.pid)
-    assert EmbeddedPostgres(data.parents[1], say=print)._running_in(data) is None
+    assert await EmbeddedPostgres(data.parents[1], say=print)._running_in(data) is None
     assert not record.exists() and other.returncode is None
 
 
@@ -69,7 +69,7 @@ async def test_a_server_that_may_not_be_looked_at_is_known_by_its_arguments(
     record = data / "postmaster.pid"
     record.write_text(f"{server.pid}\n{data}\n")
     hidden(monkeypatch, server.pid)
-    found = EmbeddedPostgres(data.parents[1], say=print)._running_in(data)
+    found = await EmbeddedPostgres(data.parents[1], say=print)._running_in(data)
     assert found is not None and found.pid == server.pid and record.exists()
     server.kill()
     await server.communicate()
