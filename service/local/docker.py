@@ -209,7 +209,7 @@ class DockerEngine:
             self._process = None
         if self._process is not None:
             self.say(f"Taking over the dockerd of an earlier run (process {self._process.pid})")
-            await self._until_ready(self._process, from_byte=self._log_size())
+            await self._until_ready(self._process, from_byte=processes.log_size(self._log))
             return
         # A dockerd takes the chains of iptables away and makes them anew as it starts: two at once trip
         # over each other. Our own take turns at that; other programs do not know of our lock, and a dockerd
@@ -227,7 +227,7 @@ class DockerEngine:
     async def _launch(self, link: bridge.Bridge) -> None:
         """Starts dockerd and waits until it answers."""
         await self._clear_remains()
-        said_before = self._log_size()
+        said_before = processes.log_size(self._log)
         self._process = processes.start(
             "dockerd",
             self._command(link),
@@ -237,9 +237,6 @@ class DockerEngine:
             cwd=self.folder,
         )
         await self._until_ready(self._process, from_byte=said_before)
-
-    def _log_size(self) -> int:
-        return self._log.stat().st_size if self._log.exists() else 0
 
     def _command(self, link: bridge.Bridge) -> list[str]:
         # Its own configuration file: the machine's /etc/docker/daemon.json must not leak in.
@@ -280,7 +277,7 @@ class DockerEngine:
                 await asyncio.sleep(0.05)
                 continue
             how = f"does not answer after {_START_TIMEOUT_S} s" if alive else "ended at its start"
-            raise _explained(how, self._log.read_bytes()[from_byte:].decode(errors="replace"), self._log)
+            raise _explained(how, processes.said_since(self._log, from_byte), self._log)
 
 
 def _explained(how: str, said: str, log: Path) -> Unavailable:

@@ -137,7 +137,7 @@ class EmbeddedPostgres:
 
     async def _until_ready(self, programs: Path, data: Path, user: User | None) -> None:
         log = self.state / "postgres.log"
-        said_before = log.stat().st_size if log.exists() else 0
+        said_before = processes.log_size(log)
         deadline = time.monotonic() + _START_TIMEOUT_S
         attempts = 0
         while not await self._answers():
@@ -257,6 +257,6 @@ def _last_line(output: str) -> str:
 
 
 def _fatal(log: Path, from_byte: int) -> str:
-    text = log.read_bytes()[from_byte:].decode(errors="replace") if log.exists() else ""
+    text = processes.said_since(log, from_byte)
     serious = [line for line in text.splitlines() if "FATAL" in line or "PANIC" in line or "ERROR" in line]
     return _last_line("\n".join(serious) or text)

@@ -132,6 +132,20 @@ def start(
     return Process(name, child.pid, started)
 
 
+def log_size(log: Path) -> int:
+    """To be kept before a start, for `said_since`."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def said_since(log: Path, byte: int) -> str:
+    """What was written to a log since it had so many bytes: all, if `start` has set the old one aside."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(byte if byte <= log.stat().st_size else 0)
+        return file.read().decode(errors="replace")
+
+
 @contextlib.contextmanager
 def _hung_up_on() -> Iterator[None]:
     """What is started within does not ignore SIGHUP because we do, as under nohup.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import Misconfigured
-from service.local import throwaway
+from service.errors import Misconfigured, Unavailable
+from service.local import processes, throwaway
 from service.local.postgres import EmbeddedPostgres
 
 
@@ -73,6 +73,17 @@ async def test_a_server_that_may_not_be_looked_at_is_known_by_its_arguments(
     assert found is not None and found.pid == server.pid and record.exists()
     server.kill()
     await server.communicate()
+
+
+async def test_why_it_does_not_start_is_read_although_its_log_was_set_aside(state: Path) -> None:
+    server = EmbeddedPostgres(state, say=print)
+    await server.start()
+    await server.stop()
+    (state / "postgres" / "data" / "PG_VERSION").write_text("7\n")
+    with (state / "postgres.log").open("wb") as large:
+        large.truncate(processes._LOG_LIMIT_BYTES + 1)
+    with pytest.raises(Unavailable, match="database files are incompatible with server"):
+        await server.start()
 
 
 @pytest.mark.parametrize("text", ["", "\n", "postgres\n"])
