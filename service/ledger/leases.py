@@ -38,6 +38,22 @@ class Held(NamedTuple):
     seen_s: float
 
 
+class Database(NamedTuple):
+    """Which database a ledger lies in: one made from another's dump or as its copy has another `id`. Only a
+    copy of all files of a server has the same; `place`, where they lie, tells it apart, if it is known."""
+
+    id: str
+    place: str = ""
+
+
+async def database_of(source: Any) -> Database:
+    """Only reads."""
+    with translated():
+        record = await source.fetchrow(_SQL.database)
+        server = await source.fetchval(_SQL.server) if record["server_is_told"] else "-"
+    return Database(f"{server}/{record['number']}", record["place"] or "")
+
+
 async def held(source: Any) -> list[Held]:
     """Every lease that ever was taken, one an engine. Only reads."""
     with translated():

@@ -225,6 +225,16 @@ class Ledger:
                 await end_stuck(self._owner)
             raise
 
+    async def which_database(self) -> leases.Database:
+        """Which one the ledger lies in: a backup of it that was restored beside it is another."""
+        if self._owner is None:
+            return await leases.database_of(self.pool)
+        connection = await self._owner()  # of a role that may see more
+        try:
+            return await leases.database_of(connection)
+        finally:
+            await database.close(connection)
+
     async def renew_lease(self, lease: Lease, ttl_s: float, *, seen: bool = True) -> bool:
         """Hold on to a lease; False when it is no longer ours. `seen`: its runs are looked after."""
         return await leases.renew(self.pool, lease, ttl_s, seen=seen)

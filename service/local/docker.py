@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 from service.errors import Misconfigured, Unavailable
-from service.local import apt, bridge, engine_api, locks, places, processes, shims
+from service.local import apt, bridge, containerd, copies, engine_api, locks, places, processes, shims
 from service.local.processes import Process
 
 SYSTEM_HOST = "unix:///var/run/docker.sock"
@@ -87,11 +88,7 @@ class DockerEngine:
         return self._run / "exec"
 
     def has_died(self) -> bool:
-        """Whether a dockerd of ours, or its containerd, was started and is gone without having been stopped.
-
-        dockerd starts another containerd after ten seconds, and never hears of what ended meanwhile: such a
-        container runs for good to it.
-        """
+        """Whether a dockerd of ours, or its containerd, was started and is gone without being stopped."""
         if self._process is None:
             return False
         return not (self._process.is_alive() and (self._containerd is None or self._containerd.is_alive()))
@@ -100,9 +97,11 @@ class DockerEngine:
         """Starts a dockerd of ours that died, and never another engine, whatever answers by now.
 
         One whose containerd died is ended before: as it starts it asks the shims how their containers are.
+        One that is only slow to start is waited for once more.
         """
-        if self._process is not None:
+        if self._process is not None and self._containerd is not None and not self._containerd.is_alive():
             await self._process.stop(signal.SIGKILL)
+            self._containerd = None
         await self._start_ours()
 
     async def stop(self) -> None:
@@ -178,6 +177,7 @@ class DockerEngine:
         self._run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.host = f"unix://{self._run / 'docker.sock'}"
+        await processes.in_thread(self._be_no_copy)
         link = await processes.in_thread(self._ensure_bridge)
         if link.left is not None:
             self.say(f"Another program has {link.left} by now: jobs get addresses of {link.subnet}")
@@ -185,16 +185,31 @@ class DockerEngine:
         # dockerd gives its bridge the address again that it remembers, of a /16 that may be another's by now.
         # With it nobody would know the bridge for ours, and take it away.
         await processes.in_thread(self._ensure_bridge)
-        self._containerd = self._containerd_of_ours()
+        self._containerd = containerd.of(self.exec_root)
         for name, how in await engine_api.drop_strays(self.host, link):
             self.say(f"The network {name} had addresses that are no longer ours: {how}")
 
+    def _be_no_copy(self) -> None:
+        """Removes from a copy what names processes and links of the original's engine, which may run on: a
+        containerd would take them for its own, and end them. No data is in it."""
+        if copies.is_copy(self.folder):
+            for names_others in (self.folder / "exec", self.folder / "data" / "network"):
+                if names_others.exists():
+                    shutil.rmtree(names_others)
+        copies.mark(self.folder)
+
     async def _run_dockerd(self, link: bridge.Bridge) -> None:
         """Starts dockerd, or takes over the one that runs, and waits until it answers."""
-        self._process = processes.adopt("dockerd", self.folder / "dockerd.pid")
+        self._process = await processes.adopt_unless_moved(
+            "dockerd", self.folder / "dockerd.pid", self.folder, named=self.folder / "data"
+        )
+        if self._process is not None and containerd.was_lost(self.exec_root, self._process):
+            self.say("The dockerd of an earlier run has lost its containerd: it is started anew")
+            await self._process.stop(signal.SIGKILL)
+            self._process = None
         if self._process is not None:
             self.say(f"Taking over the dockerd of an earlier run (process {self._process.pid})")
-            await self._until_ready(self._process, from_byte=self._log_size())
+            await self._until_ready(self._process, from_byte=processes.log_size(self._log))
             return
         # A dockerd takes the chains of iptables away and makes them anew as it starts: two at once trip
         # over each other. Our own take turns at that; other programs do not know of our lock, and a dockerd
@@ -212,7 +227,7 @@ class DockerEngine:
     async def _launch(self, link: bridge.Bridge) -> None:
         """Starts dockerd and waits until it answers."""
         await self._clear_remains()
-        said_before = self._log_size()
+        said_before = processes.log_size(self._log)
         self._process = processes.start(
             "dockerd",
             self._command(link),
@@ -222,9 +237,6 @@ class DockerEngine:
             cwd=self.folder,
         )
         await self._until_ready(self._process, from_byte=said_before)
-
-    def _log_size(self) -> int:
-        return self._log.stat().st_size if self._log.exists() else 0
 
     def _command(self, link: bridge.Bridge) -> list[str]:
         # Its own configuration file: the machine's /etc/docker/daemon.json must not leak in.
@@ -250,26 +262,12 @@ class DockerEngine:
         whose start was cut off are settled here.
         """
         (self._run / "engine.pid").unlink(missing_ok=True)
-        containerd = self._containerd_of_ours()
-        if containerd is not None:
-            await containerd.stop()
-        self._containerd_record.unlink(missing_ok=True)
+        left = containerd.of(self.exec_root)
+        if left is not None:
+            await left.stop()
+        containerd.record(self.exec_root).unlink(missing_ok=True)
         for done in await shims.settle(self.exec_root, self.folder / "data"):
             self.say(done)
-
-    @property
-    def _containerd_record(self) -> Path:
-        return self.exec_root / "containerd" / "containerd.pid"
-
-    def _containerd_of_ours(self) -> Process | None:
-        """The one that a dockerd of ours has started; None where it uses the machine's, or none runs."""
-        try:
-            pid = int(self._containerd_record.read_text())
-        except (FileNotFoundError, ValueError):
-            return None
-        found = processes.running("containerd", pid)
-        ours = found is not None and str(self.exec_root).encode() in processes.command_line(pid)
-        return found if ours else None
 
     async def _until_ready(self, process: Process, from_byte: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -279,7 +277,7 @@ class DockerEngine:
                 await asyncio.sleep(0.05)
                 continue
             how = f"does not answer after {_START_TIMEOUT_S} s" if alive else "ended at its start"
-            raise _explained(how, self._log.read_bytes()[from_byte:].decode(errors="replace"), self._log)
+            raise _explained(how, processes.said_since(self._log, from_byte), self._log)
 
 
 def _explained(how: str, said: str, log: Path) -> Unavailable:

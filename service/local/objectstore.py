@@ -54,7 +54,10 @@ class ObjectStore:
     async def start(self) -> None:
         """Starts the server, or takes over the one of an earlier run."""
         self._kept = self._load()
-        self._process = processes.adopt("rclone", self.state / "s3.pid")
+        folder = self._folder()
+        self._process = await processes.adopt_unless_moved(
+            "rclone", self.state / "s3.pid", folder, named=folder
+        )
         if self._process is not None:
             self.say(f"Taking over the object store of an earlier run (process {self._process.pid})")
         elif not await _becomes_free(self._kept.port):
@@ -102,9 +105,13 @@ class ObjectStore:
             os.fsync(file.fileno())
         partial.replace(self.record)
 
-    def _launch(self) -> Process:
+    def _folder(self) -> Path:
         folder = self.state / "s3"
         folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def _launch(self) -> Process:
+        folder = self._folder()
         command = [str(_program()), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{self._kept.port}"]
         # What the folder holds is what a listing shows, without a memory of five minutes ago. Not 0s: then
         # a timer of each folder is always due, and half a core is gone for nothing.
@@ -117,6 +124,7 @@ class ObjectStore:
             pidfile=self.state / "s3.pid",
             log=self.state / "s3.log",
             environ=self._environ(),
+            cwd=folder,
         )
 
     def _environ(self) -> dict[str, str]:

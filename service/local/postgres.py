@@ -23,7 +23,7 @@ from urllib.parse import quote
 import asyncpg
 
 from service.errors import Misconfigured, Unavailable
-from service.local import places, processes
+from service.local import places, postgres_home, processes
 from service.local.apt import Say
 from service.local.processes import Process, User
 
@@ -31,31 +31,6 @@ _VERSION = "18"
 _START_TIMEOUT_S = 60  # crash recovery included
 _DEEPEST_SOCKET = ".s.PGSQL.5432.lock"
 _USER = "jobyard"
-#: A file of the state directory that says where the data lies, if not in it.
-_POINTER = "postgres.path"
-
-
-def lie_in(state: Path, home: Path) -> None:
-    """Has the data of a state directory lie in `home`; to be said before the server's first start."""
-    places.write_whole(state / _POINTER, f"{home}\n")
-
-
-def _home_told(state: Path) -> Path | None:
-    """Where the data lies as the state directory says it; None if it says nothing, and the data lies in it.
-
-    Raises `Misconfigured` for what is no absolute path: an empty file would be the directory that we happen
-    to be started in, to lay a database in or to delete.
-    """
-    pointer = state / _POINTER
-    if not pointer.exists():
-        return None
-    home = Path(pointer.read_text().strip())
-    if not home.is_absolute():
-        raise Misconfigured(
-            f"{pointer} must hold the absolute path of the folder that the database lies in;"
-            " if there is no such folder yet, remove the file"
-        )
-    return home
 
 
 class EmbeddedPostgres:
@@ -83,9 +58,11 @@ class EmbeddedPostgres:
         # The sockets lie in the data folder if they fit: it is private already.
         self._sockets = places.for_sockets(data, _DEEPEST_SOCKET)
         places.make_private(self._sockets, user)
-        self._process = self._running_in(data)
+        self._process = await self._running_in(data)
         if self._process is not None:
             self.say(f"Taking over the Postgres of an earlier run (process {self._process.pid})")
+        else:  # as postmaster.pid; in a copy it names the original's server
+            (self._sockets / _DEEPEST_SOCKET).unlink(missing_ok=True)
         await self._until_ready(programs, data, user)
         await self._create_database("jobyard")
 
@@ -105,19 +82,23 @@ class EmbeddedPostgres:
 
     def outside(self) -> list[Path]:
         """Folders of ours that are not in the state directory."""
-        home = _home_told(self.state) or self.state / "postgres"
+        home = postgres_home.told(self.state) or self.state / "postgres"
+        if postgres_home.is_of_another(self.state, home):
+            return []
         sockets = places.for_sockets(home / "data", _DEEPEST_SOCKET)
         return [folder for folder in (sockets, home) if self.state not in folder.parents and folder.exists()]
 
     def _home(self, user: User | None) -> Path:
         """The folder of the data, and of copies of the binaries: in the state directory if that can be."""
-        told = _home_told(self.state)
+        told = postgres_home.told(self.state)
         home = told or self.state / "postgres"
         if told is None and user is not None and not places.can_reach(user, self.state):
             home = Path("/var/lib") / f"jobyard-{places.digest(self.state)}"
-            lie_in(self.state, home)
+            postgres_home.lie_in(self.state, home)
             self.say(f"{self.state} is closed to the user {user.name}: the database lies in {home}")
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if home != self.state / "postgres":
+            postgres_home.claim(self.state, home)
         return home
 
     def _init(self, programs: Path, data: Path, user: User | None) -> None:
@@ -134,15 +115,17 @@ class EmbeddedPostgres:
             raise Misconfigured(f"initdb failed: {_last_line(done.stdout)}")
         fresh.rename(data)
 
-    def _running_in(self, data: Path) -> Process | None:
+    async def _running_in(self, data: Path) -> Process | None:
         """The server of `data`, by our pidfile or else by its own (a server works in its data folder)."""
-        recorded = processes.adopt("postgres", self.state / "postgres.pid")
+        recorded = await processes.adopt_unless_moved(
+            "postgres", self.state / "postgres.pid", data, named=data, number=signal.SIGINT
+        )
         if recorded is not None:
             return recorded
         own_record = data / "postmaster.pid"
         try:
             pid = int(own_record.read_text().split("\n", 1)[0])
-            if _works_in(pid, data):
+            if processes.works_for(pid, data):
                 return processes.running("postgres", pid)
         except FileNotFoundError:
             return None
@@ -154,7 +137,7 @@ class EmbeddedPostgres:
 
     async def _until_ready(self, programs: Path, data: Path, user: User | None) -> None:
         log = self.state / "postgres.log"
-        said_before = log.stat().st_size if log.exists() else 0
+        said_before = processes.log_size(log)
         deadline = time.monotonic() + _START_TIMEOUT_S
         attempts = 0
         while not await self._answers():
@@ -208,16 +191,6 @@ class EmbeddedPostgres:
             return
         finally:
             await connection.close()
-
-
-def _works_in(pid: int, data: Path) -> bool:
-    """Whether a process works in `data`, which only the server there does."""
-    try:
-        return Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve()
-    except PermissionError:  # somebody else's; root in a container may not look at the server's either
-        return os.fsencode(data) in processes.command_line(pid).split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _server_user() -> User | None:
@@ -284,6 +257,6 @@ def _last_line(output: str) -> str:
 
 
 def _fatal(log: Path, from_byte: int) -> str:
-    text = log.read_bytes()[from_byte:].decode(errors="replace") if log.exists() else ""
+    text = processes.said_since(log, from_byte)
     serious = [line for line in text.splitlines() if "FATAL" in line or "PANIC" in line or "ERROR" in line]
     return _last_line("\n".join(serious) or text)

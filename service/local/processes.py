@@ -132,6 +132,20 @@ def start(
     return Process(name, child.pid, started)
 
 
+def log_size(log: Path) -> int:
+    """To be kept before a start, for `said_since`."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def said_since(log: Path, byte: int) -> str:
+    """What was written to a log since it had so many bytes: all, if `start` has set the old one aside."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(byte if byte <= log.stat().st_size else 0)
+        return file.read().decode(errors="replace")
+
+
 @contextlib.contextmanager
 def _hung_up_on() -> Iterator[None]:
     """What is started within does not ignore SIGHUP because we do, as under nohup.
@@ -173,15 +187,50 @@ def which(program: str) -> str | None:
     return shutil.which(program, path=search_path())
 
 
-def adopt(name: str, pidfile: Path) -> Process | None:
-    """The process that `pidfile` records, if it is alive and the very one; else None."""
+def adopt(name: str, pidfile: Path, *, works_in: Path | None = None) -> Process | None:
+    """The process that `pidfile` records, if it is alive and the very one; else None.
+
+    With `works_in` only one that works for that folder: in a copy of a state directory, a pidfile names the
+    original's process.
+    """
     try:
         boot, stat, *_ = pidfile.read_text().splitlines()
         process = Process(name, int(stat.split()[0]), _field_22(stat))
     except (FileNotFoundError, ValueError, IndexError):
         return None  # none was started, or we were killed while it was being written
     same_boot = boot.strip() == _BOOT_ID.read_text().strip()
-    return process if same_boot and process.is_alive() else None
+    if not same_boot or not process.is_alive():
+        return None
+    return process if works_in is None or works_for(process.pid, works_in) else None
+
+
+async def adopt_unless_moved(
+    name: str, pidfile: Path, folder: Path, *, named: Path, number: signal.Signals = signal.SIGTERM
+) -> Process | None:
+    """As `adopt`, of one that works in `folder`; None once it is stopped by `number`, if it was given another
+    path for `named`: the folder was moved while it ran, and it no longer finds what is in it."""
+    found = adopt(name, pidfile, works_in=folder)
+    if found is None or names(found.pid, named):
+        return found
+    await found.stop(number, grace_s=30)
+    return None
+
+
+def works_for(pid: int, folder: Path) -> bool:
+    """Whether a process works in `folder`, or has it among its arguments."""
+    try:
+        if Path(f"/proc/{pid}/cwd").resolve(strict=True) == folder.resolve():
+            return True
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except PermissionError:  # somebody else's; root in a container may not look at all of them either
+        pass
+    return names(pid, folder)
+
+
+def names(pid: int, path: Path) -> bool:
+    """Whether a process has `path` among its arguments."""
+    return os.fsencode(path) in command_line(pid).split(b"\0")
 
 
 def running(name: str, pid: int) -> Process | None:

@@ -17,7 +17,8 @@ from service.local import engine_api, processes
 from service.local.apt import Say
 from service.local.docker import DockerEngine
 from service.local.parts import Parts, local_parts
-from service.local.postgres import EmbeddedPostgres, lie_in
+from service.local.postgres import EmbeddedPostgres
+from service.local.postgres_home import lie_in
 
 _PREFIX = "jobyard-throwaway-"
 _MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of a name of its own is made in it)

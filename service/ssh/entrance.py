@@ -64,6 +64,7 @@ class Entrance(asyncssh.SSHServer):
         self._ports: set[int] = set()
         self._recording = asyncio.Lock()
         self._forwards = 0
+        self._works = 0
         self._lost = False
         self.user = self.peer = ""
 
@@ -103,13 +104,15 @@ class Entrance(asyncssh.SSHServer):
         self._lost = True
         if self._sending is not None:
             self._sending.stop()
-        self._hall.left(self)
+        self._leave_if_over()
         if self._guest is None:
             said = {} if exc is None else {"error": str(exc)[:200]}
             _log.info("ssh refused", user=self.user, peer=self.peer, why=self._why, tries=self._tries, **said)
 
     def end(self, why: str) -> None:
         """Close it, and say why to a client that listens."""
+        if self._lost:
+            return
         self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, why)
 
     def _cut(self, why: str) -> None:
@@ -178,7 +181,17 @@ class Entrance(asyncssh.SSHServer):
         return Session(self)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._hall.begin(work)
+        self._works += 1
+        self._hall.begin(work).add_done_callback(self._work_over)
+
+    def _work_over(self, _: asyncio.Task[None]) -> None:
+        self._works -= 1
+        self._leave_if_over()
+
+    def _leave_if_over(self) -> None:
+        """Its place is free once what it began has ended: who comes and goes would have any number."""
+        if self._lost and not self._works:
+            self._hall.left(self)
 
     def session_over(self) -> None:
         self._sessions -= 1
@@ -203,7 +216,7 @@ class Entrance(asyncssh.SSHServer):
                 far.close()
                 raise asyncssh.ChannelOpenError(FAILED, "the connection was lost")
             forward = Forward(self, far)
-            self._hall.begin(self._forwarded(forward, port))
+            self.begin(self._forwarded(forward, port))
             handed_on = True
             return forward
         except (OSError, TimeoutError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import asyncssh
@@ -44,8 +45,12 @@ def _make(path: Path) -> None:
             file.write(asyncssh.generate_private_key(KIND, comment="jobyard").export_private_key())
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return  # another process made it first
+        with suppress(FileExistsError):  # another process made it first
+            os.link(draft, path)
     finally:
         draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # or a power cut takes it along, and clients meet another
+    finally:
+        os.close(folder)

@@ -160,6 +160,7 @@ async def _unless_started(yard: Yard, run: RunId, found: Container) -> Container
     try:
         async with yard.effect("remove-container", run, container=found.id[:12], why="not ours to start"):
             await yard.engine.remove(found.id)
+        yard.asked_to_start.discard(found.id)  # a start that comes still finds nothing
     except EngineError:
         started = await yard.engine.find(found.id)
         if started is None or started.started_at is None:
@@ -177,8 +178,9 @@ async def _start(yard: Yard, job: Job, run: RunId, container_id: str) -> None:
     try:
         async with yard.effect("start-container", run, container=container_id[:12]):
             await yard.engine.start(container_id)
-    except EngineError as error:
         yard.asked_to_start.discard(container_id)  # it was answered: nothing is on its way any more
+    except EngineError as error:
+        yard.asked_to_start.discard(container_id)  # a refusal is an answer too
         if not isinstance(error, NetworkBroken):
             raise
         await yard.still_ours()
@@ -244,3 +246,4 @@ async def put_away(yard: Yard, run: RunId, found: Container) -> None:
     await yard.still_ours()
     async with yard.effect("remove-container", run, container=found.id[:12]):
         await yard.engine.remove(found.id, force=True)
+    yard.asked_to_start.discard(found.id)

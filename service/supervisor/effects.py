@@ -68,7 +68,7 @@ class Yard:
     untidy: asyncio.Event = field(default_factory=asyncio.Event)
     #: How many runs have their storage watched.
     storage: Watching = field(default_factory=Watching)
-    #: The containers that this epoch asked the engine to start: see `container`.
+    #: The containers that this epoch asked the engine to start without an answer (yet): see `container`.
     asked_to_start: set[str] = field(default_factory=set)
     #: Runs not known to have begun, of which a container may have, and have been put away: see `container`.
     may_have_run: set[RunId] = field(default_factory=set)

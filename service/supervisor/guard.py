@@ -8,13 +8,15 @@ import hashlib
 import os
 import platform
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from service.errors import Misconfigured, Unavailable
-from service.ledger.leases import Lease
+from service.ledger.leases import Database, Lease
 from service.supervisor.ports import SupervisorLedger
 
 _log = structlog.get_logger()
@@ -32,12 +34,24 @@ def holder_name() -> str:
 
 
 class HostLock:
-    """A file lock that the kernel lets go of when its process dies, however it dies."""
+    """A file lock that the kernel lets go of when its process dies, however it dies. The file keeps the
+    database of the ledger whose supervisor had it last: containers are told by the ledger's id alone, which a
+    copy of the database and a restored backup have as well."""
 
-    def __init__(self, engine: str, ledger: UUID) -> None:
+    def __init__(self, engine: str, ledger: UUID, database: Database) -> None:
         name = hashlib.sha256(f"{engine} {ledger}".encode()).hexdigest()[:16]
         self._path = _lock_dir() / f"engine-{name}.lock"
+        self._database = database
         self._descriptor: int | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
+    def database(self) -> Database:
+        """Our own."""
+        return self._database
 
     @property
     def held(self) -> bool:
@@ -56,6 +70,23 @@ class HostLock:
         self._descriptor = descriptor
         return True
 
+    def other(self) -> Database | None:
+        """The database in the file, unless it is ours. One whose files were moved since is the same."""
+        try:
+            said = msgspec.json.decode(self._path.read_bytes().split(b"\n", 1)[0], type=Database)
+        except (OSError, msgspec.MsgspecError):
+            return None  # nobody has signed it yet
+        same_place = self.held or "" in (said.place, self._database.place) or said == self._database
+        return None if said.id == self._database.id and same_place else said
+
+    def sign(self) -> None:
+        """Say in the file, whose lock is ours, that our database has the engine."""
+        if self._descriptor is None:
+            raise LookupError("the lock is not ours")
+        text = msgspec.json.encode(self._database) + b"\n"
+        os.pwrite(self._descriptor, text, 0)  # at once, and what may be left behind it is not read
+        os.ftruncate(self._descriptor, len(text))
+
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -73,25 +104,61 @@ def _lock_dir() -> Path:
 
 
 async def take_lease(
-    ledger: SupervisorLedger, engine: str, lock: HostLock, holder: str, ttl_s: float, pause_s: float
+    ledger: SupervisorLedger,
+    engine: str,
+    lock: HostLock,
+    holder: str,
+    ttl_s: float,
+    pause_s: float,
+    in_use: Callable[[], Awaitable[bool]],
 ) -> Lease:
     """Wait for the engine's lease. Of one host's processes the one with the lock goes first.
+
+    `in_use`: whether the engine has containers of this ledger. While another database of this ledger has the
+    engine, or had it last and its containers are there, nothing is taken: its runs are unknown here, and
+    their containers would be put away.
 
     A lease that is over may be taken without the lock, from a process of this host that hangs and so
     keeps it. Such a holder says so in its name: that the lock is free is then no proof that it is gone.
     """
-    told = False
+    told = ""
     while True:
+        why = "another supervisor holds the engine; waiting"
         try:
             locked = lock.take()
-            name = holder if locked else f"{WITHOUT_LOCK}{holder}"
-            lease = await ledger.take_lease(engine, name, ttl_s, locked=locked)
+            refused = await _refused(lock, in_use)
+            if refused:
+                lock.release()
+                why, lease = refused, None
+            else:
+                if locked:
+                    lock.sign()
+                name = holder if locked else f"{WITHOUT_LOCK}{holder}"
+                lease = await ledger.take_lease(engine, name, ttl_s, locked=locked)
         except Unavailable as error:
             _log.warning("lease cannot be asked for", engine=engine, error=error.message)
             lease = None
         if lease is not None:
             return lease
-        if not told:
-            _log.info("another supervisor holds the engine; waiting", engine=engine)
-            told = True
+        if told != why:
+            _log.info(why, engine=engine)
+            told = why
         await asyncio.sleep(pause_s)
+
+
+async def _refused(lock: HostLock, in_use: Callable[[], Awaitable[bool]]) -> str:
+    """Why the engine must be left to another database of this ledger; empty if it need not."""
+    other = lock.other()
+    if other is None or (lock.held and not await in_use()):
+        return ""
+    said = f"the engine is of another database of this ledger: {_named(other)}, not {_named(lock.database)}"
+    if not lock.held:
+        return f"{said}. Stop the service of the other one, or give each an engine of its own; waiting"
+    return (
+        f"{said}. If that one is gone for good, and ours is restored from its backup, remove {lock.path}:"
+        " containers of runs that ours does not know are removed then; waiting"
+    )
+
+
+def _named(database: Database) -> str:
+    return f"{database.id} in {database.place}" if database.place else database.id

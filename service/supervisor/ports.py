@@ -13,7 +13,7 @@ from service.domain.events import Event
 from service.domain.job import Job
 from service.domain.spec import Sealed
 from service.ledger.commit import Receipt
-from service.ledger.leases import Held, Lease
+from service.ledger.leases import Database, Held, Lease
 from service.ledger.read import Head
 
 
@@ -35,6 +35,8 @@ class SupervisorLedger(Protocol):
     async def open_secret(self, sealed: Sealed) -> str: ...
 
     def follow(self, after: int) -> AsyncIterator[list[Event]]: ...
+
+    async def which_database(self) -> Database: ...
 
     async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None: ...
 

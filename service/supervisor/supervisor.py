@@ -24,7 +24,7 @@ from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import Engine, EngineInfo
 from service.supervisor.guard import HostLock, holder_name, take_lease
 from service.supervisor.logs.keeper import LogKeeper
-from service.supervisor.names import RunId
+from service.supervisor.names import LEDGER, RunId
 from service.supervisor.ports import SupervisorLedger
 from service.supervisor.shift import Shift
 from service.supervisor.watch import Watch
@@ -73,10 +73,21 @@ class Supervisor:
     async def _one_epoch(self) -> None:
         info = await self._engine.info()
         head = await self._ledger.head()
-        lock = HostLock(info.id, head.ledger_id)
+        # A copy of an own engine's data has its id as well, and is another all the same.
+        lock = HostLock(f"{info.id} {info.root_dir}", head.ledger_id, await self._ledger.which_database())
+
+        async def in_use() -> bool:
+            return bool(await self._engine.list({LEDGER: str(head.ledger_id)}))
+
         try:
             lease = await take_lease(
-                self._ledger, info.id, lock, self._holder, self._settings.lease_ttl_s, self._settings.retry_s
+                self._ledger,
+                info.id,
+                lock,
+                self._holder,
+                self._settings.lease_ttl_s,
+                self._settings.retry_s,
+                in_use,
             )
             try:
                 shift = await self._begin(info, lease)

@@ -32,6 +32,15 @@ RETURNING epoch
 UPDATE leases SET expires_at = renewed_at
 WHERE engine = $1 AND holder = $2 AND epoch = $3
 
+-- name: database
+-- Numbers of databases are of their server alone. `place` is for roles that may see it.
+SELECT oid::bigint AS number, has_function_privilege('pg_control_system()', 'EXECUTE') AS server_is_told,
+       CASE WHEN pg_has_role('pg_read_all_settings', 'MEMBER') THEN current_setting('data_directory') END AS place
+FROM pg_database WHERE datname = current_database()
+
+-- name: server
+SELECT system_identifier FROM pg_control_system()
+
 -- name: all
 SELECT engine, expires_at > clock_timestamp() AS held,
        greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS seen_s

@@ -146,6 +146,22 @@ async def test_who_meets_another_program_at_iptables_tries_once_more(
     assert line in told and "kernel" not in told
 
 
+async def test_what_it_said_is_read_although_its_log_was_set_aside(
+    state: Path, first_dockerd: Callable[..., None]
+) -> None:
+    """Else it wrote nothing, as far as anybody knows, and there is no other try."""
+    first_dockerd(SAID.format(CONTENDED[0]))
+    log = state / "docker" / "dockerd.log"
+    log.parent.mkdir()
+    with log.open("wb") as large:
+        large.truncate(processes._LOG_LIMIT_BYTES + 1)
+    said: list[str] = []
+    async with started(state, said.append) as engine:
+        assert await engine_api.answers(engine.host)
+    assert any(CONTENDED[0] in each and "trying once more" in each for each in said)
+    assert log.with_name("dockerd.log.1").stat().st_size == processes._LOG_LIMIT_BYTES + 1
+
+
 async def test_it_may_meet_it_more_than_once_but_not_for_ever(
     state: Path, first_dockerd: Callable[..., None]
 ) -> None:

@@ -21,7 +21,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from service.errors import Misconfigured, Unavailable
 from service.local import engine_api, parts, places, processes, throwaway
 from service.local.parts import Parts, local_parts
-from service.local.postgres import EmbeddedPostgres, lie_in
+from service.local.postgres import EmbeddedPostgres
+from service.local.postgres_home import lie_in
 from tests.local import helpers
 from tests.support.waiting import until
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import Misconfigured
-from service.local import throwaway
+from service.errors import Misconfigured, Unavailable
+from service.local import processes, throwaway
 from service.local.postgres import EmbeddedPostgres
 
 
@@ -42,11 +42,11 @@ def hidden(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "no number\n", "999999999\n"])
-def test_a_record_that_names_nobody_is_taken_away(data: Path, text: str) -> None:
+async def test_a_record_that_names_nobody_is_taken_away(data: Path, text: str) -> None:
     """Postgres would not start beside it."""
     record = data / "postmaster.pid"
     record.write_text(text)
-    assert EmbeddedPostgres(data.parents[1], say=print)._running_in(data) is None
+    assert await EmbeddedPostgres(data.parents[1], say=print)._running_in(data) is None
     assert not record.exists()
 
 
@@ -56,7 +56,7 @@ async def test_somebody_elses_process_is_not_our_postgres(
     record = data / "postmaster.pid"
     record.write_text(f"{other.pid}\n{data}\n")
     hidden(monkeypatch, other.pid)
-    assert EmbeddedPostgres(data.parents[1], say=print)._running_in(data) is None
+    assert await EmbeddedPostgres(data.parents[1], say=print)._running_in(data) is None
     assert not record.exists() and other.returncode is None
 
 
@@ -69,10 +69,21 @@ async def test_a_server_that_may_not_be_looked_at_is_known_by_its_arguments(
     record = data / "postmaster.pid"
     record.write_text(f"{server.pid}\n{data}\n")
     hidden(monkeypatch, server.pid)
-    found = EmbeddedPostgres(data.parents[1], say=print)._running_in(data)
+    found = await EmbeddedPostgres(data.parents[1], say=print)._running_in(data)
     assert found is not None and found.pid == server.pid and record.exists()
     server.kill()
     await server.communicate()
+
+
+async def test_why_it_does_not_start_is_read_although_its_log_was_set_aside(state: Path) -> None:
+    server = EmbeddedPostgres(state, say=print)
+    await server.start()
+    await server.stop()
+    (state / "postgres" / "data" / "PG_VERSION").write_text("7\n")
+    with (state / "postgres.log").open("wb") as large:
+        large.truncate(processes._LOG_LIMIT_BYTES + 1)
+    with pytest.raises(Unavailable, match="database files are incompatible with server"):
+        await server.start()
 
 
 @pytest.mark.parametrize("text", ["", "\n", "postgres\n"])

@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.local import engine_api, processes, shims
+from service.errors import Unavailable
+from service.local import containerd, docker, engine_api, processes, shims
 from service.local.docker import DockerEngine
 from tests.local import helpers
 from tests.support.waiting import until
@@ -84,6 +85,11 @@ async def _cut_off(engine: DeadlyEngine, container: str, at: str) -> None:
     with pytest.raises(aiohttp.ClientError):
         await _start(engine.host, container)
     await until(engine.has_died)
+
+
+async def _kill_containerd(engine: DeadlyEngine) -> None:
+    found = containerd.of(engine.exec_root)
+    assert found is not None and found.send(signal.SIGKILL) and await found.ended(10)
 
 
 async def _holds(shim: int, count: int) -> list[int]:
@@ -198,8 +204,7 @@ async def test_what_ends_while_there_is_no_containerd_is_known_to_have_ended(eng
         assert await _start(engine.host, container) == 204
     shim = next(pid for pid in shims.of(engine.exec_root) if shims._container(pid) == ends)
     assert not engine.has_died()
-    containerd = processes.running("containerd", int(engine._containerd_record.read_text()))
-    assert containerd is not None and containerd.send(signal.SIGKILL) and await containerd.ended(10)
+    await _kill_containerd(engine)
     await _holds(shim, 0)
     assert engine.has_died()
 
@@ -208,6 +213,54 @@ async def test_what_ends_while_there_is_no_containerd_is_known_to_have_ended(eng
     assert not engine.has_died()
     assert (await _ended(engine.host, ends))["ExitCode"] == 7
     assert (await _inspect(engine.host, stays))["Running"]
+
+
+@pytest.mark.parametrize("has_another", [False, True], ids=["none by now", "another by now"])
+async def test_a_containerd_that_died_while_nobody_watched_is_noticed_by_who_comes_next(
+    engine: DeadlyEngine, monkeypatch: pytest.MonkeyPatch, has_another: bool
+) -> None:
+    ends = await _create(engine.host, "sh", "-c", "sleep 1; exit 7", runtime="runc")
+    assert await _start(engine.host, ends) == 204
+    (shim,) = shims.of(engine.exec_root)
+    dockerd = processes.adopt("dockerd", engine.folder / "dockerd.pid")
+    await _kill_containerd(engine)
+    await _holds(shim, 0)
+    if has_another:
+        monkeypatch.setattr(containerd, "_STARTED_WITHIN_S", 1)
+        await until(lambda: containerd.of(engine.exec_root) is not None, what="another containerd")
+        await until(lambda: engine_api.answers(engine.host))
+        assert (await _inspect(engine.host, ends))["Running"], "dockerd never hears of its end"
+
+    said: list[str] = []
+    another = DockerEngine(engine.folder.parent, configured=None, say=said.append, own=True)
+    await another.start()
+    engine._process, engine._containerd = another._process, another._containerd
+
+    assert any("has lost its containerd" in line for line in said)
+    assert another._process != dockerd and not another.has_died()
+    assert (await _ended(another.host, ends))["ExitCode"] == 7
+    again = DockerEngine(engine.folder.parent, configured=None, say=said.append, own=True)
+    await again.start()
+    assert again._process == another._process, "what is as it was is taken over"
+
+
+async def test_a_dockerd_that_is_only_slow_is_not_killed_for_it(
+    engine: DeadlyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor after its containerd had died: what recovers many containers would never be done."""
+    await _kill_containerd(engine)
+    assert engine.has_died()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(docker, "_START_TIMEOUT_S", 0)
+        with pytest.raises(Unavailable, match="does not answer after 0 s"):
+            await engine.restart()
+    slow = engine._process
+    await until(lambda: processes.adopt("dockerd", engine.folder / "dockerd.pid") == slow)
+
+    await engine.restart()
+
+    assert engine._process == slow and not engine.has_died()
+    assert await engine_api.answers(engine.host)
 
 
 async def test_what_is_left_of_a_container_that_dockerd_no_longer_knows_is_ended(

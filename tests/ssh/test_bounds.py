@@ -10,7 +10,7 @@ from asyncssh.channel import SSHChannel
 from asyncssh.constants import MSG_CHANNEL_DATA
 from asyncssh.packet import String, UInt32
 
-from service.ssh import sending
+from service.ssh import gateway, sending
 from service.ssh.entrance import MOST_SESSIONS, Entrance
 from service.ssh.pieces import PIECE_BYTES
 from service.ssh.reading import MOST_READ_BYTES
@@ -153,6 +153,28 @@ async def test_a_client_that_takes_tiny_packets_is_told(house: House) -> None:
 
 
 # -- sessions that are left at once --------------------------------------------------------------------
+
+
+async def test_a_connection_that_is_lost_has_its_place_until_its_sessions_are_over(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ending what one began takes a while: who comes and goes would have any number of them."""
+    monkeypatch.setattr(gateway, "MOST_OF_ONE_JOB", 2)
+    refused, most = 0, 0
+    for _ in range(12):
+        async with house.connected() as connection:
+            try:
+                for _ in range(MOST_SESSIONS):
+                    channel = await raw_channel(connection)
+                    channel._send_request(b"exec", String(b"sleep 1012"))
+                most = max(most, len(house.gateway._work))
+            except (asyncssh.Error, OSError):
+                refused += 1
+            connection.abort()
+    assert refused and most <= 2 * MOST_SESSIONS
+    await until(lambda: not house.gateway._work)
+    assert not house.gateway._in
+    assert (await house.client.ssh("exit 8")).code == 8
 
 
 async def test_sessions_that_are_left_count_until_they_are_over(house: House) -> None:

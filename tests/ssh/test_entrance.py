@@ -281,6 +281,22 @@ async def test_variables_are_few_and_only_of_the_locale(house: House) -> None:
 # -- the host key -----------------------------------------------------------------------------------
 
 
+def test_the_host_key_is_there_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are on the disk before it has its name, and the name is before it is used."""
+    settled: list[tuple[Path, bool]] = []
+    settle, file = os.fsync, tmp_path / "key"
+
+    def noting(descriptor: int) -> None:
+        settled.append((Path(f"/proc/self/fd/{descriptor}").resolve(), file.exists()))
+        settle(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    host_key(file)
+    (draft, named_before), *after = settled
+    assert draft.parent == tmp_path and not named_before
+    assert after == [(tmp_path, True)]
+
+
 async def test_processes_that_make_the_host_key_at_once_agree(tmp_path: Path) -> None:
     file = tmp_path / "state" / "key"
     made = await asyncio.gather(*(asyncio.to_thread(host_key, file) for _ in range(8)))

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from service.domain.states import State
 from service.errors import EngineError, Misconfigured
+from service.ledger.leases import Database
 from service.supervisor.guard import HostLock, holder_name
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import DONE, RUNS_ON
@@ -22,6 +23,8 @@ from tests.supervisor.stoppable import Stopped
 from tests.supervisor.supervise import supervising
 from tests.supervisor.world import World
 from tests.support.waiting import until
+
+ONE = Database("1/1", "/one")
 
 
 async def epochs(world: World) -> list[int]:
@@ -31,7 +34,7 @@ async def epochs(world: World) -> list[int]:
 class TestHostLock:
     def test_one_at_a_time(self) -> None:
         engine, ledger = uuid4().hex, uuid4()
-        first, second = HostLock(engine, ledger), HostLock(engine, ledger)
+        first, second = (HostLock(engine, ledger, ONE) for _ in range(2))
         assert first.take()
         assert first.take(), "what is ours stays ours"
         assert not second.take()
@@ -41,10 +44,30 @@ class TestHostLock:
 
     def test_engines_and_ledgers_are_told_apart(self) -> None:
         engine, ledger = uuid4().hex, uuid4()
-        locks = [HostLock(engine, ledger), HostLock(engine, uuid4()), HostLock(uuid4().hex, ledger)]
+        locks = [HostLock(*of, ONE) for of in ((engine, ledger), (engine, uuid4()), (uuid4().hex, ledger))]
         assert all(lock.take() for lock in locks)
         for lock in locks:
             lock.release()
+
+    def test_it_says_whose_database_had_the_engine(self) -> None:
+        engine, ledger = uuid4().hex, uuid4()
+        moved, copied = ONE._replace(place="/two"), Database("1/2", "/one")
+        first, hidden = HostLock(engine, ledger, ONE), HostLock(engine, ledger, ONE._replace(place=""))
+        assert first.take() and first.other() is None, "nobody's yet"
+        first.sign()
+        waiting = [HostLock(engine, ledger, each) for each in (ONE, moved, copied)]
+        assert [each.other() for each in (*waiting, hidden)] == [None, ONE, ONE, None]
+        first.release()
+        said = []
+        for each in waiting:
+            assert each.take()
+            said.append(each.other())
+            each.release()
+        assert said == [None, None, ONE], "where nobody has it, files that lie elsewhere were moved"
+        assert waiting[2].take()
+        waiting[2].sign()
+        assert waiting[2].other() is None and first.other() == copied
+        waiting[2].release()
 
     def test_a_directory_that_others_can_write_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,7 +76,7 @@ class TestHostLock:
         (tmp_path / f"jobyard-locks-{os.getuid()}").mkdir(mode=0o777)
         (tmp_path / f"jobyard-locks-{os.getuid()}").chmod(0o777)
         with pytest.raises(Misconfigured, match="0700"):
-            HostLock("engine", uuid4())
+            HostLock("engine", uuid4(), ONE)
 
     def test_holders_of_one_host_share_its_name(self) -> None:
         first, second = holder_name(), holder_name()

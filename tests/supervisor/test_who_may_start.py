@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from service.supervisor import container
+from service.domain.scheduling import Node
+from service.domain.states import State
+from service.errors import EngineAway
+from service.supervisor import container, supervisor
+from service.supervisor.effects import Yard
 from service.supervisor.names import EPOCH
+from service.supervisor.shift import Shift
+from tests.supervisor.lab import DONE, RUNS_ON
+from tests.supervisor.world import World
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -31,3 +39,43 @@ def test_what_an_epoch_made_is_its_own_and_that_of_who_follows_its_end(
     assert container._may_be_started_by_others(yard, found) is may
     yard.asked_to_start.add("c0ffee")
     assert container._may_be_started_by_others(yard, found), "a start without an answer may come still"
+
+
+async def test_only_starts_without_an_answer_are_remembered(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch may last for as many jobs as there ever are."""
+    yards: list[Yard] = []
+
+    def kept(yard: Yard, node: Node) -> Shift:
+        yards.append(yard)
+        return Shift(yard, node)
+
+    monkeypatch.setattr(supervisor, "Shift", kept)
+    gate = on_fake.fake.gates.hold("start", "after")
+    async with on_fake.supervised():
+        runs_on, job = [await on_fake.submit(each) for each in (RUNS_ON, DONE)]
+        await gate.reached.wait()
+        assert yards[0].asked_to_start
+        gate.open.set()
+        await on_fake.reach(runs_on, State.RUNNING)
+        await on_fake.end(job)
+        assert yards[0].asked_to_start == set()
+
+
+@pytest.mark.parametrize("in_time", [False, True], ids=["never came", "came late"])
+async def test_a_start_without_an_answer_is_forgotten_with_its_container(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch, in_time: bool
+) -> None:
+    yards: list[Yard] = []
+
+    def kept(yard: Yard, node: Node) -> Shift:
+        yards.append(yard)
+        return Shift(yard, node)
+
+    monkeypatch.setattr(supervisor, "Shift", kept)
+    on_fake.fake.fail_next("start", "after" if in_time else "before", EngineAway("no answer"))
+    async with on_fake.supervised():
+        job = await on_fake.submit(DONE)
+        assert (await on_fake.end(job)).state is State.DONE
+        await until(lambda: not yards[0].asked_to_start, what="nothing to be remembered")

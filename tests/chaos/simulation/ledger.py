@@ -11,7 +11,7 @@ from service.domain.events import Event
 from service.ledger.commit import Receipt
 from service.ledger.follow import Listener, follow
 from service.ledger.keys import Keys
-from service.ledger.leases import Lease
+from service.ledger.leases import Database, Lease
 from service.ledger.ledger import Ledger
 from service.ledger.writer import Writer
 from service.vault import MasterKey, Secret
@@ -45,6 +45,9 @@ class SimLedger(Ledger):
         self, after: int, *, job: UUID | None = None, project: str | None = None
     ) -> AsyncIterator[list[Event]]:
         return follow(self.pool, self.listener, after, job=job, project=project, poll_s=POLL_S)
+
+    async def which_database(self) -> Database:
+        return Database("the only one")
 
     async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
         lease = await super().take_lease(engine, holder, ttl_s, locked=locked)

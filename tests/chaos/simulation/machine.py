@@ -35,6 +35,10 @@ class _HostLock:
     def take(self) -> bool:
         return self.holders.setdefault(self._host, self) is self
 
+    def sign(self) -> None: ...
+
+    def other(self) -> None: ...
+
     def release(self) -> None:
         if self.holders.get(self._host) is self:
             del self.holders[self._host]
