@@ -49,8 +49,8 @@ class Case:
     supervised: bool = True
     #: Nothing is said over it until somebody wants something: a cut is there to be noticed from then on.
     asked_over: bool = False
-    #: Its driver gives a connection back, and tells whoever asked, only when the end that it makes to a question
-    #: is late too. It takes twice as long.
+    #: Its driver gives a connection back, and tells whoever asked, only when the end that it makes to a
+    #: question is late too. It takes twice as long.
     twice: bool = False
     #: What its supervisor says, which shares it with others: who waits for a connection that they have hears
     #: after them.
