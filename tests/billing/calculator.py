@@ -88,17 +88,22 @@ def note(facts: Facts, body: Any, at: int, beginning: datetime) -> None:
 
 def minutes(facts: Facts, policy: str) -> int:
     """Commenced minutes. While nobody of ours is there, only the time in which it runs is worth its price."""
+    whole, begun = divmod(counted(facts, policy), MINUTE_US)
+    return whole + 1 if begun else whole
+
+
+def counted(facts: Facts, policy: str) -> int:
+    """What the minutes are of, in microseconds."""
     if not facts.ran or not facts.over:
         return 0
-    counted = 0
+    total = 0
     for (start, phase), (end, _) in pairwise(facts.phases):
         if phase not in BILLED[policy] or end <= start:
             continue
-        counted += end - start
+        total += end - start
         if facts.gaps and phase != "RUNNING":
-            counted -= _covered(start, end, facts.gaps)
-    whole, begun = divmod(counted, MINUTE_US)
-    return whole + 1 if begun else whole
+            total -= _covered(start, end, facts.gaps)
+    return total
 
 
 def _covered(start: int, end: int, gaps: list[tuple[int, int]]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +23,8 @@ OTHERS = "neighbours"
 PORT = 8080
 #: Bombs and it share a machine that may have two processors; how long it was silent it tells itself.
 ANSWER_S = 60.0
+#: A silence of so long is no slowness: whoever waits for it takes it for dead.
+MOST_SILENT_S = 20.0
 
 _PROGRAM = """
 import http.server, json, os, threading, time
@@ -66,7 +68,10 @@ class Neighbour:
         return int(file.read_text()) if file.exists() else 0
 
     async def lives(self) -> float:
-        """Wait until it has counted on and echoes; its longest silence so far, in seconds."""
+        """Wait until it has counted on and echoes; its longest silence so far, in seconds.
+
+        Raises AssertionError when it was silent for as long as what is dead.
+        """
         before = self.beats
         await until(lambda: self.beats > before + 2, ANSWER_S, what="the neighbour counts on")
         async with (
@@ -77,7 +82,9 @@ class Neighbour:
             said = json.loads(await answer.read())
         assert said["path"] == "/echo"
         assert (await self._world.ledger.job(self.job)).state is State.RUNNING
-        return float(said["gap"])
+        gap_s = float(said["gap"])
+        assert gap_s < MOST_SILENT_S, f"the neighbour was silent for {gap_s:.1f} s"
+        return gap_s
 
 
 @asynccontextmanager
@@ -94,6 +101,17 @@ async def living(world: World) -> AsyncIterator[Neighbour]:
     await neighbour.lives()
 
 
-def rss_bytes() -> int:
-    """What this process, which is the supervisor's, holds of the memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+class Memory:
+    """What this process, which is the supervisor's, took of the memory since this was made: at its peak."""
+
+    def __init__(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is from here on
+        self._before = _status("VmRSS")
+
+    def peak_bytes(self) -> int:
+        return _status("VmHWM") - self._before
+
+
+def _status(name: str) -> int:
+    (kib,) = re.findall(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(kib) * 1024

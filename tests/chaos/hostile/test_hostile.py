@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.chaos.hostile import bombs, data, traps, walls
-from tests.chaos.hostile.neighbour import Neighbour, living, rss_bytes
+from tests.chaos.hostile.neighbour import Memory, Neighbour, living
 from tests.chaos.hostile.place import Attack, Place, at_once
 from tests.supervisor.world import MIB
 from tests.support.chaos import Chaos
 
-#: How much more the supervisor may hold after all of it: a snapshot of a log and what is being joined.
+#: How much more the supervisor may hold at any moment: a snapshot of a log and what is being joined.
 MOST_RSS_BYTES = 160 * MIB
 #: The limit of a volume's files in the long form's last attack.
 VERY_MANY = 500_000
@@ -50,7 +50,7 @@ async def watched(neighbour: Neighbour) -> AsyncIterator[None]:
 
 
 async def test_no_attack_works_and_nobody_else_notices(place: Place, chaos: Chaos) -> None:
-    before = rss_bytes()
+    memory = Memory()
     async with place.world.supervised(logs=place.logs), living(place.world) as neighbour:
         place.neighbour = neighbour.address
         async with watched(neighbour):
@@ -61,8 +61,8 @@ async def test_no_attack_works_and_nobody_else_notices(place: Place, chaos: Chao
         place.most_objects = VERY_MANY
         async with place.world.supervised(volume_max_objects=VERY_MANY):
             counted["volume of a million files"] = await traps.many(place)
-    more = rss_bytes() - before
-    assert more < MOST_RSS_BYTES
+    more = memory.peak_bytes()
+    assert more < MOST_RSS_BYTES, f"the supervisor took {more // MIB} MiB more"
     for attack, counts in counted.items():
         chaos.told(attack, **counts)
     chaos.told(

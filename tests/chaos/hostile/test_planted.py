@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import tarfile
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from service.local import engine_api
 from service.supervisor.data import keys
 from service.supervisor.data.archive import tar
 from service.supervisor.data.volume import beneath
@@ -15,9 +17,11 @@ from service.supervisor.engine import docker
 from service.supervisor.engine.create import create_body
 from service.supervisor.engine.protocol import ContainerSpec
 from service.supervisor.logs.writer import LogLimits
-from tests.chaos.hostile import bombs, data, traps, walls
+from tests.chaos.hostile import bombs, data, neighbour, traps, walls
 from tests.chaos.hostile.beyond import Beyond
 from tests.chaos.hostile.place import Attack, Counts, Place, at_once
+from tests.chaos.hostile.test_hostile import MOST_RSS_BYTES
+from tests.images import docker_socket
 from tests.supervisor.world import MIB
 
 #: By the wall that is left out: the probes that find it.
@@ -62,6 +66,27 @@ async def probes(place: Place) -> Counts:
     missed = {wall: names - found for wall, names in WALLS.items()}
     assert missed == {wall: set() for wall in WALLS}
     return {}
+
+
+async def test_a_neighbour_that_is_held_up_is_seen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbour, "MOST_SILENT_S", 1.0)
+    async with place.world.supervised():
+        with pytest.raises(AssertionError, match="was silent for"):
+            async with neighbour.living(place.world) as found:
+                known = await place.world.ledger.job(found.job)
+                assert known.container_id is not None
+                async with engine_api.session(f"unix://{docker_socket()}", timeout_s=60) as http:
+                    await http.post(f"/containers/{known.container_id}/pause")
+                    await asyncio.sleep(3)
+                    await http.post(f"/containers/{known.container_id}/unpause")
+
+
+def test_memory_that_was_given_back_was_taken() -> None:
+    memory = neighbour.Memory()
+    held = bytes(range(256)) * (2 * MOST_RSS_BYTES // 256)
+    assert len(held) > MOST_RSS_BYTES
+    del held
+    assert memory.peak_bytes() > MOST_RSS_BYTES
 
 
 async def test_what_is_left_out_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

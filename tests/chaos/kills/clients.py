@@ -7,7 +7,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ import aiohttp
 
 from tests.chaos.kills.house import House
 from tests.chaos.kills.journal import Answer, Journal, What
+from tests.chaos.kills.starts import Starts
 from tests.images import BUSYBOX
 
 ENDED = ("DONE", "FAILED", "INTERRUPTED", "ERROR")
@@ -54,6 +55,8 @@ class Load:
     random: Random
     http: aiohttp.ClientSession
     starts: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
+    #: What the engine says of them.
+    begun: Starts = field(default_factory=Starts)
     frames: list[int] = field(default_factory=list)
     #: What no client should ever be answered.
     faults: list[str] = field(default_factory=list)
@@ -248,9 +251,10 @@ async def a_load(house: House, seed: int, clients: int, name: str = "load") -> A
     """Clients at work, until `rest` or the end of the context."""
     timeout = aiohttp.ClientTimeout(total=60)
     journal = Journal(house.root / f"answers-{name}.jsonl")
-    async with aiohttp.ClientSession(timeout=timeout) as http:
+    async with aiohttp.ClientSession(timeout=timeout) as http, AsyncExitStack() as stack:
         load = Load(house, journal, Random(seed), http, name=name)
         await load.prepare()
+        await stack.enter_async_context(load.begun.watching(house.engine.host))
         following = asyncio.create_task(load.follow(), name="follower")
         working = [load.client(Random(f"{seed}-{number}")) for number in range(clients)]
         tasks = [asyncio.create_task(each) for each in (*working, load.reader())]

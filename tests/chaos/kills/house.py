@@ -59,11 +59,13 @@ class Engine(DockerEngine):
 
 @dataclass
 class Outage:
-    """A part that was away. `spared`: what it did for others went on, as far as the rules promise."""
+    """A part that was away. `spared`: what it did for others went on, as far as the rules promise. `killed`:
+    how many of its processes there were to kill."""
 
     part: Part
     began: datetime
     spared: bool = True
+    killed: int = 0
     ended: datetime | None = None
 
 
@@ -207,22 +209,30 @@ class House:
         outage = Outage(part, datetime.now(UTC), spared)
         if part == "api":
             for pid in self.workers()[: None if all_of_it else 1]:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    outage.killed += 1
         elif part == "supervisor":
             self._kept.clear()
             if self.main is not None:
                 self._killed.add(self.main)
                 os.kill(self.main, signal.SIGKILL)
-        else:
-            self._kill_part(part)
+                outage.killed = 1
+        elif (process := self._process_of(part)) is not None:
+            process.send(signal.SIGKILL)
+            outage.killed = 1
         self.outages.append(outage)
         return outage
 
-    def _kill_part(self, part: Part) -> None:
+    def _process_of(self, part: Part) -> Any:
         name = {"postgres": "postgres.pid", "engine": "docker/dockerd.pid", "store": "s3.pid"}[part]
-        process = processes.adopt(part, self.root / name)
-        if process is not None:
-            process.send(signal.SIGKILL)
+        return processes.adopt(part, self.root / name)
+
+    def is_there(self, part: Part) -> bool:
+        """Whether there is anything of it to be killed."""
+        if part == "api":
+            return bool(self.workers())
+        return self.main is not None if part == "supervisor" else self._process_of(part) is not None
 
     async def bring_back(self, outage: Outage) -> None:
         """Start it again; returns when it answers. The API's processes come back by themselves."""

@@ -46,6 +46,8 @@ class Evidence:
     #: The state of each job as the API tells it; those that were deleted are not there.
     states: dict[str, str]
     starts: dict[tuple[str, int], set[str]]
+    #: By run, the moments at which its engine says that a container of it began.
+    begun: dict[tuple[str, int], set[int]]
     #: job -> the marks that its runs left in the object store.
     objects: dict[str, set[str]]
     frames: list[int]
@@ -65,6 +67,7 @@ def faults(found: Evidence) -> list[str]:
     """Each way in which the witnesses contradict each other or the rules; nothing, if all is well."""
     return [
         *found.seen,
+        *_killed(found),
         *_orders(found),
         *_ends(found),
         *_starts(found),
@@ -72,6 +75,12 @@ def faults(found: Evidence) -> list[str]:
         *_bills(found),
         *_frames(found),
     ]
+
+
+def _killed(found: Evidence) -> Iterable[str]:
+    """Each part that was to be killed was there: a campaign that kills nobody shows nothing."""
+    missed = [outage for outage in found.outages if not outage.killed]
+    yield from (f"nobody killed: {outage.part} at {outage.began}" for outage in missed)
 
 
 def _orders(found: Evidence) -> Iterable[str]:
@@ -150,6 +159,9 @@ def _starts(found: Evidence) -> Iterable[str]:
     for key, marks in found.starts.items():
         if len(marks) > 1:
             yield f"twice: run {RunOf(*key)} printed {len(marks)} starts"
+    for key, moments in found.begun.items():
+        if len(moments) > 1:
+            yield f"twice: run {RunOf(*key)} began {len(moments)} times, as its engine says"
     yield from _unheard(found)
     last: dict[str, int] = defaultdict(int)
     done: set[str] = set()
@@ -168,13 +180,15 @@ def _starts(found: Evidence) -> Iterable[str]:
 
 def _unheard(found: Evidence) -> Iterable[str]:
     """A run that ended by itself printed its mark, and its log has that unless its engine was away: otherwise
-    the witness of second starts would be one that sees nothing."""
+    the witness of second starts would be one that sees nothing. And its engine said that it began."""
     for run, group in _runs(found.events).items():
         ends = {str(getattr(event.body, "target", "")) for event in group}
         exited = any(isinstance(event.body, RunExited) for event in group)
         shown = found.starts.get((run.job, run.run))
         if exited and ends & {"DONE", "FAILED"} and not shown and not _away(found.outages, group):
             yield f"lost: run {run} ended, and its log does not show that it began"
+        if exited and not found.begun.get((run.job, run.run)) and not _away(found.outages, group):
+            yield f"unheard: run {run} ended, and its engine did not say that it began"
 
 
 def _left(found: Evidence) -> Iterable[str]:

@@ -36,6 +36,20 @@ def started_twice(found: Evidence) -> Evidence:
     return replace(found, starts=found.starts | {key: marks | {"another"}})
 
 
+def started_twice_as_its_engine_says(found: Evidence) -> Evidence:
+    key, moments = next((key, moments) for key, moments in found.begun.items() if moments)
+    return replace(found, begun=found.begun | {key: moments | {1}})
+
+
+def an_engine_that_says_nothing(found: Evidence) -> Evidence:
+    return replace(found, begun={}, outages=[])
+
+
+def a_kill_of_nobody(found: Evidence) -> Evidence:
+    first, *others = found.outages
+    return replace(found, outages=[replace(first, killed=0), *others])
+
+
 def silent(found: Evidence) -> Evidence:
     return replace(found, starts={}, outages=[])
 
@@ -59,6 +73,18 @@ def orphan_network(found: Evidence) -> Evidence:
 
 def orphan_volume(found: Evidence) -> Evidence:
     return replace(found, volumes=["left"])
+
+
+def orphan_folder(found: Evidence) -> Evidence:
+    return replace(found, folders=["volumes/a-job/1"])
+
+
+def quota_not_given_back(found: Evidence) -> Evidence:
+    return replace(found, quota_used=1)
+
+
+def unended(found: Evidence) -> Evidence:
+    return replace(found, states=found.states | {_first_job(found): "RUNNING"})
 
 
 def orphan_process(found: Evidence) -> Evidence:
@@ -100,12 +126,18 @@ _PLANTED: dict[Callable[[Evidence], Evidence], str] = {
     lost_order: "lost: JobDeleted",
     submitted_twice: "twice: JobSubmitted",
     started_twice: "twice: run",
+    started_twice_as_its_engine_says: "twice: run",
+    an_engine_that_says_nothing: "unheard: run",
+    a_kill_of_nobody: "nobody killed",
     silent: "lost: run",
     started_twice_in_the_store: "twice: job",
     lost_results: "lost: job",
     orphan_container: "orphan: container",
     orphan_network: "orphan: network",
     orphan_volume: "orphan: volume",
+    orphan_folder: "orphan: folder",
+    quota_not_given_back: "orphan: 1 CPUs",
+    unended: "job ",
     orphan_process: "orphan: process",
     billed_twice: "billed twice",
     a_minute_too_many: "billed wrong",

@@ -16,6 +16,7 @@ from tests.chaos.kills import clients
 from tests.chaos.kills.clients import Load, Stuck
 from tests.chaos.kills.house import House
 from tests.chaos.kills.journal import Answer, Journal
+from tests.chaos.kills.starts import Starts
 
 #: Where others answer with a status, the line is cut.
 CUT = 0
@@ -94,3 +95,14 @@ async def test_who_is_never_answered_is_stuck(
             await submitted(load)
     assert len(service.asked) > 1
     assert load.journal.answers() == []
+
+
+def test_a_start_that_is_told_once_more_is_no_second_one() -> None:
+    """After the engine was away its last events are asked for again."""
+    starts = Starts()
+    told = {"Actor": {"Attributes": {"jobyard.job": "job-1", "jobyard.run": "1"}}, "timeNano": 7 * 10**9}
+    starts.heard(told)
+    starts.heard(told)
+    assert starts.of == {("job-1", 1): {7 * 10**9}}
+    starts.heard(told | {"timeNano": 8 * 10**9})
+    assert starts.of == {("job-1", 1): {7 * 10**9, 8 * 10**9}}

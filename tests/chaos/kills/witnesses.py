@@ -54,30 +54,36 @@ async def evidence(load: Load) -> Evidence:
     house.say("all is settled")
     answers = load.journal.answers()
     jobs = [answer.job for answer in answers if answer.what == "submit"]
-    seen = [*load.faults, *house.faults]
     async with _ledger(house) as ledger:
         events = await _events(ledger)
         known = {event.job for event in events if event.job is not None}
         bills = [bill for job in known for bill in await ledger.runs(job)]
         quota = await ledger.quota("default")
         head = (await ledger.head()).position
-    seen += await _verified(load)
+    wrong = await _verified(load)
     states = await _states(load, jobs)
     await _read_logs(load, events, states)
+    billed = await _bill(load)
+    left = {
+        "containers": await house.containers(),
+        "networks": await house.networks(),
+        "volumes": await house.volumes(),
+    }
+    # Of all that was asked: the last questions are answered like any others.
+    seen = [*load.faults, *house.faults, *wrong]
     return Evidence(
         answers=answers,
         events=events,
         bills=bills,
-        billed=await _bill(load),
+        billed=billed,
         states=states,
         starts=dict(load.starts),
+        begun=dict(load.begun.of),
         objects=_objects(house, events),
         frames=list(load.frames),
         head=head,
         outages=list(house.outages),
-        containers=await house.containers(),
-        networks=await house.networks(),
-        volumes=await house.volumes(),
+        **left,
         folders=house.folders(),
         shims=house.shims(),
         quota_used=quota.cpu_used,

@@ -37,13 +37,24 @@ _CONTROLS = ("jobyard.hello", "jobyard.heartbeat")
 
 @dataclass
 class Case:
-    """One link. `begun` starts what goes on over it, and gives what must be true when all has healed."""
+    """One link. `begun` starts what goes on over it, and gives what must be true when all has healed.
+
+    What `noticed` goes by is what the service says by itself, as it works: nobody asks it how it is.
+    """
 
     sort: str
     line: Callable[[House], Line]
     noticed: Callable[[House, int], bool]
     begun: Callable[[House, Fault], Awaitable[Callable[[], Awaitable[None]]]]
     supervised: bool = True
+    #: Nothing is said over it until somebody wants something: a cut is there to be noticed from then on.
+    asked_over: bool = False
+    #: Its driver gives a connection back, and tells whoever asked, only when the end that it makes to a
+    #: question is late too. It takes twice as long.
+    twice: bool = False
+    #: What its supervisor says, which shares it with others: who waits for a connection that they have hears
+    #: after them.
+    after_others: Callable[[House, int], bool] = lambda _house, _since: True
 
 
 async def tried(case: Case, house: House, fault: Fault) -> None:
@@ -52,18 +63,17 @@ async def tried(case: Case, house: House, fault: Fault) -> None:
     made_whole = await case.begun(house, fault)
     if not line.broken:  # else what goes on over it has broken it, at its own moment
         line.break_(case.sort, fault)
-    asking = asyncio.create_task(_asks(house))
     try:
         if fault is not Fault.SLOW:
             await _noticed(case, house, line, since, f"{case.sort} was {fault}, and nobody noticed")
+            said = f"the supervisor says that {case.sort} is {fault}"
+            await until(lambda: case.after_others(house, since), WAIT_S, what=said)
             line.mend(case.sort)
         await made_whole()
         line.mend(case.sort)
         await house.healed()
     finally:
         line.mend(case.sort)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
 
 
 async def _noticed(case: Case, house: House, line: Line, since: int, what: str) -> None:
@@ -73,6 +83,7 @@ async def _noticed(case: Case, house: House, line: Line, since: int, what: str) 
     notice: what it would have led to is asked afterwards, as ever.
     """
     now, broken_at = asyncio.get_running_loop().time, line.log[-1][0]
+    within_s = (2 if case.twice else 1) * NOTICED_S
     looked_at, held_up_s = now(), 0.0
 
     def over() -> bool:
@@ -80,24 +91,14 @@ async def _noticed(case: Case, house: House, line: Line, since: int, what: str) 
         # While others had the processors, nobody in this process could notice anything.
         held_up_s += max(0.0, now() - looked_at - BREATH_S)
         looked_at = now()
-        silent_since = max(broken_at, line.passed_at.get(case.sort, 0.0))
-        due_at = min(silent_since, broken_at + GOES_ON_S) + NOTICED_S + held_up_s
+        asked_at = line.asked_at.get(case.sort, now()) if case.asked_over else broken_at
+        silent_since = max(broken_at, asked_at, line.passed_at.get(case.sort, 0.0))
+        due_at = min(silent_since, broken_at + GOES_ON_S) + within_s + held_up_s
         return case.noticed(house, since) or now() > due_at
 
     await until(over, GOES_ON_S + WAIT_S)
     goes_on = line.passed_at.get(case.sort, 0.0) > broken_at + GOES_ON_S
-    assert case.noticed(house, since) or goes_on, f"not within {NOTICED_S} s: {what}"
-
-
-async def _asks(house: House) -> None:
-    """As a load balancer does."""
-    while True:
-        await house.ready()
-        await asyncio.sleep(0.25)
-
-
-def _part(name: str) -> Callable[[House, int], bool]:
-    return lambda house, since: house.logged("part is not ready", since=since, part=name)
+    assert case.noticed(house, since) or goes_on, f"not within {within_s} s: {what}"
 
 
 def _lines(*events: str) -> Callable[[House, int], bool]:
@@ -345,6 +346,8 @@ async def _asks_for_it(house: House, fault: Fault) -> Callable[[], Awaitable[Non
     return whole
 
 
+#: What a supervisor says that cannot read the ledger.
+_SUPERVISOR = ("lease not renewed", "ledger cannot be followed", "planning waits", "run waits")
 CASES = (
     Case(
         sorts.WRITER,
@@ -353,7 +356,15 @@ CASES = (
         _submits,
         supervised=False,
     ),
-    Case(sorts.POOL, lambda house: house.postgres, _part("database"), _reads),
+    Case(
+        sorts.POOL,
+        lambda house: house.postgres,
+        _lines("keys forgotten", "watch interrupted", "webhooks interrupted", *_SUPERVISOR),
+        _reads,
+        asked_over=True,
+        twice=True,
+        after_others=_lines(*_SUPERVISOR),
+    ),
     Case(
         sorts.LISTEN,
         lambda house: house.postgres,
@@ -361,7 +372,13 @@ CASES = (
         _listens,
         supervised=False,
     ),
-    Case(sorts.CONTROL, lambda house: house.docker, _part("engine"), _exits),
+    Case(
+        sorts.CONTROL,
+        lambda house: house.docker,
+        _lines("engine has not answered", "run waits", "sweep interrupted"),
+        _exits,
+        asked_over=True,
+    ),
     Case(sorts.EVENTS, lambda house: house.docker, _lines("engine events interrupted"), _exits_heard),
     Case(sorts.STREAMS, lambda house: house.docker, _lines("log not read"), _prints),
     Case(
@@ -371,6 +388,12 @@ CASES = (
         _pulls,
         supervised=False,
     ),
-    Case(sorts.STORE, lambda house: house.store, _part("store"), _pushes),
+    Case(
+        sorts.STORE,
+        lambda house: house.store,
+        _lines("store does not answer", "store call repeated"),
+        _pushes,
+        asked_over=True,
+    ),
     Case(sorts.CLIENT, lambda house: house.client, _lines("client noticed"), _asks_for_it, supervised=False),
 )

@@ -39,7 +39,8 @@ _STALLS = {Fault.STALL: (True, False), Fault.STALL_UP: (True,), Fault.STALL_DOWN
 
 @dataclass
 class Line:
-    """`log`: when (the loop's time) which sort was broken, and how. `passed_at`: when a sort passed last."""
+    """`log`: when (the loop's time) which sort was broken, and how. `passed_at`: when a sort passed last.
+    `asked_at`: when first something was to go to the server over a sort that is broken, and did not."""
 
     upstream: Address
     sorter: Sorter
@@ -48,6 +49,7 @@ class Line:
     address: Address = ""
     log: list[tuple[float, str, Fault]] = field(default_factory=list)
     passed_at: dict[str, float] = field(default_factory=dict)
+    asked_at: dict[str, float] = field(default_factory=dict)
     _faults: dict[str, Fault] = field(default_factory=dict)
     _armed: list[tuple[bytes, str, Fault]] = field(default_factory=list)
     _mended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,6 +58,7 @@ class Line:
     def break_(self, sort: str, fault: Fault) -> None:
         self.log.append((asyncio.get_running_loop().time(), sort, fault))
         self._faults[sort] = fault
+        self.asked_at.pop(sort, None)
         for pipe in list(self._pipes):
             if pipe.sort == sort:
                 pipe.struck(fault)
@@ -148,6 +151,8 @@ class _Pipe:
         while data := await _read(reader):
             if up and (self.sort is None or not self.line.sticky):
                 self.sort = self.line.sorter(data) or self.sort
+            if up and (self.dead or self.line.fault_of(self.sort) not in (None, Fault.SLOW)):
+                self.line.asked_at.setdefault(self.sort or "", asyncio.get_running_loop().time())
             if await self._passes(up=up):
                 with suppress(ConnectionError):
                     writer.write(data)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
-from service.ledger import follow
+from service.ledger import database, follow
 from service.supervisor.data import StoreAccess
-from service.supervisor.engine import events
+from service.supervisor.data.model import Timing
+from service.supervisor.data.s3 import faults, store
+from service.supervisor.engine import docker, events, wire
 from tests.chaos.links import cases, sorts
 from tests.chaos.links.cases import CASES, tried
 from tests.chaos.links.house import House, Log, house
@@ -18,6 +21,8 @@ from tests.chaos.links.line import Fault
 pytestmark = pytest.mark.usefixtures("quick", "busybox")
 
 FOREVER_S = 3600.0
+#: Links over which the service asks, and by itself finds out that it is not answered.
+ASKED = (sorts.POOL, sorts.CONTROL, sorts.STORE)
 
 
 async def _reported(
@@ -41,15 +46,24 @@ async def test_planted_bugs_are_found(
     monkeypatch.setattr(follow, "PING_S", FOREVER_S)  # a listener that is not pinged
     monkeypatch.setattr(events, "SILENCE_S", FOREVER_S)  # a stream that is believed for ever
     monkeypatch.setattr(House, "submitted", _without_a_key)  # a client whose repeat is a new submit
+    monkeypatch.setattr(database, "ANSWER_TIMEOUT_S", FOREVER_S)  # a ledger that is waited for for ever
+    monkeypatch.setattr(wire, "ANSWER_TIMEOUT_S", FOREVER_S)  # and an engine
+    monkeypatch.setattr(docker, "LOOK_TIMEOUT_S", FOREVER_S)
+    monkeypatch.setattr(docker, "CALL_TIMEOUT_S", FOREVER_S)
+    monkeypatch.setattr(faults, "NOTICE_S", FOREVER_S)  # and a store
+    monkeypatch.setattr(store, "Timing", partial(Timing, call_s=FOREVER_S, progress_s=FOREVER_S))
     common = (log, template_database, access)
-    listen, heard, doubled = await asyncio.gather(
+    listen, heard, doubled, *silent = await asyncio.gather(
         _reported(sorts.LISTEN, Fault.HALF_OPEN, *common, planted="no ping"),
         _reported(sorts.EVENTS, Fault.HALF_OPEN, *common, planted="no renewal"),
         _reported(sorts.CLIENT, Fault.STALL_DOWN, *common, planted="no key"),
+        *(_reported(sort, Fault.STALL, *common, planted="no end") for sort in ASKED),
     )
     assert listen.endswith("listen was half-open, and nobody noticed")
     assert heard.endswith("events was half-open, and nobody noticed")
     assert "one submit, one job" in doubled
+    for sort, told in zip(ASKED, silent, strict=True):
+        assert told.endswith(f"{sort} was stall, and nobody noticed"), told
 
 
 _submitted = House.submitted

@@ -10,6 +10,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -91,7 +92,7 @@ class Nursery:
 class Ground:
     """A database, a state directory, an engine and a store; with a service at work on them, most of the time.
 
-    The first is ended at `crash_at`. Whoever looks after it starts the next one at once, and no third.
+    The first is ended at `crash_at`. Whoever looks after it starts the next one `away_s` later, and no third.
     """
 
     nursery: Nursery
@@ -101,8 +102,11 @@ class Ground:
     folder: Path
     crash_at: str | None = None
     plant: str | None = None
+    away_s: float = 0.0
     service: Service | None = None
     crashes: int = 0
+    #: From when to when there was no service, if it was ended.
+    away: tuple[datetime, datetime] | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -146,6 +150,9 @@ class Ground:
             if code == 0:
                 return
             assert (code, number) == (CRASHED, 1), f"service {number} ended with {code}: {self.log()}"
+            since = datetime.now(UTC)
+            await asyncio.sleep(self.away_s)
+            self.away = (since, datetime.now(UTC))
             self.crashes += 1
 
     async def url(self) -> str:
@@ -190,6 +197,7 @@ async def ground(
     *,
     crash_at: str | None = None,
     plant: str | None = None,
+    away_s: float = 0.0,
 ) -> AsyncIterator[Ground]:
     """With a project, a bucket with something in it, and nobody at work yet."""
     folder.mkdir()
@@ -203,6 +211,6 @@ async def ground(
             made.settings = settings_for(folder / "state")
             token = await first_run.prepare(made.ledger, made.settings, None)
             await bucket.put({"in/word": b"said\n", "out/gone": b"1", "out/kept": b"2"})
-            yield Ground(nursery, made, bucket, token, folder, crash_at, plant)
+            yield Ground(nursery, made, bucket, token, folder, crash_at, plant, away_s)
     finally:
         await engine.close()

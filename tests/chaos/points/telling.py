@@ -11,12 +11,17 @@ from uuid import UUID
 
 import aiohttp
 
+from service.config import Settings
 from service.supervisor.data import StoreAccess
 from tests.acceptance.crashing import Witness
 from tests.chaos.points.ground import DEADLINE_S, Ground, Nursery, ground
 from tests.chaos.points.points import crossed
 from tests.chaos.points.story import Broken, Story, User, told
 from tests.chaos.points.verdict import Seen, problems, seen
+
+#: After a crash at these there is no service for longer than its lease lasts.
+LONG_AWAY = ("engine create, after #1",)
+AWAY_S = Settings().lease_ttl_s + 5
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Stage:
         self, story: Story, point: str, reference: asyncio.Future[Seen], plant: str | None = None
     ) -> Outcome:
         """The story with a crash at this point. `reference`: what comes of it without one."""
-        async with self._ground(point, plant) as made:
+        async with self._ground(point, plant, AWAY_S if point in LONG_AWAY else 0.0) as made:
             wrong: list[str] = []
             try:
                 job = await self._tell(made, story)
@@ -65,10 +70,14 @@ class Stage:
                 wrong.append(str(error) or type(error).__name__)
             return Outcome(story.name, point, made.crashes > 0, tuple(wrong))
 
-    def _ground(self, point: str | None, plant: str | None) -> AbstractAsyncContextManager[Ground]:
+    def _ground(
+        self, point: str | None, plant: str | None, away_s: float = 0.0
+    ) -> AbstractAsyncContextManager[Ground]:
         self._told += 1
         folder = self.folder / str(self._told)
-        return ground(self.nursery, self.template, self.access, folder, crash_at=point, plant=plant)
+        return ground(
+            self.nursery, self.template, self.access, folder, crash_at=point, plant=plant, away_s=away_s
+        )
 
     async def _tell(self, made: Ground, story: Story) -> UUID:
         """Tell it while somebody keeps a service at work, and stop that in order."""

@@ -47,6 +47,7 @@ SHOWS = {
         "append JobSubmitted, committed and not answered #1",
         "POST /v1/job was answered with 409",
     ),
+    "tells_no_absence": ("engine create, after #1", "its run was not told"),
 }
 
 #: Of each story: what comes of it without a crash. The same for every test.

@@ -12,7 +12,7 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 
-from service.domain.events import Event
+from service.domain.events import Event, Move, RunAdopted
 from service.errors import LedgerCorrupt
 from service.ledger import rebuild, verify
 from service.supervisor.names import LEDGER
@@ -24,6 +24,10 @@ from tests.images import docker_socket
 from tests.supervisor.bills import bill
 
 AWAY = timedelta(minutes=10)
+#: Longer than its lease: what a machine that others use too may take for a start or an end.
+_CLEARLY_S = 3.0
+#: Where the time of a run is paid for, by what is done for it.
+_LOOKED_AFTER = ("INITIALIZING", "PENDING", "RUNNING", "INTERRUPTING", "TIMEOUT")
 #: What may be there once more after a crash: that somebody came back, and how far a synchronisation is.
 _AGAIN = frozenset({"RunAdopted", "DataSyncMoved", "SupervisorStarted", "ExecOpened", "RunNoted"})
 
@@ -82,7 +86,8 @@ async def problems(ground: Ground, story: Story, job: UUID, expected: Seen, witn
     held = await ground.bucket.holds()
     if held != story.leaves:
         wrong.append(f"the store holds {held}")
-    wrong += _paid_for_absence(await ground.world.events(job))
+    events = await ground.world.events(job)
+    wrong += _untold_absence(ground, events) + _paid_for_absence(events)
     wrong += await _broken(ground.world.url)
     return wrong
 
@@ -99,6 +104,23 @@ async def _left(ground: Ground) -> list[str]:
             networks = len(await response.json())
     wrong = [f"{containers} containers are left"] if containers else []
     return wrong + ([f"there are {networks} networks of one project"] if networks != 1 else [])
+
+
+def _untold_absence(ground: Ground, events: list[Event]) -> list[str]:
+    """A run that had its place when the service was ended, and still had it when it came back after longer
+    than its lease, was told of all that time."""
+    if ground.away is None:
+        return []
+    since, back = ground.away
+    moves = [event for event in events if isinstance(event.body, Move)]
+    before = [str(event.body.target) for event in moves if event.recorded_at < since]
+    short = (back - since).total_seconds() < ground.world.settings.lease_ttl_s + _CLEARLY_S
+    if short or not before or before[-1] not in _LOOKED_AFTER:
+        return []
+    told = [event for event in events if isinstance(event.body, RunAdopted) and event.occurred_at >= back]
+    if any(event.body.absent_since <= since for event in told):
+        return []
+    return [f"nobody looked after it from {since} to {back}, and its run was not told"]
 
 
 def _paid_for_absence(events: list[Event]) -> list[str]:

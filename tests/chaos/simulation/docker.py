@@ -16,6 +16,8 @@ from tests.support.engine.fake import FakeEngine
 
 IMAGE = "busybox:latest"
 INPUT = "input"
+#: What an engine says of a process that was killed with it: as anybody kills, or that it does not know.
+KILLED, UNKNOWN = 137, 255
 Seen = Callable[[str, Any], None]
 
 
@@ -34,13 +36,19 @@ class SimEngine(FakeEngine):
         self._chance, self._seen = chance, seen
         self.fault_rate = self.loss_rate = 0.0
         self.down_until = 0.0
+        #: How often it refused, and how often an image was not to be had.
+        self.refusals = self.failures = 0
         self.lasts_s = 60.0
 
     def _enter(self, call: str, about: str) -> None:
         if asyncio.get_running_loop().time() < self.down_until:
             raise EngineAway("the engine is restarting")
         if call != "info" and self._chance.random() < self.fault_rate:
-            raise self._chance.choice((EngineAway("no answer"), EngineAway("no answer"), EngineError("500")))
+            error = self._chance.choice(
+                (EngineAway("no answer"), EngineAway("no answer"), EngineError("500"))
+            )
+            self.refusals += not isinstance(error, EngineAway)
+            raise error
 
     def _leave(self, call: str, answer: Any) -> Any:
         if call != "info" and self._chance.random() < self.fault_rate:
@@ -51,12 +59,14 @@ class SimEngine(FakeEngine):
         if self.fault_rate:
             await asyncio.sleep(self._chance.choice((0.1, 1, 30)))
             if self._chance.random() < 2 * self.fault_rate:
+                self.failures += 1
                 raise ImageUnavailable("no space left on device", passing=True, reason="other")
         return await super().pull(ref, **how)
 
     async def create(self, spec: ContainerSpec) -> str:
         self._enter("create", spec.name)
         if self.fault_rate and self._chance.random() < self.fault_rate / 2:
+            self.refusals += 1
             raise EngineError("create: no space left on device")
         self._seen("create", spec)
         return await super().create(spec)
@@ -75,6 +85,8 @@ class SimEngine(FakeEngine):
                         (Path(mount.source) / output(run)).write_text("written")
                 code = self._chance.choice((0, 0, 0, 1))
                 after_s = self._chance.uniform(0, 2 * self.lasts_s)
+                if code and after_s % 2 < 1:  # no draw of its own: a kept seed stays the story that it was
+                    code = UNKNOWN
                 asyncio.get_running_loop().call_later(after_s, self._finish, fake.id, code)
 
     def _finish(self, container_id: str, code: int) -> None:
@@ -119,9 +131,11 @@ class SimEngine(FakeEngine):
         self.end_events()
         self.begun.clear()  # its events are of its own life alone
         self._seen("restart", kills)
+        code = UNKNOWN if down_s % 2 < 1 else KILLED
         for fake in self._containers.values():
             if kills and fake.state == "running":
-                fake.state, fake.exit_code, fake.finished_at = "exited", 137, self._clock()
+                fake.state, fake.exit_code, fake.finished_at = "exited", code, self._clock()
+                self._seen("killed", fake)
 
     def all(self) -> list[Any]:
         return list(self._containers.values())

@@ -35,7 +35,7 @@ class SimLedger(Ledger):
         self.writer = Writer(connect, on_append=lambda _: self.listener.hint())
         pool: Any = Pool(server, process)
         super().__init__(pool, self.writer, Listener(connect, ping_s=PING_S), Keys(pool, _MASTER), connect)
-        self._process = process
+        self._process, self._server = process, server
 
     async def submit(self, command: Command, *, command_id: UUID | None = None, **how: Any) -> Receipt:
         made = command_id or UUID(int=self._process.chance.getrandbits(128))
@@ -53,6 +53,7 @@ class SimLedger(Ledger):
         lease = await super().take_lease(engine, holder, ttl_s, locked=locked)
         if lease is not None:
             self._process.epoch = lease.epoch
+            self._server.on_lease(self._process)
         return lease
 
     async def open_secret(self, sealed: Any) -> Secret:

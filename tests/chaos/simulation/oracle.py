@@ -19,6 +19,7 @@ from tests.chaos.simulation.docker import INPUT, output
 from tests.chaos.simulation.postgres import BEGINNING, Postgres, Record
 from tests.chaos.simulation.process import Process
 from tests.chaos.simulation.stores import Objects
+from tests.chaos.simulation.truth import Truth
 from tests.support.engine.scripted import FakeContainer
 
 COUNTED = {"QUEUED", "INITIALIZING", "PENDING", "RUNNING"}
@@ -54,6 +55,7 @@ class Oracle:
 
     def __init__(self, server: Postgres, objects: Objects) -> None:
         self._server = server
+        self.truth = Truth(server, objects)
         self._objects = objects
         self._trace = hashlib.sha256()
         self._hash, self._position, self._recorded_at = server.hash, 0, BEGINNING
@@ -137,6 +139,8 @@ class Oracle:
                 self._occurred[run.job] = event.occurred_at
         if target_of(event) == "RUNNING":
             require(run in self._started, f"{run} is RUNNING and no container of it was started")
+        for wrong in self.truth.wrong(run, event):
+            require(False, wrong)
         if isinstance(event.body, RunFinalized) and not event.body.volumes_kept:
             self._pushed(run, after)
         kept: Job | None = self._server.row("status", str(run.job))
@@ -166,8 +170,10 @@ class Oracle:
             return
         expected = calculator.result(facts, "2021-05")
         if bill.positions and max(bill.positions) <= event.position:
-            found = (bill.minutes, int(bill.amount * MILLION))
-            require(found == expected[:2], f"the bill of {run} is {found}, and should be {expected[:2]}")
+            found = (bill.minutes, int(bill.amount * MILLION), bill.credited)
+            require(found == expected, f"the bill of {run} is {found}, and should be {tuple(expected)}")
+        absence = self.truth.absence(run, facts)
+        require(absence is None, str(absence))
 
     def _quota(self) -> None:
         quota = self._server.row("quota", "default")
@@ -183,6 +189,7 @@ class Oracle:
         run = run_of(about.labels) if name != "restart" else None
         at = (self._server.clock() - BEGINNING - self._server.skew).total_seconds()
         self.note(f"{at} {name} {run or about}")
+        self.truth.effect(name, run, about)
         if run is not None:
             self._checked(self._effect, name, run, about)
 

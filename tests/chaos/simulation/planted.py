@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -33,6 +33,7 @@ from service.supervisor.steps import Steps
 from service.supervisor.waits import Waits
 from tests.chaos.simulation import api, process
 from tests.chaos.simulation.docker import SimEngine
+from tests.chaos.simulation.untrue import UNTRUE, Plant
 
 
 @contextmanager
@@ -253,7 +254,6 @@ def _submit(handler: Any) -> Any:
     return next(route for route in ROUTES if route.handler is jobs.submit)._replace(handler=handler)
 
 
-Plant = Callable[[], AbstractContextManager[None]]
 #: Each bug, the seeds one of which must find it, and the words that tell what it broke.
 PLANTED: dict[Plant, tuple[range, str]] = {
     stale_epochs_are_taken: (range(150), "has a stale epoch"),
@@ -270,4 +270,5 @@ PLANTED: dict[Plant, tuple[range, str]] = {
     keys_are_remembered_by_each_process_alone: (range(50), "was carried out by"),
     repeats_are_compared_by_what_differs: (range(50), "had been carried out"),
     a_repeat_shows_the_job_of_now: (range(50), "was answered"),
+    **UNTRUE,
 }

@@ -63,6 +63,8 @@ class Postgres:
     def __init__(self, chance: Random) -> None:
         self.chance = chance
         self.skew = timedelta()
+        #: How often its clock was set.
+        self.jumps = 0
         self.lost_rate = 0.0
         self.events: list[Record] = []
         self.commands: dict[UUID, Record] = {}
@@ -81,7 +83,14 @@ class Postgres:
         self.lost = 0
         self.on_commit: Callable[[Process, list[Record]], None] = lambda process, records: None
         self.on_repeat: Callable[[UUID], None] = lambda command: None
+        #: Told of a process that knows that it has the lease.
+        self.on_lease: Callable[[Process], None] = lambda process: None
         self._finishing: set[asyncio.Task[None]] = set()
+
+    def jump(self, by_s: float) -> None:
+        """Its clock is set forward, or back."""
+        self.skew += timedelta(seconds=by_s)
+        self.jumps += 1
 
     def clock(self) -> datetime:
         return BEGINNING + timedelta(seconds=asyncio.get_running_loop().time()) + self.skew

@@ -34,6 +34,8 @@ class Process:
         #: The epoch that it believes to hold, to tell a stale word by.
         self.epoch: int | None = None
         self._on_crash = on_crash
+        #: Told until when it is stopped.
+        self.on_stop: Callable[[Process, float], None] = lambda process, until: None
         self._stopped_until = 0.0
 
     async def gate(self, about: str) -> None:
@@ -53,6 +55,7 @@ class Process:
             self.kill()
         elif roll < self.crash_rate + stop_rate:
             self._stopped_until = loop.time() + self.chance.uniform(5, 60)
+            self.on_stop(self, self._stopped_until)
         if self._stopped_until:
             await self._while_stopped(loop)
         if self._is_dead():

@@ -7,7 +7,6 @@ import os
 import tempfile
 import traceback
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -79,8 +78,10 @@ class World:
         self.answers = Answers(self.server, self.oracle.note, self.oracle.wrong)
         self.server.on_commit = self._committed
         self.server.on_repeat = self.oracle.repeated
-        self.skew = timedelta()
+        self.truth = self.oracle.truth
+        self.server.on_lease = self.truth.supervision.taken
         self.engine = SimEngine(self.server.clock, self._fork(), self.oracle.effect)
+        self.truth.engine = self.engine
         self.settings = Settings(
             state_dir=state_dir, default_quota_cpu=6, node="node-1", node_cpus=16, node_memory=2**40,
             retry_s=0.5, poll_s=5, stop_grace_s=1, storage_check_s=30, pull_attempts=3,
@@ -105,12 +106,14 @@ class World:
     # -- processes ----------------------------------------------------------------------------------------
 
     def process(self, name: str, ended: asyncio.Event) -> Process:
-        def crashed(_: Process) -> None:
+        def crashed(process: Process) -> None:
             self.crashes += 1
+            self.truth.supervision.killed(process)
             ended.set()
 
         self._made += 1
         made = Process(f"{name}-{self._made}", self._fork(), crashed)
+        made.on_stop = self.truth.supervision.stopped
         self._processes.append(made)
         if self.faulty:
             made.crash_rate, made.stop_rate = self.crash_rate, self.stop_rate
@@ -197,7 +200,7 @@ class World:
             if roll < 0.25:
                 self.engine.restart(chance.uniform(0, 20), kills=chance.random() < 0.5)
             elif roll < 0.5:
-                self.server.skew += timedelta(seconds=chance.choice((-3600, -30, -1, 1, 30, 3600)))
+                self.server.jump(chance.choice((-3600, -30, -1, 1, 30, 3600)))
             elif roll < 0.75:
                 self.disk_free = chance.choice((0, RESERVE - 1, RESERVE + 1, DISK))
             else:
@@ -215,8 +218,9 @@ class World:
         self.objects.put(IN, INPUT, b"given")
         hosts = ("one", "two")[: self.chance.randint(1, 2)]
         tasks = [asyncio.create_task(self.supervise(host)) for host in hosts]
-        running = (self.serve(0), self.serve(1), self.users(), self.faults())
-        tasks += [asyncio.create_task(each) for each in running]
+        tasks += [asyncio.create_task(each) for each in (self.serve(0), self.serve(1))]
+        users, faults = asyncio.create_task(self.users()), asyncio.create_task(self.faults())
+        tasks += [users, faults]
         clock = asyncio.get_running_loop()
         try:
             while clock.time() < SETTLED_BY_S and self.oracle.broken is None:
@@ -225,12 +229,14 @@ class World:
                     if task.done():
                         task.result()  # nobody of this ends by an error
                 settled = self.oracle.unsettled(self.engine.all(), self.settings.volumes_dir) is None
-                if settled and not self.faulty and all(task.done() for task in tasks[-2:]):
+                if settled and users.done() and faults.done():
                     self.answers.end()
                     return
             left = self.oracle.unsettled(self.engine.all(), self.settings.volumes_dir)
             if left is not None:
-                self.oracle.broken = self.oracle.broken or f"never settled: {left}"
+                self.oracle.wrong(f"never settled: {left}")
+            if not users.done():
+                self.oracle.wrong("a client still waits for an answer")
         finally:
             for task in tasks:
                 task.cancel()

@@ -37,6 +37,7 @@ class Objects:
         self.containers: dict[str, dict[str, Held]] = {}
         self.fault_rate = 0.0
         self.down_until = 0.0
+        self.failures = 0
         self.chance = chance
         self.clock = clock
 
@@ -47,7 +48,7 @@ class Objects:
         return place[1] in self.containers.get(place[0], {})
 
     @asynccontextmanager
-    async def open(self, access: StoreAccess) -> AsyncIterator[SimStore]:
+    async def open(self, access: StoreAccess, *, allow: object = ()) -> AsyncIterator[SimStore]:
         """In the place of `Store.open`."""
         yield SimStore(self, access)
 
@@ -114,9 +115,11 @@ class SimStore:
         """Where a process may die, or the store may be away."""
         await PROCESS.get().gate(f"store {what}")
         if asyncio.get_running_loop().time() < self._held.down_until:
+            self._held.failures += 1
             raise Unavailable(f"{what}: the store is away")
         self._answered(what)
 
     def _answered(self, what: str) -> None:
         if self._held.fault_rate and self._held.chance.random() < self._held.fault_rate:
+            self._held.failures += 1
             raise Unavailable(f"{what}: the answer was lost")

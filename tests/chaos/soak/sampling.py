@@ -12,6 +12,8 @@ from pathlib import Path
 MIB = 1024**2
 #: The first samples are of a service that still makes its caches and connections.
 WARM_UP = 0.2
+#: How much of what is left is compared: the first of it, and the last.
+WINDOW = 0.2
 
 
 @dataclass(frozen=True)
@@ -26,33 +28,34 @@ class Sample:
 
 @dataclass(frozen=True)
 class Bound:
-    """How much more the second half's median may be than the first half's: a share of it, and a number."""
+    """How much more the median at the end may be than at the beginning: a share of it, and a number."""
 
     share: float
     more: float
 
 
+#: An hour with 4,921 jobs and 60 faults went from 160 to 169 MiB, and the others stayed at 46, 44 and 11.
 BOUNDS = {
-    "rss": Bound(0.10, 8 * MIB),
-    "descriptors": Bound(0.0, 6),
-    "tasks": Bound(0.0, 8),
-    "connections": Bound(0.0, 3),
+    "rss": Bound(0.0, 20 * MIB),
+    "descriptors": Bound(0.0, 3),
+    "tasks": Bound(0.0, 3),
+    "connections": Bound(0.0, 1),
 }
 
 
-def halves(samples: Sequence[Sample], name: str) -> tuple[float, float]:
-    """The medians of the first and the second half, after the warm-up."""
+def ends(samples: Sequence[Sample], name: str) -> tuple[float, float]:
+    """The medians of the beginning, after the warm-up, and of the end: of an hour each has ten minutes."""
     known = [value for sample in samples if (value := getattr(sample, name)) is not None]
     known = known[int(len(known) * WARM_UP) :]
-    middle = len(known) // 2
-    return statistics.median(known[:middle]), statistics.median(known[middle:])
+    window = max(1, int(len(known) * WINDOW))
+    return statistics.median(known[:window]), statistics.median(known[-window:])
 
 
 def grown(samples: Sequence[Sample]) -> list[str]:
     """What is not flat. A few high samples, as during a fault, are no growth: medians do not see them."""
     found = []
     for name, bound in BOUNDS.items():
-        before, after = halves(samples, name)
+        before, after = ends(samples, name)
         if after > before * (1 + bound.share) + bound.more:
             found.append(f"{name} grew from {before:.0f} to {after:.0f}")
     return found
@@ -94,7 +97,7 @@ class Sampler:
         """For the table: each with its medians before and after."""
         found = {}
         for name in BOUNDS:
-            before, after = halves(self.samples, name)
+            before, after = ends(self.samples, name)
             unit = MIB if name == "rss" else 1
             found[name] = f"{before / unit:.0f}->{after / unit:.0f}"
         return found | {"samples": str(len(self.samples))}

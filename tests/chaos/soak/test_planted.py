@@ -49,7 +49,7 @@ def test_what_goes_up_and_down_is_flat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "growth"), [("rss", 60 * MIB), ("descriptors", 40), ("tasks", 60), ("connections", 20)]
+    ("name", "growth"), [("rss", 34 * MIB), ("descriptors", 8), ("tasks", 8), ("connections", 4)]
 )
 def test_what_grows_is_told(name: str, growth: float) -> None:
     (told,) = grown(noisy(name, growth))

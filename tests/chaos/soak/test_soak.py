@@ -92,7 +92,7 @@ async def soak(load: Load, random: Random, seconds: float, every_s: float) -> in
         await asyncio.sleep(random.uniform(0, every_s / 20))
         await load.house.bring_back(outage)
         await gets_on(load)
-        count += 1
+        count += outage.killed
         await asyncio.sleep(max(0.0, begins + every_s - loop.time()))
     return count
 
