@@ -263,7 +263,7 @@ PLANTED: dict[Plant, tuple[range, str]] = {
     a_lost_container_is_made_again: (range(100), "a second container"),
     minutes_are_billed_twice: (range(20), "the bill of"),
     nobody_looks_again: (range(50), "never settled"),
-    what_others_made_is_started: (range(100, 115), "a second container"),
+    what_others_made_is_started: (range(275, 310), "a second container"),
     what_was_fenced_passes_for_well: (range(61, 120), "was fenced"),
     a_full_node_takes_runs: (range(50), "whose disk is full"),
     acknowledged_before_the_commit: (range(50), "is acknowledged with events"),
