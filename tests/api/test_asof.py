@@ -192,7 +192,7 @@ async def _amid(yard: Yard, moments: Moments, moment: Moment) -> None:
         assert set(lines) == {(run.job, run.run) for run in runs}
         for run in runs:
             line = lines[run.job, run.run]
-            assert (line["minutes"], line["amount"]) == (run.minutes, str(run.amount))
+            assert (line["minutes"], line["amount"]) == (run.minutes, str(run.net))
             assert tuple(line["positions"]) == run.positions
 
 
