@@ -66,6 +66,12 @@ def keys_of(files: Sequence[Path], prefix: str) -> list[tuple[str, Path]]:
     return list(found.items())
 
 
+def without_folders(items: Iterable[Any]) -> list[str]:
+    """The keys of listed objects that can be files. Consoles mark a folder by an object whose key ends in a
+    `/`; what it holds has keys of its own."""
+    return [each["key"] for each in items if not each["key"].endswith("/")]
+
+
 async def upload(
     client: Client,
     alias: str,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Any
 
-from service.cli import objects
+import pytest
+
+from service.cli import bucket, objects
 from service.cli.client import Client
 from service.cli.job_list import list_jobs
 from service.cli.output import Format, Output
 from service.cli.webhook import deliveries
 from service.cli.where import Where
+from service.errors import UnsafeKey
 
 _SIZE = 3
 
@@ -105,3 +108,20 @@ async def test_an_object_that_is_named_twice_is_fetched_once(tmp_path: Path) -> 
         moved = await objects.download(store, "a", "c", ["x", "y", "x"], tmp_path)
     assert sorted(store.fetched) == ["x", "y"]
     assert [each.key for each in moved] == ["x", "y"]
+
+
+class _Marked(_Store):
+    """As a console leaves it: with an object that stands for a folder."""
+
+    async def get(self, path: str, **params: Any) -> Any:
+        return {"items": [{"key": key, "size": 1} for key in ("images/", "images/a")], "metadata": {}}
+
+
+async def test_an_object_that_marks_a_folder_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    store = _Marked()
+    async with store:
+        await bucket.download(store, "c@a", folder=tmp_path)
+        assert store.fetched == ["a"]
+        assert [each.name for each in (tmp_path / "images").iterdir()] == ["a"]
+        with pytest.raises(UnsafeKey):
+            await bucket.download(store, "c@a", ["images/"], folder=tmp_path)
