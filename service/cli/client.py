@@ -16,7 +16,7 @@ from uuid import uuid4
 import aiohttp
 from yarl import URL
 
-from service.cli import words
+from service.cli import lasting, words
 from service.cli.where import Where
 from service.errors import (
     BudgetExceeded,
@@ -84,6 +84,7 @@ class Client:
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {where.token}"},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            connector=aiohttp.TCPConnector(socket_factory=lasting.opened),
         )
 
     async def __aenter__(self) -> Client:
