@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated
@@ -20,7 +21,7 @@ from service.api.watch import Follower
 from service.errors import Invalid
 
 MOST_LINES = 1_000_000
-#: After a run has ended, its last output is waited for so long.
+#: After a run has ended, more of its output is waited for so long.
 LAST_OUTPUT_S = 10.0
 #: How often it is looked whether the client is still there.
 GONE_S = 1.0
@@ -83,16 +84,17 @@ async def _follow(
     """Until the log is complete, the client leaves, its token is revoked or the service closes."""
     request, metrics = call.request, call.service.metrics
     metrics.followers.inc()
-    pumping = asyncio.create_task(_pump(call, response, chunks))
+    loop = asyncio.get_running_loop()
+    source = _Source(chunks)
+    pumping = asyncio.create_task(_pump(call, response, source))
     waits = [asyncio.create_task(event.wait()) for event in (follower.cut, follower.over)]
     cut, over = waits
-    ending: float | None = None
-    loop = asyncio.get_running_loop()
+    over_at: float | None = None
     try:
         while not pumping.done() and not cut.done() and not gone(request):
             if over.done():
-                ending = ending or loop.time() + LAST_OUTPUT_S
-                if loop.time() >= ending:
+                over_at = over_at or loop.time()
+                if source.silent_since(over_at) <= loop.time() - LAST_OUTPUT_S:
                     break
             pending = {task for task in (pumping, cut, over) if not task.done()}
             await asyncio.wait(pending, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -106,6 +108,26 @@ async def _follow(
         cut_off(request)  # who follows must not take this for the end of the run
 
 
-async def _pump(call: Call, response: web.StreamResponse, chunks: AsyncGenerator[bytes, None]) -> None:
-    async with aclosing(chunks):
-        await pump(call.request, response, chunks)
+async def _pump(call: Call, response: web.StreamResponse, source: _Source) -> None:
+    async with aclosing(source.chunks):
+        await pump(call.request, response, source.read())
+
+
+class _Source:
+    """A run's output as it comes, and since when it has been waited for: not while the client is, which may
+    take what there is as slowly as `pump` allows."""
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
+        self.chunks = chunks
+        self._waited_since = math.inf
+
+    async def read(self) -> AsyncIterator[bytes]:
+        self._waited_since = asyncio.get_running_loop().time()
+        async for chunk in self.chunks:
+            self._waited_since = math.inf
+            yield chunk
+            self._waited_since = asyncio.get_running_loop().time()
+
+    def silent_since(self, at: float) -> float:
+        """Since when, from a time on, nothing has come that was waited for; infinity: something did."""
+        return max(at, self._waited_since)

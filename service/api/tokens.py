@@ -80,9 +80,9 @@ async def renew(call: Call) -> wire.Token:
 
 async def revoke(call: Call) -> None:
     token = await _seen(call, revoked=True)
-    receipt = await call.submit(cmd.RevokeToken(project=call.project, token_id=token.id))
-    if token.revoked and not receipt.repeated:
+    if token.revoked and await call.recalled() is None:
         raise _unknown(token.id)
+    await call.submit(cmd.RevokeToken(project=call.project, token_id=token.id))
     call.service.tokens.forget(token.id)
 
 

@@ -76,10 +76,10 @@ async def download(
         Format | None, typer.Option("--format", help="Print this format, and nothing else.")
     ] = None,
 ) -> None:
-    """Downloads objects; each goes to its key below the folder."""
+    """Downloads objects; each goes to its key below the folder. Without KEY, folder marks are left out."""
     output = Output(format)
     alias, name = await objects.placed(client, parse.bucket(container))
-    wanted = keys or [each["key"] for each in await objects.listed(client, alias, name, prefix)]
+    wanted = keys or objects.without_folders(await objects.listed(client, alias, name, prefix))
     moved = await objects.download(client, alias, name, wanted, folder, _told(output))
     output.done(_total("downloaded", moved), [each.as_json() for each in moved])
 

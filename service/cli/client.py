@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ from uuid import uuid4
 import aiohttp
 from yarl import URL
 
-from service.cli import words
+from service.cli import lasting, words
 from service.cli.where import Where
 from service.errors import (
     BudgetExceeded,
@@ -84,6 +84,7 @@ class Client:
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {where.token}"},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            connector=aiohttp.TCPConnector(socket_factory=lasting.opened),
         )
 
     async def __aenter__(self) -> Client:
@@ -102,18 +103,44 @@ class Client:
         *,
         size: int = PAGE_SIZE,
         limit: int | None = None,
+        apart: Callable[[Any], object] | None = None,
         **params: str | int | list[str] | None,
     ) -> list[Any]:
-        """All items of a list, or the first `limit`, page after page."""
-        items: list[Any] = []
+        """All items of a list, or the first `limit`, page after page.
+
+        A list that grows meanwhile brings items again: of those of which `apart` says the same, the first is
+        taken.
+        """
+        items: dict[object, Any] = {}
         page = 1
         while True:
             answer = await self.get(path, page=page, size=min(size, limit or size), **params)
-            items += answer["items"]
+            for item in answer["items"]:
+                items.setdefault(apart(item) if apart else len(items), item)
             done = limit is not None and len(items) >= limit
             if done or page >= answer.get("metadata", {}).get("pageCount", 1):
-                return items[:limit]
+                return list(items.values())[:limit]
             page += 1
+
+    async def in_order(
+        self,
+        path: str,
+        *,
+        size: int = PAGE_SIZE,
+        limit: int | None = None,
+        **params: str | int | list[str] | None,
+    ) -> list[Any]:
+        """As `pages`, of a list that has cursors: whatever comes and goes meanwhile, nothing comes again, and
+        nothing is left out."""
+        items: dict[str, Any] = {}
+        cursor: str | None = ""
+        while cursor is not None and (limit is None or len(items) < limit):
+            answer = await self.get(path, cursor=cursor, size=min(size, limit or size), **params)
+            for item in answer["items"]:
+                items.setdefault(item["id"], item)  # one that moved in the list may come again all the same
+            following = answer["metadata"].get("links", {}).get("next")
+            cursor = None if following is None else URL(following).query["cursor"]
+        return list(items.values())[:limit]
 
     async def post(
         self, path: str, body: Any, *, key: str | None = None, timeout_s: float | None = ANSWER_TIMEOUT_S

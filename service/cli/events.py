@@ -133,6 +133,8 @@ class _Following:
             return "the service has said nothing for a minute"
 
     def _take(self, frame: Any) -> None:
+        if frame["type"] != _HELLO:
+            self._pauses = _pauses()  # a greeting is no sign yet that it goes well
         if frame["type"] not in (_HELLO, _HEARTBEAT):
             show(self._output, frame)
             self._after = frame["id"]
@@ -146,7 +148,6 @@ class _Following:
                 "begin again, with --after 0 or --after now"
             )
         self._ledger = ledger
-        self._pauses = _pauses()
         if reader_left(sys.stdout):
             raise BrokenPipeError
 

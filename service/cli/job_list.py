@@ -80,7 +80,7 @@ async def list_jobs(
 
     async def read() -> list[Any]:
         wanted = [str(each) for each in states or []] or None
-        return await client.pages(
+        return await client.in_order(
             "/job",
             size=PAGE_SIZE if moment is None else MOST_ROWS,
             limit=limit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ async def placed(client: Client, bucket: Bucket) -> tuple[str, str]:
 
 async def listed(client: Client, alias: str, container: str, prefix: str) -> list[Any]:
     """The objects whose keys begin with `prefix`: key, size, modified."""
-    return await client.pages(object_path(alias, container), size=_PAGE_SIZE, prefix=prefix or None)
+    path = object_path(alias, container)
+    return await client.pages(path, size=_PAGE_SIZE, prefix=prefix or None, apart=itemgetter("key"))
 
 
 def keys_of(files: Sequence[Path], prefix: str) -> list[tuple[str, Path]]:
@@ -62,6 +64,12 @@ def keys_of(files: Sequence[Path], prefix: str) -> list[tuple[str, Path]]:
                 raise Invalid("FILE", str(file), f"{found[key]} would become the same object, {key}")
             found[key] = file
     return list(found.items())
+
+
+def without_folders(items: Iterable[Any]) -> list[str]:
+    """The keys of listed objects that can be files. Consoles mark a folder by an object whose key ends in a
+    `/`; what it holds has keys of its own."""
+    return [each["key"] for each in items if not each["key"].endswith("/")]
 
 
 async def upload(
@@ -91,7 +99,7 @@ async def download(
     folder: Path,
     done: Told = lambda _: None,
 ) -> list[Moved]:
-    """Fetch each object to its key below `folder`. A file appears only when all of it is there."""
+    """Fetch each object to its key below `folder`, once. A file appears only when all of it is there."""
 
     async def one(pair: tuple[str, Path]) -> Moved:
         key, file = pair
@@ -107,7 +115,7 @@ async def download(
         done(moved)
         return moved
 
-    return await _few_at_a_time(one, [(key, target(folder, key)) for key in keys])
+    return await _few_at_a_time(one, [(key, target(folder, key)) for key in dict.fromkeys(keys)])
 
 
 def target(folder: Path, key: str) -> Path:

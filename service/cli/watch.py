@@ -24,7 +24,8 @@ PATIENCE_S = 60.0
 """How long an outage of the service may last before we give up looking; the job does not notice it."""
 
 LOG_END_S = 15.0
-"""The end of the log comes with the end of the process; beyond this the state is told without it."""
+"""The end of the log comes with the end of the process; when none of it came for so long, the state is told
+without it."""
 
 _PASSED = MEANING | {State.INTERRUPTING: "The job is being stopped."}
 """What states mean that are over: it is not known any more who asked for the stop, or what did."""
@@ -172,11 +173,15 @@ def _after(seen: Any, history: list[Any]) -> list[Any]:
 class _Follower:
     def __init__(self, client: Client, job_id: str, screen: Screen, *, with_log: bool, seen: Any) -> None:
         self.client = client
+        self.job_id = job_id
         self.path = f"/job/{segment(job_id)}"
         self.screen = screen
         self.with_log = with_log
         self.seen = seen
         self.reader: asyncio.Task[None] | None = None
+        #: When the log last brought anything, and of which run it is.
+        self.came_at = 0.0
+        self.log_run = 0
         self.run = 0
         self.running = False
         self.moved: set[str] = set()
@@ -219,6 +224,7 @@ class _Follower:
         message = status.get("info", {}).get("message", "") if now else ""
         self.screen.state(visit, message or (MEANING if last else _PASSED)[state])
         if state is State.RUNNING and self.with_log:
+            self.log_run = self.run
             self.reader = asyncio.create_task(self._log(self.run))
 
     def _moved(self, status: Any, *, until: Any = None, silently: bool = False) -> None:
@@ -241,13 +247,15 @@ class _Follower:
 
         It only grows, so what was shown is skipped by its length, to the byte.
         """
-        shown = 0
+        shown, in_vain, loop = 0, False, asyncio.get_running_loop()
         while True:
-            skip = shown
+            skip = before = shown
             try:
                 async with self.client.stream(f"{self.path}/log", follow="true", run=run) as chunks:
                     async for chunk in chunks:
                         fresh, skip = chunk[skip:], max(0, skip - len(chunk))
+                        if fresh or not in_vain:  # one that always breaks off at the same place ends, too
+                            self.came_at = loop.time()
                         if fresh:
                             self.screen.log(fresh)
                             shown += len(fresh)
@@ -255,14 +263,28 @@ class _Follower:
                     return
             except Unavailable:
                 pass  # the outage is told by who asks for the job's state
+            in_vain = shown == before
             await asyncio.sleep(POLL_S)
 
     async def _log_ends(self) -> None:
-        if self.reader is None:
+        """Returns when the log was shown to its end, or nothing of it has come for `LOG_END_S`."""
+        reader, loop = self.reader, asyncio.get_running_loop()
+        if reader is None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOG_END_S):
-                await self.reader
+        self.came_at = loop.time()
+        while not reader.done():
+            left_s = self.came_at + LOG_END_S - loop.time()
+            if left_s <= 0:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+                self.screen.note(
+                    "the end of the log was not shown; all of it: "
+                    f"jobyard job logs --run {self.log_run} {self.job_id}"
+                )
+                break
+            await asyncio.wait({reader}, timeout=left_s)
+        else:
+            await reader  # raises what ended it
         self.reader = None
 
     async def _job(self) -> Any:

@@ -178,7 +178,7 @@ async def deliveries(
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
 ) -> None:
     """Lists the last attempts, newest first."""
-    items = await client.pages(_path(webhook, "delivery"), limit=limit)
+    items = await client.pages(_path(webhook, "delivery"), limit=limit, apart=_attempt)
     rows = [
         (
             each["position"],
@@ -194,6 +194,11 @@ async def deliveries(
     ]
     extra = (Column("NEXT ATTEMPT", extra=True), Column("JOB", whole=True, extra=True))
     output.items(items, ("POSITION", "ATTEMPT", "AT", "STATUS", "RESULT", "TOOK", *extra), rows)
+
+
+def _attempt(of: Any) -> tuple[Any, ...]:
+    """Which one it is: of a position that is delivered again the attempts are counted anew."""
+    return of["position"], of["attempt"], of["at"]
 
 
 def _path(webhook: str, *rest: str) -> str:

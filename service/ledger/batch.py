@@ -6,6 +6,7 @@ fold rows changed, and which callers were refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -37,8 +38,12 @@ class Appended(NamedTuple):
     hash: bytes
 
 
-#: A command that was carried out, with its events: one at least.
-Done = tuple[Submission, list[Event]]
+class Done(NamedTuple):
+    """A command that was carried out, with its events, and where the ledger ended then."""
+
+    submission: Submission
+    events: Sequence[Event]
+    position: int
 
 
 @dataclass
@@ -279,8 +284,8 @@ def event_records(appended: list[Appended]) -> list[tuple[Any, ...]]:
 
 
 def command_records(done: list[Done]) -> list[tuple[Any, ...]]:
-    """The commands that were carried out, as `new_command`s."""
+    """The commands that were carried out, as `new_command`s. One without events has an empty range."""
     return [
-        (submission.id, submission.digest, events[0].position, events[-1].position)
-        for submission, events in done
+        (submission.id, submission.digest, position - len(events) + 1, position)
+        for submission, events, position in done
     ]

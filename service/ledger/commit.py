@@ -38,8 +38,8 @@ _At = tuple[int, bytes, int]
 #: Where none does: what is remembered is not used.
 _UNKNOWN: _At = (-1, b"", -1)
 
-#: Commands that were carried out: their digests and their events.
-Earlier = dict[UUID, tuple[bytes | None, tuple[Event, ...]]]
+#: Commands that were carried out: their digests, their events, and where the ledger ended then.
+Earlier = dict[UUID, tuple[bytes | None, tuple[Event, ...], int]]
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -88,12 +88,15 @@ async def commit(
                 answers.append(outcome)
                 continue
             answers.append(Receipt(_asked_for(outcome), batch.position))
-            if outcome:
-                done.append((submission, outcome))
-                earlier[submission.id] = (submission.digest, tuple(outcome))
+            # One that changed nothing is kept where it may be repeated: by then it might change something.
+            if outcome or submission.digest is not None:
+                done.append(Done(submission, outcome, batch.position))
+                earlier[submission.id] = (submission.digest, tuple(outcome), batch.position)
         if batch.appended:
             await _send(sending, batch, done)
-            await sending.all()
+        elif done:
+            await sending.execute(_SQL.keep, command_records(done))
+        await sending.all()
     remembered.at = (batch.position, batch.hash, rebuilds)
     remembered.rows.trim(ROWS_KEPT)
     return answers, [entry.event for entry in batch.appended]
@@ -165,8 +168,9 @@ async def _earlier(connection: Any, known: Sequence[Any]) -> Earlier:
     found = {}
     for record in known:
         first, last = record["first_position"], record["last_position"]
-        records = await connection.fetch(_SQL.read_after, first - 1, last, last - first + 1)
-        found[UUID(int=record["id"].int)] = (record["digest"], tuple(event_of(r) for r in records))
+        count = last - first + 1
+        records = await connection.fetch(_SQL.read_after, first - 1, last, count) if count else ()
+        found[UUID(int=record["id"].int)] = (record["digest"], tuple(event_of(r) for r in records), last)
     return found
 
 
@@ -182,10 +186,12 @@ async def recalled(source: Any, command_id: UUID, digest: bytes | None) -> Recei
     return receipt
 
 
-def _repeat(asked: bytes | None, digest: bytes | None, events: tuple[Event, ...]) -> Receipt | Rejected:
+def _repeat(
+    asked: bytes | None, digest: bytes | None, events: tuple[Event, ...], position: int
+) -> Receipt | Rejected:
     if digest is not None and asked is not None and digest != asked:
         return Conflict("Idempotency-Key: it was used for another request; use a new key for this one")
-    return Receipt(_asked_for(events), events[-1].position, repeated=True)
+    return Receipt(_asked_for(events), position, repeated=True)
 
 
 def _asked_for(events: Sequence[Event]) -> tuple[Event, ...]:

@@ -34,6 +34,11 @@ SELECT at, rebuilds, hash, now, rows, known FROM take_head($1::text[], $2::text[
 -- One that was carried out, if it was. $1 its id.
 SELECT id, digest, first_position, last_position FROM commands WHERE id = $1
 
+-- name: keep
+-- Commands that were carried out and changed nothing: their ranges are empty, and begin after the head. $1 them.
+INSERT INTO commands (id, digest, first_position, last_position)
+SELECT id, digest, first_position, last_position FROM unnest($1::new_command[])
+
 -- name: epochs
 SELECT engine, epoch FROM leases WHERE engine = ANY ($1::text[])
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.domain.flavors import DEFAULT_CATALOGUE, Catalogue
 from tests.api.test_ssh_keys import KEY as SSH_KEY
-from tests.api.yard import ADMIN, OPERATOR, READER, SPEC, Yard, gathered, opened
+from tests.api.yard import ADMIN, OPERATOR, READER, SPEC, Supervision, Yard, gathered, opened
 from tests.support.proxy import proxied
 
 KEY = {"Idempotency-Key": "order 66"}
@@ -168,6 +168,54 @@ async def test_the_repeat_of_a_budget_does_nothing_and_answers_what_there_is_by_
     before = await yard.head()
     again = await yard.call("PUT", path, {"amount": "1"}, headers=KEY, token=ADMIN)
     assert (again.status, again.json["amount"], await yard.head()) == (200, "2", before)
+
+
+async def test_what_changed_nothing_changes_nothing_when_it_is_repeated(
+    yard: Yard, supervision: Supervision
+) -> None:
+    """A kill of a job that is being stopped already must not kill the run that was started since."""
+    job = (await yard.submit())["id"]
+    path = f"/v1/job/{job}"
+    await supervision.running(job)
+    assert (await yard.call("PUT", f"{path}/kill")).status == 204
+    before = await yard.head()
+    assert (await yard.call("PUT", f"{path}/kill", headers=KEY)).status == 204
+    assert await yard.head() == before
+    await supervision.ended(job)
+    assert (await yard.call("PUT", f"{path}/start")).status == 204
+    assert (await yard.call("PUT", f"{path}/kill", headers=KEY)).status == 204
+    assert (await yard.call("GET", path)).json["status"]["state"] == "QUEUED"
+    other = await yard.call("DELETE", path, headers=KEY)
+    assert (other.status, other.json["code"]) == (409, "conflict")
+
+
+async def test_a_label_that_had_its_value_is_not_set_again_by_a_repeat(yard: Yard) -> None:
+    job = (await yard.submit())["id"]
+    path = f"/v1/job/{job}/label"
+    for value, key in (("a", {}), ("a", KEY), ("b", {}), ("a", KEY)):
+        answer = await yard.call("PUT", path, {"name": "team", "value": value}, headers=key)
+        assert answer.status == 204
+    assert (await yard.call("GET", f"/v1/job/{job}")).json["spec"]["labels"]["team"] == "b"
+    other = await yard.call("PUT", path, {"name": "team", "value": "c"}, headers=KEY)
+    assert (other.status, other.json["code"]) == (409, "conflict")
+
+
+async def test_without_a_key_nothing_is_kept_of_what_changed_nothing(yard: Yard) -> None:
+    job = (await yard.submit())["id"]
+    for _ in range(3):
+        await yard.call("PUT", f"/v1/job/{job}/label", {"name": "team", "value": "a"})
+    kept = "SELECT count(*) FROM commands WHERE first_position > last_position"
+    assert await yard.ledger.pool.fetchval(kept) == 0
+    await yard.call("PUT", f"/v1/job/{job}/label", {"name": "team", "value": "a"}, headers=KEY)
+    assert await yard.ledger.pool.fetchval(kept) == 1
+
+
+async def test_a_key_that_revoked_no_token_is_answered_the_same_again(yard: Yard) -> None:
+    token_id = await yard.token("ci", READER)
+    assert (await yard.call("DELETE", f"/v1/token/{token_id}", token=ADMIN)).status == 204
+    for _ in range(2):
+        again = await yard.call("DELETE", f"/v1/token/{token_id}", token=ADMIN, headers=KEY)
+        assert again.status == 404
 
 
 BAD_KEYS: list[str] = ["", "x" * 256, "a\tb", "é"]  # fmt: skip

@@ -107,6 +107,30 @@ async def test_following_a_run_that_ended_without_a_log_ends(
     assert (answer.status, answer.raw) == (200, b"")
 
 
+async def test_an_ended_runs_log_is_not_cut_short_for_a_slow_client(
+    yard: Yard, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.api.call import SERVICE
+
+    monkeypatch.setattr("service.api.logs.LAST_OUTPUT_S", 0.1)
+    monkeypatch.setattr("service.api.logs.GONE_S", 0.05)
+    line, count = "x" * 2**16, 512  # more than all buffers on the way hold
+    printer = Printer(yard, job)
+    for _ in range(count):
+        printer.line(line)
+    printer.end()
+    assert (await yard.call("PUT", f"/v1/job/{job}/kill")).status == 204
+    headers = {"Authorization": f"Bearer {yard.tokens[OPERATOR]}"}
+    watch = yard.app[SERVICE].watch
+    async with yard.http.get(f"{yard.url}/v1/job/{job}/log?follow=true", headers=headers) as response:
+        got = await response.content.read(10)
+        await until(lambda: all(follower.over.is_set() for follower in watch._followers))
+        await asyncio.sleep(0.5)  # longer than more output is waited for
+        got += await response.content.read()
+    assert len(got) == count * (len(line) + 1)
+    assert got == f"{line}\n".encode() * count
+
+
 async def test_each_run_has_its_own_log(yard: Yard, job: str, supervision: Supervision) -> None:
     for run in (1, 2):
         await supervision.running(job, run)

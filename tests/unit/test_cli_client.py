@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from service.cli import lasting
 from service.cli.client import Client, object_path, segment
 from service.cli.where import Where
 from service.errors import Rejected
@@ -32,3 +37,22 @@ def test_a_path_of_no_text_is_not_made() -> None:
         segment(BAD)
     with pytest.raises(Rejected, match="not UTF-8"):
         object_path("a", "c", BAD)
+
+
+async def test_a_connection_finds_out_that_the_other_side_is_gone() -> None:
+    """A stream that only reads would wait for ever for a host that lost its power."""
+
+    async def log(_: web.Request) -> web.Response:
+        return web.Response(text="x")
+
+    app = web.Application()
+    app.router.add_get("/v1/log", log)
+    async with TestServer(app) as server, Client(Where(f"http://127.0.0.1:{server.port}", "x")) as client:
+        await client.download("/log", into := io.BytesIO())
+        assert into.getvalue() == b"x"
+        assert client._session.connector is not None
+        (held,) = client._session.connector._conns.values()
+        assert held[0][0].transport is not None
+        opened = held[0][0].transport.get_extra_info("socket")
+        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == lasting.IDLE_S

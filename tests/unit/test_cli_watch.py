@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -187,3 +190,46 @@ async def test_a_job_is_not_followed_to_its_end_for_a_reader_that_has_gone() -> 
         async with _Known(job) as client:
             with pytest.raises(BrokenPipeError):
                 await watch.follow(client, "j", watch.Screen(Console(file=io.StringIO()), log))
+
+
+class _Printing(_Known):
+    """Its job has ended when it is first looked at, and its log comes a piece at a time."""
+
+    def __init__(self, pieces: int, *, pause_s: float = 0.0, ends: bool = True) -> None:
+        super().__init__(seen(*RUN, info=""))
+        self.pieces, self.pause_s, self.ends = pieces, pause_s, ends
+
+    @asynccontextmanager
+    async def stream(self, path: str, **params: object) -> AsyncIterator[AsyncIterator[bytes]]:
+        assert (path, params["run"]) == ("/job/j/log", 1)
+        yield self._printed()
+
+    async def _printed(self) -> AsyncIterator[bytes]:
+        for number in range(self.pieces):
+            await asyncio.sleep(self.pause_s)
+            yield b"%d\n" % number
+        if not self.ends:
+            await asyncio.Event().wait()
+
+
+async def shown(client: Client) -> tuple[bytes, str]:
+    """The log, and the notes."""
+    log, notes = io.BytesIO(), io.StringIO()
+    async with client:
+        await watch.follow(client, "j", watch.Screen(Console(file=notes, width=200), log))
+    return log.getvalue(), notes.getvalue()
+
+
+async def test_a_log_that_comes_slowly_is_shown_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOG_END_S", 1.0)
+    log, notes = await shown(_Printing(6, pause_s=0.3))  # it takes longer than any piece is waited for
+    assert log == b"0\n1\n2\n3\n4\n5\n"
+    assert "end of the log" not in notes
+
+
+async def test_a_log_without_an_end_is_said_to_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOG_END_S", 0.1)
+    log, notes = await shown(_Printing(1, ends=False))
+    assert log == b"0\n"
+    assert "the end of the log was not shown; all of it: jobyard job logs --run 1 j" in notes
+    assert notes.splitlines()[-1].split()[1] == "DONE"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -119,14 +119,7 @@ class Postgres:
             taken.add(position)
         changes.events += new
         changes.events.sort(key=_position)
-        for command, digest, first, last in commands:
-            if command in self.commands or command in changes.commands:
-                self.on_repeat(command)
-                raise asyncpg.UniqueViolationError("commands_pkey")
-            _require(first, last, command)
-            changes.commands[command] = Record(
-                id=command, digest=digest, first_position=first, last_position=last
-            )
+        self.keep(changes, commands)
         for fold, key, *_ in made:
             if (fold, key) in self.folds or (fold, key) in changes.folds:
                 raise asyncpg.UniqueViolationError("folds_pkey")
@@ -135,6 +128,16 @@ class Postgres:
         _require(position, head_hash, now)
         changes.head = (position, head_hash, now)
         changes.said[str(position)] = None
+
+    def keep(self, changes: Changes, commands: Sequence[tuple[Any, ...]]) -> None:
+        for command, digest, first, last in commands:
+            if command in self.commands or command in changes.commands:
+                self.on_repeat(command)
+                raise asyncpg.UniqueViolationError("commands_pkey")
+            _require(first, last, command)
+            changes.commands[command] = Record(
+                id=command, digest=digest, first_position=first, last_position=last
+            )
 
     def _fold(self, changes: Changes, rows: list[tuple[str, str, int, str]]) -> None:
         for fold, key, position, row in rows:

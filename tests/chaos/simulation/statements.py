@@ -68,6 +68,10 @@ class Statements:
         self._server.append(changes, args)
         return [Record(pg_notify="")]
 
+    async def _keep(self, changes: Changes, args: Any) -> Answer:
+        self._server.keep(changes, args[0])
+        return []
+
     async def _load(self, changes: Changes, args: Any) -> Answer:
         return [
             Record(fold=fold, key=key, row=row)
@@ -215,6 +219,7 @@ STATEMENTS: dict[str, tuple[_Work, str]] = {
     _LEDGER.take_head: (Statements._take_head, "lock head"),
     _LEDGER.head: (Statements._head, "head"),
     _LEDGER.append: (Statements._append, "append"),
+    _LEDGER.keep: (Statements._keep, "append"),
     _LEDGER.command: (Statements._command, "query"),
     _LEDGER.read_after: (Statements._read_after, "read"),
     _LEDGER.epochs: (Statements._epochs, "query"),
