@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from msgspec.structs import replace
 
@@ -11,14 +11,9 @@ from service.domain import events as ev
 from service.domain.context import Context, Decision, for_job, move, observed, past_timeout
 from service.domain.decide_job import job_of, quota_of
 from service.domain.job import Job
-from service.domain.sizes import binary
-from service.domain.states import ENDED, MEANING, PLACED, STOPPING, State
+from service.domain.states import ENDED, PLACED, STOPPING, State
+from service.domain.verdicts import LEAST, beyond_storage, ended_before, verdict
 from service.errors import WrongState
-
-#: The shortest time a process can have run: the resolution of our times.
-_LEAST = timedelta(microseconds=1)
-#: How much earlier than an order a process must have ended for that to be certain: clocks differ.
-_CLEARLY = timedelta(seconds=1)
 
 NOT_RESTARTED = ev.Info(
     "not-restarted",
@@ -28,9 +23,6 @@ BUDGET_SPENT = ev.Info(
     "not-restarted-budget",
     "The job's timeout was reached; it is not restarted, as the project's budget of the month is used up.",
 )
-
-#: The exit code of a process that SIGKILL ended: 128 + 9.
-_SIGKILLED = 137
 
 
 def decide(command: cmd.RunCommand, context: Context) -> list[Decision]:
@@ -143,22 +135,9 @@ def _too_much_storage(job: Job, command: cmd.ReportStorageExceeded, context: Con
         **move(job, State.INTERRUPTING),
         used_bytes=command.used_bytes,
         limit_bytes=limit,
-        info=_beyond_storage(job, command.used_bytes),
+        info=beyond_storage(job, command.used_bytes),
     )
     return for_job(job, context.now, body)
-
-
-def _beyond_storage(job: Job, used: int) -> ev.Info:
-    resources = job.spec.resources
-    limit = resources.ephemeral_storage
-    per_unit = binary(limit // max(1, resources.units))
-    message = (
-        f"The job was stopped because it took {binary(used, up=True)} of the node's storage, more than the "
-        f"{binary(limit)} that it has: the files in its container and in its volumes that are RW or RWD. "
-        f"Delete what is no longer needed while it runs, or ask for more {resources.kind.upper()}s: "
-        f"each brings {per_unit}."
-    )
-    return ev.Info("ephemeral-storage", message, {"used": used, "limit": limit})
 
 
 def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decision]:
@@ -166,11 +145,11 @@ def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decis
     at = observed(command.finished_at, job, context.now)
     if job.state is State.RUNNING and at == job.last_transition_at:
         # Docker can date the end of a process a millisecond before its start. It did run: not for no time.
-        at = min(at + _LEAST, context.now)
+        at = min(at + LEAST, context.now)
     job, decided = past_timeout(job, at, context.now)
-    ended_at = _ended_before(job, command)
+    ended_at = ended_before(job, command)
     unordered = replace(job, timed_out=False, storage_used=None, interrupt_ordered=False)
-    outcome, info = _verdict(job if ended_at is None else unordered, command)
+    outcome, info = verdict(job if ended_at is None else unordered, command)
     body = ev.RunExited(
         **move(job, State.FINALIZING),
         exit_code=command.exit_code,
@@ -183,57 +162,6 @@ def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decis
         ended_at=ended_at,
     )
     return decided + for_job(job, at, body)
-
-
-def _ended_before(job: Job, command: cmd.ReportExited) -> datetime | None:
-    """When the process had ended by itself, if that was clearly before its run left RUNNING by an order or by
-    its timeout: what comes after an end changes neither what it was nor what it costs."""
-    if job.state is State.RUNNING or job.started_at is None or job.stopped_at is None or command.by_us:
-        return None
-    ended_at = max(command.finished_at, job.started_at + _LEAST)
-    return ended_at if ended_at < job.stopped_at - _CLEARLY else None
-
-
-def _verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
-    """What an exit means: our own stop order first, then the code. 137 alone proves nothing."""
-    code = command.exit_code
-    arguments: dict[str, ev.Value] = {"exitCode": code}
-    if job.timed_out:
-        info = ev.Info("timeout", "The job was stopped because its timeout was reached.", arguments)
-        return State.INTERRUPTED, info
-    if job.storage_used is not None:
-        info = _beyond_storage(job, job.storage_used)
-        return State.FAILED, ev.Info(info.code, info.message, info.arguments | arguments)
-    if job.interrupt_ordered:
-        return State.INTERRUPTED, ev.Info("interrupted", MEANING[State.INTERRUPTED], arguments)
-    if command.unknown:
-        message = (
-            "The node's Docker Engine died just as the process ended, and does not know how it did. The job "
-            "may have done its work: what it left in its volumes was kept as after any end. It costs nothing."
-        )
-        return State.FAILED, ev.Info("unknown-outcome", message, arguments)
-    if command.stopped_outside and not command.oom_killed:
-        # Also with code 0: a process that is told to end may end well, its work half done.
-        message = (
-            "The container was told to stop by no order to this service: by somebody on the node, or by its "
-            f"Docker Engine as that was stopped or began. The process then ended with code {code}. It costs "
-            "nothing."
-        )
-        return State.FAILED, ev.Info("stopped-outside", message, arguments)
-    if code == 0:
-        return State.DONE, ev.Info("done", MEANING[State.DONE], arguments)
-    if command.oom_killed:
-        message = f"The process ended with code {code} after it ran out of the job's memory."
-        return State.FAILED, ev.Info("out-of-memory", message, arguments)
-    if code == _SIGKILLED:
-        # The engine misses some of the kills for memory (service/supervisor/engine/memory.py): no guess here.
-        message = (
-            f"The process ended with code {code}, as one killed by SIGKILL does; no order to this service "
-            f"did it. The engine reported no lack of memory, which does not rule it out: "
-            f"the job had {job.spec.resources.memory / 2**30:g} GiB."
-        )
-        return State.FAILED, ev.Info("exit-code", message, arguments)
-    return State.FAILED, ev.Info("exit-code", f"The process ended with code {code}.", arguments)
 
 
 def _aborted(job: Job, command: cmd.AbortRun, context: Context) -> list[Decision]:

@@ -57,6 +57,12 @@ def test_an_order_to_stop_what_had_ended(code: int, outcome: S) -> None:
     assert ended.job is not None and ended.job.state is outcome
 
 
+def test_a_clock_that_was_set_back_says_nothing_of_an_order() -> None:
+    """By it the process ended before it began."""
+    exited = killed().when(jobs.exited(minutes(-60), 143), at=minutes(121)).after.events[-1]
+    assert (exited.body.outcome, exited.body.ended_at) == (S.INTERRUPTED, None)
+
+
 def test_it_is_explained_and_replayed_as_it_is_billed() -> None:
     late = back(killed()).when(jobs.finalize(), at=minutes(131)).after
     run = bill(late)
@@ -113,7 +119,7 @@ def test_what_we_stopped_had_not_ended_before_whatever_the_clock_of_its_engine_s
 
 
 def test_a_process_ended_no_earlier_than_it_began() -> None:
-    after = killed().when(jobs.exited(minutes(3), 0), at=minutes(130)).after
+    after = killed().when(jobs.exited(minutes(4 - 0.5 / 60), 0), at=minutes(130)).after
     assert after.events[-1].body.ended_at > minutes(4)
     assert bill(after).minutes == 3
 
