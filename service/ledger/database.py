@@ -20,6 +20,8 @@ SERVICE_ROLE = "jobyard_service"
 #: A link that is cut without an end must be noticed: nothing of the service waits longer for an answer.
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 8.0
+#: So long a connection of a pool may take to be ready for the next one.
+GIVE_BACK_S = 1.0
 #: What an administrator asks for takes longer. Migrations and rebuilds are `patient`: of a large ledger a
 #: single statement may take minutes, or wait for as long for who does the same.
 ADMIN_TIMEOUT_S = 30.0
@@ -85,18 +87,37 @@ def _watch(link: socket.socket) -> None:
             link.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+class Pool(asyncpg.Pool):
+    """One that waits for a connection, and for one that is given back, no longer than for an answer.
+
+    A connection whose question was given up is given back when its end was agreed upon, of which a cut link
+    brings no word: whoever asked would hear of it only after as long again.
+    """
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        return super().acquire(timeout=ANSWER_TIMEOUT_S if timeout is None else timeout)
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        await super().release(connection, timeout=GIVE_BACK_S if timeout is None else timeout)
+
+
 @asynccontextmanager
 async def pool(url: str, *, most: int) -> AsyncIterator[asyncpg.Pool]:
     """A pool for reads. Writes go through the one writer of the process."""
     with translated():
-        made = await asyncpg.create_pool(
+        made = await Pool(
             url,
             min_size=1,
             max_size=most,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=ANSWER_TIMEOUT_S,
             server_settings=_settings(admin=False),
             reset=_as_it_is,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
         )
     try:
         yield made

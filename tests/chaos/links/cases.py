@@ -49,9 +49,6 @@ class Case:
     supervised: bool = True
     #: Nothing is said over it until somebody wants something: a cut is there to be noticed from then on.
     asked_over: bool = False
-    #: Its driver gives a connection back, and tells whoever asked, only when the end that it makes to a
-    #: question is late too. It takes twice as long.
-    twice: bool = False
     #: What its supervisor says, which shares it with others: who waits for a connection that they have hears
     #: after them.
     after_others: Callable[[House, int], bool] = lambda _house, _since: True
@@ -83,7 +80,6 @@ async def _noticed(case: Case, house: House, line: Line, since: int, what: str) 
     notice: what it would have led to is asked afterwards, as ever.
     """
     now, broken_at = asyncio.get_running_loop().time, line.log[-1][0]
-    within_s = (2 if case.twice else 1) * NOTICED_S
     looked_at, held_up_s = now(), 0.0
 
     def over() -> bool:
@@ -93,12 +89,12 @@ async def _noticed(case: Case, house: House, line: Line, since: int, what: str) 
         looked_at = now()
         asked_at = line.asked_at.get(case.sort, now()) if case.asked_over else broken_at
         silent_since = max(broken_at, asked_at, line.passed_at.get(case.sort, 0.0))
-        due_at = min(silent_since, broken_at + GOES_ON_S) + within_s + held_up_s
+        due_at = min(silent_since, broken_at + GOES_ON_S) + NOTICED_S + held_up_s
         return case.noticed(house, since) or now() > due_at
 
     await until(over, GOES_ON_S + WAIT_S)
     goes_on = line.passed_at.get(case.sort, 0.0) > broken_at + GOES_ON_S
-    assert case.noticed(house, since) or goes_on, f"not within {within_s} s: {what}"
+    assert case.noticed(house, since) or goes_on, f"not within {NOTICED_S} s: {what}"
 
 
 def _lines(*events: str) -> Callable[[House, int], bool]:
@@ -362,7 +358,6 @@ CASES = (
         _lines("keys forgotten", "watch interrupted", "webhooks interrupted", *_SUPERVISOR),
         _reads,
         asked_over=True,
-        twice=True,
         after_others=_lines(*_SUPERVISOR),
     ),
     Case(
