@@ -39,7 +39,7 @@ def make_app(parts: ApiParts) -> web.Application:
     watch = Watch(parts.ledger, tokens)
     checkpoints = Checkpoints(parts.settings)
     metrics = Metrics()
-    feed = Feed(LedgerSource(parts.ledger))
+    feed = Feed(LedgerSource(parts.ledger), lost=watch.stop)
     metrics.behind.set_function(lambda: feed.behind)
     limits = Limits(_bounds(parts.settings), time.monotonic)
     app[SERVICE] = Service(parts, tokens, watch, metrics, Readiness(parts), checkpoints, feed, limits)

@@ -97,6 +97,12 @@ class Tokens:
             self._kept[sha256] = _Kept(token, asked_at + KEPT_S)
         return token
 
+    def forget_all(self) -> None:
+        """What is kept may be of events that the ledger has lost."""
+        self._forgotten += 1
+        self._kept.clear()
+        self._unknown.clear()
+
     def forget(self, token_id: str) -> None:
         """The token has changed: look it up again, under whatever value."""
         self._forgotten += 1

@@ -172,17 +172,11 @@ async def runs_over(pool: asyncpg.Pool, runs: Iterable[tuple[UUID, int]]) -> set
     return over
 
 
-async def last_token_change(pool: asyncpg.Pool) -> int:
-    with translated():
-        found: int = await pool.fetchval(_SQL.last_token_change)
-    return found
-
-
-async def tokens_after(pool: asyncpg.Pool, position: int) -> list[tuple[Token, int]]:
-    """The tokens that changed after a position, and where."""
+async def tokens_after(pool: asyncpg.Pool, position: int) -> list[Token]:
+    """The tokens that changed after a position."""
     with translated():
         records = await pool.fetch(_SQL.tokens_after, position)
-    return [(FOLDS["tokens"].decoder.decode(record["row"]), record["position"]) for record in records]
+    return [FOLDS["tokens"].decoder.decode(record["row"]) for record in records]
 
 
 async def token(pool: asyncpg.Pool, token_id: str) -> Token | None:

@@ -19,6 +19,7 @@ from service.api.auth import KEPT_S, Tokens
 from service.domain.directory import Token
 from service.errors import Unavailable
 from service.ledger.ledger import Ledger
+from service.ledger.read import BEGINNING, Mark, still
 
 LOOK_S = 1.0
 #: At most so often, however fast the ledger grows.
@@ -69,7 +70,8 @@ class Watch:
     def __init__(self, ledger: Ledger, tokens: Tokens) -> None:
         self._ledger = ledger
         self._tokens = tokens
-        self._position: int | None = None
+        #: Where the ledger ended at the last look.
+        self._at: Mark | None = None
         self._followers: set[Follower] = set()
         self._seen_at = 0.0
         self._closed = False
@@ -119,12 +121,18 @@ class Watch:
     async def look(self) -> None:
         """One look: what has changed since the last."""
         pool = self._ledger.pool
-        if self._position is None:
-            self._position = await reads.last_token_change(pool)
-        for token, position in await reads.tokens_after(pool, self._position):
-            self._position = max(self._position, position)
-            self._tokens.forget(token.id)
-            self._cut(token)
+        before = self._at or BEGINNING
+        now, holds = await still(pool, before)
+        if not holds:
+            # A failover lost it: no look after it would tell of tokens that were revoked before, by position.
+            _log.warning("the ledger has lost events: all that is open ends", position=before.position)
+            self._tokens.forget_all()
+            self.stop()
+        elif self._at is not None and now != before:
+            for token in await reads.tokens_after(pool, before.position):
+                self._tokens.forget(token.id)
+                self._cut(token)
+        self._at = now
         runs = {
             (each.job, each.run)
             for each in self._followers

@@ -265,7 +265,7 @@ class Ledger:
     ) -> list[Event]:
         return await read.page(self.pool, after, limit=limit, job=job, project=project)
 
-    async def portion(self, after: int, *, limit: int = read.PAGE) -> list[Event]:
+    async def portion(self, after: read.Mark, *, limit: int = read.PAGE) -> read.Portion | None:
         """The next events of all, of so many bytes; see `read.portion`."""
         return await read.portion(self.pool, after, limit=limit)
 

@@ -34,6 +34,30 @@ class Head(NamedTuple):
     hash: bytes
 
 
+class Mark(NamedTuple):
+    """An event of the ledger, by which it is known again: its position and hash. 0 is where it begins."""
+
+    position: int
+    hash: bytes
+
+
+BEGINNING = Mark(0, b"")
+
+
+class Portion(NamedTuple):
+    """Events, and the last of them; where they were to begin, if there are none."""
+
+    events: list[Event]
+    end: Mark
+
+
+async def still(source: Any, mark: Mark) -> tuple[Mark, bool]:
+    """Where the ledger ends now, and whether it still has an event that it had: a failover may lose some."""
+    with translated():
+        record: Any = await source.fetchrow(_SQL.still, *mark)
+    return Mark(record["position"], record["hash"]), record["holds"]
+
+
 async def head(pool: asyncpg.Pool) -> Head:
     with translated():
         record: Any = await pool.fetchrow(_SQL.head)
@@ -63,11 +87,21 @@ async def page(
     return events_from(records)
 
 
-async def portion(source: Any, after: int, *, limit: int = PAGE, most_bytes: int = MOST_BYTES) -> list[Event]:
-    """The next events of all, at most `limit`; fewer when they are large: an event may be hundreds of KiB."""
+async def portion(
+    source: Any, after: Mark, *, limit: int = PAGE, most_bytes: int = MOST_BYTES
+) -> Portion | None:
+    """The next events of all, at most `limit`; fewer when they are large: an event may be hundreds of KiB.
+
+    None when the ledger has lost the event that they were to follow.
+    """
     with translated():
-        records = await source.fetch(_SQL.read_portion, after, limit, most_bytes)
-    return events_from(records)
+        records = await source.fetch(_SQL.read_portion, after.position, limit, most_bytes)
+    # Asked afterwards: what was read follows that event, unless it was lost since; then its own end was, too.
+    _, holds = await still(source, after)
+    if not holds:
+        return None
+    end = Mark(records[-1]["position"], records[-1]["hash"]) if records else after
+    return Portion(events_from(records), end)
 
 
 async def through(
@@ -82,12 +116,14 @@ async def through(
 class Looked(NamedTuple):
     """What a filter wants of the ledger after a position, and up to which position has been looked.
 
-    `position` is the cursor to go on from, also when nothing was found; `head` is where the ledger ended.
+    `position` is the cursor to go on from, also when nothing was found; `head` is where the ledger ended, and
+    `hash` that of its last event.
     """
 
     events: list[Labelled]
     position: int
     head: int
+    hash: bytes = b""
 
 
 async def look(
@@ -106,10 +142,11 @@ async def look(
     them; for others they are empty.
     """
     with translated():
-        end: int = await source.fetchval(_SQL.head_position)
+        found: Any = await source.fetchrow(_SQL.head)
+        end, hashed = found["position"], found["hash"]
         upto = end if asked.jobs else min(end, after + span)
         if upto <= after:
-            return Looked([], after, end)
+            return Looked([], after, end, hashed)
         wanted = [after, upto, limit, asked.project, _types_of(asked), _names(asked.states), most_bytes]
         if asked.jobs:
             records = await source.fetch(_SQL.wanted_of_jobs, *wanted, list(asked.jobs))
@@ -119,8 +156,8 @@ async def look(
     whole = not records or len(events) == records[0]["looked"] < limit
     looked_to = upto if whole else events[-1].position
     labels = await labels_at(source, events) if asked.needs_labels else [{}] * len(events)
-    found = [Labelled(*each) for each in zip(events, labels, strict=True) if asked.wants(*each)]
-    return Looked(found, looked_to, end)
+    wants = [Labelled(*each) for each in zip(events, labels, strict=True) if asked.wants(*each)]
+    return Looked(wants, looked_to, end, hashed)
 
 
 def _types_of(asked: EventFilter) -> list[str] | None:

@@ -61,10 +61,7 @@ WHERE key = ANY ($1::text[])
 
 -- name: tokens_after
 -- The tokens that changed after a position.
-SELECT row, position FROM fold_tokens WHERE position > $1
-
--- name: last_token_change
-SELECT coalesce(max(position), 0) FROM fold_tokens
+SELECT row FROM fold_tokens WHERE position > $1
 
 -- name: token
 SELECT row FROM fold_tokens WHERE key = $1

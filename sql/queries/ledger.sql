@@ -135,6 +135,16 @@ ORDER BY position LIMIT $3
 -- name: head_position
 SELECT position FROM ledger_head
 
+-- name: still
+-- Where the ledger ends, and whether it has the event that it had: at position $1, with the hash $2. After a failover
+-- that lost events it has not, though others may have brought it as far since.
+SELECT position, hash,
+       $1 = 0::bigint OR EXISTS (
+           SELECT FROM events
+           WHERE events.position = $1 AND events.hash = $2 AND events.position <= head.position
+       ) AS holds
+FROM ledger_head AS head
+
 -- name: wanted_of_project
 -- $4 project, $5 types or null, $6 states that a job came into or null. Of no more than $7 bytes of data
 -- before the last, and one at least; `looked` tells how many there would have been. Counted as

@@ -18,7 +18,7 @@ from service.api.events.source import LedgerSource
 from service.domain import commands as cmd
 from service.domain.events import Info, encode_body
 from service.ledger.ledger import Ledger
-from service.ledger.read import MOST_BYTES
+from service.ledger.read import BEGINNING, MOST_BYTES
 from tests.api.streams import Socket, ids, is_control, socket, sse
 from tests.api.yard import ADMIN, ENGINE, MASTER, READER, Supervision, Yard, furnish, opened
 from tests.support.proxy import Proxy, proxied
@@ -214,12 +214,14 @@ async def test_the_feed_reads_so_many_bytes_at_a_time_however_well_they_are_comp
     await supervision.running(job)
     for number in range(7):
         await note(yard.ledger, job, f"{number} " + "\x01" * 128 * 1024)
-    source, after, sizes = LedgerSource(yard.ledger), 0, []
-    while page := await source.page(after):
-        assert [each.event.position for each in page] == list(range(after + 1, after + 1 + len(page)))
+    source, after, sizes = LedgerSource(yard.ledger), BEGINNING, []
+    while (found := await source.page(after)) and (page := found.events):
+        first = after.position + 1
+        assert [each.event.position for each in page] == list(range(first, first + len(page)))
         sizes.append([len(encode_body(each.event.body)) for each in page])
-        after = page[-1].event.position
-    assert after == (await yard.ledger.head()).position
+        after = found.end
+    head = await yard.ledger.head()
+    assert after == (head.position, head.hash)
     assert len(sizes) == 2
     assert sum(sizes[0][:-1]) < MOST_BYTES
 

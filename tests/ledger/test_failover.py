@@ -13,7 +13,7 @@ import pytest
 from service.domain import commands as cmd
 from service.domain.commands import Submission
 from service.errors import QuotaExceeded
-from service.ledger import asof, database, rebuild, verify
+from service.ledger import asof, database, read, rebuild, verify
 from service.ledger.fresh import FreshJobs
 from service.ledger.job_rows import JobRows
 from service.ledger.ledger import Ledger
@@ -103,6 +103,23 @@ async def test_a_writer_decides_on_no_row_of_a_future_that_was_lost(primary: Pri
         await verify.verify(connection)
     finally:
         await connection.close()
+
+
+async def test_what_is_read_on_follows_what_was_read_before_or_is_said_to_be_lost(primary: Primary) -> None:
+    shared, _ = await read.still(primary, read.BEGINNING)
+    await elsewhere(primary.url, quota(100))
+    found = await read.portion(primary, shared)
+    assert found is not None
+    assert [event.position for event in found.events] == [shared.position + 1] == [found.end.position]
+    assert await read.portion(primary, found.end) == ([], found.end)
+    primary.fail_over()
+    assert await read.portion(primary, found.end) is None
+    for count in (1, 2):
+        await elsewhere(primary.standby, quota(count))
+        assert await read.portion(primary, found.end) is None, "others came instead"
+        again = await read.portion(primary, shared)
+        assert again is not None
+        assert len(again.events) == count
 
 
 async def test_no_past_is_answered_that_was_lost(primary: Primary) -> None:

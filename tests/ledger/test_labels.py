@@ -134,8 +134,8 @@ async def test_looking_finds_what_the_filter_wants_and_goes_on_over_the_rest(bus
 async def test_at_the_end_there_is_nothing_and_the_cursor_stays(yard: Yard) -> None:
     head = (await yard.ledger.head()).position
     asked = EventFilter(project=PROJECT)
-    assert await yard.ledger.look(asked, head) == read.Looked([], head, head)
-    assert await yard.ledger.look(asked, head + 5) == read.Looked([], head + 5, head)
+    assert (await yard.ledger.look(asked, head))[:3] == ([], head, head)
+    assert (await yard.ledger.look(asked, head + 5))[:3] == ([], head + 5, head)
 
 
 @pytest.mark.parametrize("of_jobs", [True, False])
@@ -168,8 +168,9 @@ async def test_a_look_brings_so_many_bytes_and_goes_on_with_the_very_next_event(
     assert max(pool.brought) < 30_000 + 75_000
     assert len(sizes) >= 3
     found.clear()
-    while part := await read.portion(yard.ledger.pool, len(found), limit=5, most_bytes=30_000):
-        found += part
-        sizes = [len(encode_body(event.body)) for event in part]
-        assert len(part) == 1 or sum(sizes[:-1]) < 30_000
+    end = read.BEGINNING
+    while (part := await read.portion(yard.ledger.pool, end, limit=5, most_bytes=30_000)) and part.events:
+        found, end = found + part.events, part.end
+        sizes = [len(encode_body(event.body)) for event in part.events]
+        assert len(part.events) == 1 or sum(sizes[:-1]) < 30_000
     assert found == there

@@ -224,7 +224,10 @@ async def test_an_event_beyond_the_head_is_no_history(
         " json_build_object('keyIds', (SELECT array_agg(id) FROM project_keys)), occurred_at, recorded_at,"
         " actor, command_id, request_id, hash FROM events WHERE position = 6",
     )
-    assert await read.page(admin, LAST) == await read.portion(admin, LAST) == []
+    assert await read.page(admin, LAST) == []
+    end, _ = await read.still(admin, read.BEGINNING)
+    assert (end.position, await read.portion(admin, end)) == (LAST, ([], end))
+    assert await read.portion(admin, read.Mark(position, end.hash)) is None
     assert await read.page(admin, LAST, job=sixth.job) == []
     assert await read.page(admin, LAST, project=sixth.project) == []
     async with Ledger.open(nine, MasterKey(b"m" * 32)) as ledger:

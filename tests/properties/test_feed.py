@@ -11,11 +11,12 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.api.events import feed, stream
-from service.api.events.feed import Feed
+from service.api.events.feed import Feed, Page
 from service.api.events.stream import Batch, Stream
 from service.domain.events import Body, Event, LabelSet, QuotaSet, RunPrepared
 from service.domain.filters import EventFilter
@@ -23,7 +24,7 @@ from service.domain.selectors import parse_selector
 from service.domain.states import State
 from service.errors import Unavailable
 from service.ledger.labels import Labelled
-from service.ledger.read import Head, Looked
+from service.ledger.read import Head, Looked, Mark
 
 AT = datetime(2026, 11, 28, tzinfo=UTC)
 JOBS = [UUID(int=number) for number in (1, 2, 3)]
@@ -54,6 +55,7 @@ class Scripted:
     def __init__(self) -> None:
         self.events: list[Labelled] = []
         self.hints = 0
+        self.year = AT.year
         self._pending: list[tuple[asyncio.Future[None], Callable[[], Any]]] = []
         self._moved = asyncio.Event()
 
@@ -64,7 +66,7 @@ class Scripted:
             job=job,
             body=body,
             occurred_at=AT,
-            recorded_at=AT,
+            recorded_at=AT.replace(year=self.year),
             actor="a",
             command_id=UUID(int=9),
         )
@@ -92,15 +94,32 @@ class Scripted:
         await future
         return found if early else answer()
 
+    def fail_over(self, kept: int) -> None:
+        """To one that has only the first of the events; what comes there comes a year later."""
+        self.year += 1
+        del self.events[kept:]
+        self.hints += 1
+        self._moved.set()
+
     async def moved(self, since: int) -> None:
         if self.hints == since:
             self._moved.clear()
             await self._moved.wait()
 
-    async def page(self, after: int) -> list[Labelled]:
-        found: list[Labelled] = await self._asked(
-            lambda: self.events[after : after + PAGE], early=after % 2 == 0
-        )
+    def hash_at(self, position: int) -> bytes:
+        return b"%d of %d" % (position, self.events[position - 1].event.recorded_at.year) if position else b""
+
+    async def page(self, after: Mark) -> Page | None:
+        at = after.position
+
+        def answer() -> Page | None:
+            if at > len(self.events) or self.hash_at(at) != after.hash:
+                return None
+            found = self.events[at : at + PAGE]
+            end = at + len(found)
+            return Page(found, Mark(end, self.hash_at(end)))
+
+        found: Page | None = await self._asked(answer, early=at % 2 == 0)
         return found
 
     async def look(self, asked: EventFilter, after: int) -> Looked:
@@ -108,7 +127,7 @@ class Scripted:
             end = min(len(self.events), max(after, after + 7))
             wanted = [each for each in self.events[after:end] if asked.wants(*each)][:LOOK]
             upto = wanted[-1].event.position if len(wanted) == LOOK else max(after, end)
-            return Looked(wanted, upto, len(self.events))
+            return Looked(wanted, upto, len(self.events), self.hash_at(len(self.events)))
 
         found: Looked = await self._asked(answer, early=after % 3 == 0)
         return found
@@ -346,6 +365,78 @@ def test_what_comes_is_left_at_once_with_a_client_that_has_room() -> None:
         while len(reader.seen) < 3:
             await world.do(("answer", 0))
         assert (reader.seen, reader._taking, waiting.done()) == ([1, 2, 3], None, True)
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(story(), 20.0))
+
+
+@pytest.mark.parametrize("since", [0, 1, 2, 5])
+def test_after_a_failover_that_lost_events_the_streams_end_and_are_sent_nothing_more(since: int) -> None:
+    """Also when others brought the ledger as far, or further: what follows is not what they were sent."""
+
+    async def story() -> None:
+        world, ended = World(), []
+        world.feed = Feed(world.ledger, lost=lambda: ended.append(1))
+        running = asyncio.create_task(world.feed.run())
+        event = ("alpha", JOBS[0], BODIES[1], "prod")
+        await world.do(("append", [event] * 3))
+        for _ in range(2):
+            world.open(FILTERS[0], 0)
+        for step in (("take", 0), ("answer", 0), ("take", 0), ("take", 0)):
+            await world.do(step)  # the first has caught up and waits; the second has not begun
+        await world.do(("append", [event]))
+        while world.readers[0][0].seen != [1, 2, 3, 4]:
+            await world.do(("answer", 0))
+        while world.ledger.answer(0):
+            await world.settle()
+        world.ledger.fail_over(2)
+        await world.do(("append", [event] * since))
+        for _ in range(10):
+            await world.do(("take", 0))
+            await world.do(("answer", 0))
+        await world.do(("take", 1))
+        assert ended == [1]
+        assert [reader.seen for reader, _ in world.readers] == [[1, 2, 3, 4], []]
+        for reader, life in world.readers:
+            reader.stop()
+            life.close()
+        del world.readers[:]
+        world.open(FILTERS[0], 2)
+        await world.finish()
+        new, _ = world.readers[0]
+        assert new.seen == list(range(3, 3 + since))
+        await world.do(("append", [event]))
+        await world.finish()
+        assert new.seen == list(range(3, 4 + since))
+        assert ended == [1]
+        new.stop()
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(story(), 20.0))
+
+
+def test_a_stream_that_reads_by_itself_beyond_the_ledgers_end_ends() -> None:
+    """It was let in just before the failover."""
+
+    async def story() -> None:
+        world, ended = World(), []
+        world.feed = Feed(world.ledger, lost=lambda: ended.append(1))
+        running = asyncio.create_task(world.feed.run())
+        event = ("alpha", JOBS[0], BODIES[1], "prod")
+        await world.do(("append", [event] * 4))
+        world.open(FILTERS[0], 4)
+        world.ledger.fail_over(2)
+        world.open(FILTERS[0], 0)
+        for step in (("take", 1), ("answer", 0), ("take", 1), ("take", 0), ("answer", 1)):
+            await world.do(step)  # the feed has begun anew with the second
+        await world.do(("append", [event] * 3))
+        for _ in range(10):
+            await world.do(("take", 0))
+            await world.do(("answer", 0))
+        assert ended == [1]
+        assert [reader.seen for reader, _ in world.readers] == [[], [1, 2]]
+        for reader, _ in world.readers:
+            reader.stop()
         running.cancel()
 
     asyncio.run(asyncio.wait_for(story(), 20.0))

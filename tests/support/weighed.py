@@ -17,6 +17,9 @@ class Weighed:
     async def fetchval(self, *arguments: Any) -> Any:
         return await self._pool.fetchval(*arguments)
 
+    async def fetchrow(self, *arguments: Any) -> Any:
+        return await self._pool.fetchrow(*arguments)
+
     async def fetch(self, *arguments: Any) -> Any:
         records = await self._pool.fetch(*arguments)
         self.brought.append(sum(len(record["data"] or "") for record in records))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -22,7 +22,7 @@ from service.domain.cloudevents import source_of
 from service.domain.filters import EventFilter
 from service.errors import Unavailable
 from service.ledger.labels import Labelled
-from service.ledger.read import Head, Looked
+from service.ledger.read import BEGINNING, Head, Looked, Mark
 
 #: The latest events are kept, so that streams can join again without the ledger: so many, of so many bytes.
 KEPT, KEPT_BYTES = 1024, 4 * 1024**2
@@ -45,6 +45,13 @@ class Pace:
     close_s: float = 2.0
 
 
+class Page(NamedTuple):
+    """Events with their labels, and the last of them; where they were to begin, if there are none."""
+
+    events: list[Labelled]
+    end: Mark
+
+
 class Source(Protocol):
     """The ledger, as the feed needs it. All raise `Unavailable` while it does not answer."""
 
@@ -54,22 +61,29 @@ class Source(Protocol):
     async def moved(self, since: int) -> None:
         """Return when the ledger may have grown since that many hints, or when it is time to look anyway."""
 
-    async def page(self, after: int) -> list[Labelled]:
-        """The next events of all projects, with their labels."""
+    async def page(self, after: Mark) -> Page | None:
+        """The next events of all projects, with their labels; None when the one before has been lost."""
 
     async def look(self, asked: EventFilter, after: int) -> Looked:
         """The next events that a filter wants."""
 
 
 class Feed:
-    """Run `run` in a task of its own, once a process."""
+    """Run `run` in a task of its own, once a process.
 
-    def __init__(self, source: Source, pace: Pace | None = None) -> None:
+    After a failover that lost events, what the streams were sent is not what the ledger has: `lost` is
+    called, which ends them all, and until then they are sent nothing.
+    """
+
+    def __init__(
+        self, source: Source, pace: Pace | None = None, *, lost: Callable[[], None] = lambda: None
+    ) -> None:
         self.pace = pace or Pace()
         #: The feed has read up to here, and holds what came after `_floor`.
-        self.position = 0
+        self._at = BEGINNING
         self._floor = 0
         self._source = source
+        self._lost = lost
         self._kept: deque[Piece] = deque()
         self._kept_bytes = 0
         self._by_position: dict[int, Piece] = {}
@@ -80,6 +94,10 @@ class Feed:
         #: Where the ledger ended when anybody last looked, and the `source` of its CloudEvents.
         self.head = 0
         self.name = ""
+
+    @property
+    def position(self) -> int:
+        return self._at.position
 
     @property
     def behind(self) -> int:
@@ -109,12 +127,18 @@ class Feed:
 
     def piece(self, labelled: Labelled) -> Piece:
         """An event to be sent: the one that is at hand, if it is, with what was encoded of it already."""
-        return self._by_position.get(labelled.event.position) or Piece(labelled, self.name)
+        known = self._by_position.get(labelled.event.position)
+        if known is None or known.event.recorded_at != labelled.event.recorded_at:  # it is of what was lost
+            return Piece(labelled, self.name)
+        return known
 
     async def look(self, stream: Stream) -> Looked:
         """What a stream wants of the ledger after its position, when it has its turn."""
         async with self._turns:
-            found = await self._source.look(stream.asked, stream.position)
+            after = stream.position
+            found = await self._source.look(stream.asked, after)
+        if found.head < after:
+            self._lose()
         self.head = max(self.head, found.head)
         return found
 
@@ -127,9 +151,11 @@ class Feed:
         if not self._live:
             if not stream.caught_up:
                 return False
-            self._begin_at(stream.position)
+            self._begin_at(Mark(stream.position, stream.hash))
         elif stream.position < self._floor:
             return False
+        elif stream.position > self.position and not stream.caught_up:
+            return False  # only once it has seen that the ledger goes as far
         stream.live = True
         self._live.add(stream)
         for piece in self._kept:
@@ -147,11 +173,17 @@ class Feed:
             if not self._live:
                 self._wanted.clear()
                 await self._wanted.wait()
-            hints, after = self._source.hints, self.position
+            hints, after = self._source.hints, self._at
             try:
                 page = await self._source.page(after)
-                if page and after == self.position:  # else it began anew elsewhere meanwhile
-                    self.hand_out([Piece(labelled, self.name) for labelled in page])
+                if after != self._at:
+                    continue  # it began anew elsewhere meanwhile
+                if page is None:
+                    self._lose()
+                    continue
+                if page.events:
+                    self._at = page.end
+                    self.hand_out([Piece(labelled, self.name) for labelled in page.events])
             except Unavailable as error:
                 _log.warning("feed interrupted", error=error.message)
                 await asyncio.sleep(RETRY_S)
@@ -163,7 +195,7 @@ class Feed:
                     self._leave(stream)
                 await asyncio.sleep(RETRY_S)
                 continue
-            if not page:
+            if not page.events:
                 await self._source.moved(hints)
 
     def hand_out(self, page: Sequence[Piece]) -> None:
@@ -173,7 +205,6 @@ class Feed:
                 wanted = stream.live and piece.position > stream.position
                 if wanted and stream.asked.wants(piece.event, piece.labels):
                     stream.push(piece)
-        self.position = page[-1].position
         self.head = max(self.head, self.position)
         self._keep(page)
         self._settle(list(self._live))
@@ -192,8 +223,18 @@ class Feed:
         stream.live = False
         self._live.discard(stream)
 
-    def _begin_at(self, position: int) -> None:
-        self.position = self._floor = position
+    def _lose(self) -> None:
+        """The ledger has lost events that streams were sent, or that they began after."""
+        _log.warning("the ledger has lost events: all streams end", position=self.position)
+        for stream in self._streams:
+            stream.lose()
+            self._live.discard(stream)
+        self._begin_at(BEGINNING)
+        self.head = 0
+        self._lost()
+
+    def _begin_at(self, mark: Mark) -> None:
+        self._at, self._floor = mark, mark.position
         self._kept.clear()
         self._kept_bytes = 0
         self._by_position.clear()

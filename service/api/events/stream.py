@@ -63,7 +63,10 @@ class Stream:
     for each of a thousand clients would take longer than to send to them.
     """
 
-    __slots__ = ("_bytes", "_feed", "_queue", "_woken", "asked", "caught_up", "live", "position", "sink")
+    __slots__ = (
+        *("_bytes", "_feed", "_queue", "_woken"),
+        *("asked", "caught_up", "hash", "live", "lost", "position", "sink"),
+    )
 
     def __init__(self, feed: Guide, asked: EventFilter, after: int) -> None:
         self.asked = asked
@@ -71,6 +74,10 @@ class Stream:
         self.live = False
         #: Whether it has read the ledger to its end; before, it does so by itself.
         self.caught_up = False
+        #: That of the event where the ledger ended when it last read.
+        self.hash = b""
+        #: Events that it was sent, or the one that it began after, are no more: it is about to be ended.
+        self.lost = False
         self._feed = feed
         self.sink: Sink | None = None
         # Nearly always empty: an empty list takes a tenth of what an empty deque does.
@@ -87,11 +94,13 @@ class Stream:
     async def batch(self, wait_s: float) -> Batch:
         """What comes next: nothing when there is nothing for `wait_s`, nothing wanted in what was read, or
         when it has just become live."""
-        if not self._queue:
+        if not self._queue and not self.lost:
             if self.live:
                 await self._wait(wait_s)
             elif not self._feed.join(self):
                 await self._read(wait_s)
+        if self.lost:
+            await asyncio.get_running_loop().create_future()  # nothing can follow; it waits for its end
         return self._take()
 
     def push(self, piece: Piece) -> None:
@@ -118,6 +127,10 @@ class Stream:
         self.live = self.caught_up = False
         self._wake()
 
+    def lose(self) -> None:
+        """Hand out nothing more."""
+        self.lost, self.live = True, False
+
     def _wake(self) -> None:
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
@@ -136,7 +149,7 @@ class Stream:
             _log.warning("stream waits for the ledger", error=error.message)
             await asyncio.sleep(min(RETRY_S, wait_s))
             return
-        self.position = found.position
+        self.position, self.hash = found.position, found.hash
         self.caught_up = found.position >= found.head
         for labelled in found.events:
             piece = self._feed.piece(labelled)
