@@ -226,8 +226,10 @@ class Model:
             job.overtime = True
         if not self._step(job, "FINALIZING", "RUNNING", "INTERRUPTING", "TIMEOUT"):
             return False
-        ended = max(command.finished_at, (job.begun or now) + timedelta(microseconds=1))
-        if job.left is not None and job.left - ended > timedelta(seconds=1):
+        begun, clearly = job.begun or now, timedelta(seconds=1)
+        set_back = begun - command.finished_at > clearly
+        ended = max(command.finished_at, begun + timedelta(microseconds=1))
+        if job.left is not None and not set_back and job.left - ended > clearly:
             # It was over by itself before anybody wanted it to be, and so does not start again.
             job.overtime = False
             job.end = "DONE" if command.exit_code == 0 else "FAILED"

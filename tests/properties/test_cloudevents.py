@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,9 @@ def test_a_body_is_shown_whole_without_its_secrets(name: str, data: st.DataObjec
     stored = _hidden(json.loads(encode_body(body)))
     if isinstance(body, TokenCreated | TokenRenewed):
         del stored["sha256"]
-    assert shown(body) == stored
+    # What has its default is left out; msgspec writes a number all the same that only happens to be equal.
+    defaults = {field.encode_name: field.default for field in msgspec.structs.fields(BODIES[name])}
+    assert shown(body) == {key: value for key, value in stored.items() if defaults[key] != value}
 
 
 def test_digests_and_secrets_are_not_shown() -> None:
