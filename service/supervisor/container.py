@@ -5,7 +5,7 @@ lease". So a start that is still on its way, from a supervisor that was stopped 
 that was cut, could start a container once more that others have started, and that has ended. It cannot find
 it: a container that somebody else may still start, or that was asked to start without an answer, is never
 started (again) but put away and made anew, under another id. Whether it was begun in the last moment, and was
-over before it was put away, the engine's last events say; then nobody knows how it ended.
+over before it was put away, the engine's last events say (`fences`); then nobody knows how it ended.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from service.errors import (
     NoSuchContainer,
     Unavailable,
 )
-from service.supervisor import volumes
+from service.supervisor import fences, volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.create import spec_hash
 from service.supervisor.engine.protocol import Container, ContainerSpec
@@ -157,6 +157,7 @@ async def _unless_started(yard: Yard, run: RunId, found: Container) -> Container
     if last is not None and last.started_at is not None:
         return last  # that start came while we made sure that the engine is ours
     yard.may_have_run.add(run)
+    fences.mark(yard, run, found.id)
     try:
         async with yard.effect("remove-container", run, container=found.id[:12], why="not ours to start"):
             await yard.engine.remove(found.id)
@@ -209,8 +210,8 @@ async def _created(yard: Yard, job: Job, run: RunId) -> str:
 
     Raises `Unavailable` when somebody has made it meanwhile: the next look finds it, and whose it is.
     """
-    if run in yard.may_have_run and await yard.engine.was_started(run_labels(yard.ledger_id, run)):
-        raise lost(run)  # it was begun and was over before it was put away
+    if await fences.may_have_begun(yard, run):
+        raise lost(run)  # it was over before it was put away, or is still on its way to that
     await yard.engine.ensure_network(*_network(yard, job))
     for attempt in range(1, _NAMES_TRIED + 1):
         spec = await specification(yard, job, container_name(run, attempt))

@@ -15,7 +15,7 @@ from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.states import State
 from service.errors import Unavailable
-from service.supervisor import container, images, sync, volumes
+from service.supervisor import container, fences, images, sync, volumes
 from service.supervisor.data import disk
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container, ImageInfo
@@ -173,7 +173,9 @@ class Steps:
         """INTERRUPTING and TIMEOUT: SIGTERM, and SIGKILL after the grace."""
         found = await container.find(self._yard, self._run, job.container_id)
         if found is None or found.started_at is None:
-            if job.started_at is not None:
+            if job.started_at is not None or (
+                found is None and await fences.may_have_begun(self._yard, self._run)
+            ):
                 raise container.lost(self._run)
             await self._yard.report(
                 cmd.AbortRun, job, info=Info("interrupted", "The job was interrupted before it ran.")

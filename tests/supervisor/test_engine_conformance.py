@@ -144,6 +144,14 @@ async def test_stop_kills_what_will_not_end(either: Lab) -> None:
     assert (found.state, found.exit_code, found.oom_killed) == ("exited", 137, False)
 
 
+async def test_what_was_removed_is_remembered(either: Lab) -> None:
+    container = await either.engine.create(either.spec(DONE))
+    assert not await either.engine.was_removed(container)
+    await either.engine.remove(container)
+    assert await either.engine.was_removed(container)
+    assert not await either.engine.was_removed("0" * 64)
+
+
 async def test_what_was_started_is_known_although_it_is_gone(either: Lab) -> None:
     key = {LABEL: either.key}
     made = await either.engine.create(either.spec(DONE))

@@ -250,6 +250,11 @@ class Engine(Protocol):
         remembers: its last events, none from before it began. Raises `Unavailable`, `EngineError`."""
         ...
 
+    async def was_removed(self, container_id: str) -> bool:
+        """Whether the engine remembers that it removed the container, and so all that came after that. Raises
+        `Unavailable`, `EngineError`."""
+        ...
+
     async def stop(self, container_id: str, grace_s: int) -> None:
         """SIGTERM, and SIGKILL after `grace_s`; returns once it ended. Nothing happens if it already had.
 

@@ -97,3 +97,9 @@ async def was_started(wire: Wire, clock: EngineClock, labels: Mapping[str, str],
     """Whether a container with these labels was started, as far as the engine remembers; it may be gone."""
     filters = {"event": ["start"], "label": [f"{name}={value}" for name, value in labels.items()]}
     return bool(await until_now(wire, clock, filters, timeout_s=timeout_s))
+
+
+async def was_removed(wire: Wire, clock: EngineClock, container_id: str, timeout_s: float) -> bool:
+    """Whether it remembers the removal of a container."""
+    filters = {"event": ["destroy"], "container": [container_id]}
+    return bool(await until_now(wire, clock, filters, timeout_s=timeout_s))

@@ -130,6 +130,7 @@ class SimEngine(FakeEngine):
         self.down_until = asyncio.get_running_loop().time() + down_s
         self.end_events()
         self.begun.clear()  # its events are of its own life alone
+        self.removed.clear()
         self._seen("restart", kills)
         code = UNKNOWN if down_s % 2 < 1 else KILLED
         for fake in self._containers.values():

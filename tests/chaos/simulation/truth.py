@@ -97,6 +97,8 @@ class _Run:
     started_at: float = inf
     was_seen: bool = False
     fenced: bool = False
+    #: When one that had not begun was put away; an engine that restarts after that does not remember it.
+    put_away_at: float = inf
     refusals: int = 0
     #: When its user ordered it to end.
     ordered_at: float | None = None
@@ -136,8 +138,9 @@ class Truth:
         elif name == "killed":
             # Who goes on after a stop may look at the container before it hears that the stream has ended.
             known.was_seen = not self.supervision.is_stopped()
-        elif name == "fence" and about.started_at is not None:
-            known.fenced = True
+        elif name == "fence":
+            known.fenced |= about.started_at is not None
+            known.put_away_at = now_s()
 
     # -- what is said of it -----------------------------------------------------------------------------
 
@@ -214,7 +217,10 @@ class Truth:
     def _error(self, known: _Run, body: ev.RunErrored) -> list[str]:
         code = body.info.code if body.info is not None else ""
         if code == "container-lost":
-            return [] if known.fenced else ["was given up as lost, and its container is there"]
+            nobody_knows = any(known.put_away_at <= each for each in self.restarts)
+            return (
+                [] if known.fenced or nobody_knows else ["was given up as lost, and its container is there"]
+            )
         if code == "engine-refused":
             refused = self.engine.refusals - known.refusals
             return [] if refused >= _GIVEN_UP_AFTER else [f"is in ERROR after {refused} refusals"]

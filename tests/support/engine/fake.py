@@ -75,6 +75,7 @@ class FakeEngine:
         self.calls: list[tuple[str, str]] = []
         #: The labels of what was started, as the engine's events remember it.
         self.begun: list[dict[str, str]] = []
+        self.removed: set[str] = set()
         """Every call: the method's name and what it was about."""
         self.drop_events = False
         self.repeat_events = False
@@ -240,6 +241,10 @@ class FakeEngine:
         self._enter("was_started", ",".join(labels))
         return self._leave("was_started", any(labels.items() <= each.items() for each in self.begun))
 
+    async def was_removed(self, container_id: str) -> bool:
+        self._enter("was_removed", container_id)
+        return self._leave("was_removed", container_id in self.removed)
+
     async def stop(self, container_id: str, grace_s: int) -> None:
         self._enter("stop", container_id)
         fake = self._must_find(container_id)
@@ -258,6 +263,7 @@ class FakeEngine:
             if fake.state == "running":
                 await self._end(fake, 137, False)
             del self._containers[fake.id]
+            self.removed.add(fake.id)
             self._tell(fake)
         self._leave("remove", None)
 
