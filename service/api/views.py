@@ -190,10 +190,14 @@ def _volume_status(found: domain.Job, moved: _Moved, index: int) -> wire.VolumeS
 
 def _syncs(found: domain.Job, moved: _Moved) -> list[wire.DataSync]:
     """Those that began, in that order, and those that were ordered and wait."""
-    if not found.data_syncs and not found.sync_orders:
+    if not found.data_syncs and not found.sync_orders and found.push_ordered is None:
         return []
     begun = {sync.id for sync in found.data_syncs}
     waiting = [_queued(found.id, order) for order in found.sync_orders if order.id not in begun]
+    if found.push_ordered is not None and found.push_ordered not in begun:
+        # As an ended job is left alone, the order is what happened to it last.
+        order = domain.SyncOrder(found.push_ordered, "push", None, found.updated_at)
+        waiting.append(_queued(found.id, order, _AGAIN))
     return [_data_sync(found, moved, sync) for sync in found.data_syncs] + waiting
 
 
@@ -252,10 +256,11 @@ def sync_ordered(of: domain.Job, event: ev.Event) -> wire.DataSync:
         volume=None if isinstance(body, ev.PushOrdered) else body.volume,
         ordered_at=event.recorded_at,
     )
-    return _queued(of.id, order, "The kept volumes are to be pushed again." if again else _WAITS)
+    return _queued(of.id, order, _AGAIN if again else _WAITS)
 
 
 _WAITS = "It was ordered and is about to begin."
+_AGAIN = "The kept volumes are to be pushed again."
 
 
 def _queued(job_id: UUID, order: domain.SyncOrder, message: str = _WAITS) -> wire.DataSync:

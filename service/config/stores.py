@@ -29,7 +29,7 @@ class S3Access(msgspec.Struct, frozen=True, rename="camel"):
 def read_s3_access(variable: str, text: str) -> S3Access:
     """What a variable of this name holds. Raises `Misconfigured`, which never shows a key."""
     try:
-        found = msgspec.json.decode(text, type=S3Access)
+        found = msgspec.json.decode(text.encode(), type=S3Access)  # the decoder takes no subclass of str
         check_s3_endpoint(f"{variable}: endpoint", found.endpoint)
         check_region(f"{variable}: region", found.region)
     except msgspec.MsgspecError as error:

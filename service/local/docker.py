@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,18 @@ import time
 from pathlib import Path
 
 from service.errors import Misconfigured, Unavailable
-from service.local import apt, bridge, containerd, copies, engine_api, locks, places, processes, shims
+from service.local import (
+    apt,
+    bridge,
+    containerd,
+    copies,
+    engine_api,
+    engine_id,
+    locks,
+    places,
+    processes,
+    shims,
+)
 from service.local.processes import Process
 
 SYSTEM_HOST = "unix:///var/run/docker.sock"
@@ -196,7 +208,9 @@ class DockerEngine:
             for names_others in (self.folder / "exec", self.folder / "data" / "network"):
                 if names_others.exists():
                     shutil.rmtree(names_others)
+            engine_id.forget(self.folder)
         copies.mark(self.folder)
+        engine_id.keep(self.folder)
 
     async def _run_dockerd(self, link: bridge.Bridge) -> None:
         """Starts dockerd, or takes over the one that runs, and waits until it answers."""
@@ -241,7 +255,8 @@ class DockerEngine:
     def _command(self, link: bridge.Bridge) -> list[str]:
         # Its own configuration file: the machine's /etc/docker/daemon.json must not leak in.
         config = self.folder / "daemon.json"
-        config.write_text("{}\n")
+        program = processes.which("dockerd") or "dockerd"
+        config.write_text(json.dumps(engine_id.configured(program, self.folder)) + "\n")
         options = {
             "--config-file": config,
             "--data-root": self.folder / "data",
@@ -252,7 +267,7 @@ class DockerEngine:
             "--default-address-pool": link.pool,
         }
         flat = [str(word) for option in options.items() for word in option]
-        return [processes.which("dockerd") or "dockerd", *flat, "--live-restore"]
+        return [program, *flat, "--live-restore"]
 
     async def _clear_remains(self) -> None:
         """Removes what a dockerd that was killed leaves, as the next one would trip over it.

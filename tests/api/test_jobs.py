@@ -134,6 +134,8 @@ async def test_a_kept_push_is_ordered_again_once(yard: Yard, supervision: Superv
     assert first.status == 200
     assert first.json["status"]["state"] == "QUEUED"
     assert first.json["spec"] == {"direction": "push", "jobId": job["id"], "manual": True, "volume": None}
+    found = (await yard.call("GET", f"/v1/job/{job['id']}")).json["status"]["dataSync"]
+    assert found == [first.json], "it is there before it begins"
     again = await yard.call("POST", path, {"direction": "push"}, headers=key)
     assert again.json == first.json
     assert (await yard.call("POST", path, {"direction": "push"})).status == 400

@@ -16,7 +16,7 @@ from service.audit.evidence import Evidence
 from service.audit.log import Log
 from service.audit.places import Directory, Place
 from service.audit.signer import Signer
-from service.config import Settings
+from service.config import Settings, read_settings
 from service.domain.checkpoint import PublicKey, origin_of
 from service.errors import Misconfigured, Unavailable
 from tests.audit.conftest import SIGNING, grown
@@ -29,7 +29,8 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     where = str(tmp_path)
     if request.param == "bucket":
         where = f"s3://{await a_bucket()}/yard/one"
-    made = open_place(where, os.environ[STORE])
+    settings = read_settings({"JOBYARD_CHECKPOINT_TO": where, "JOBYARD_S3": os.environ[STORE]})
+    made = open_place(settings.checkpoints, settings.checkpoint_s3)
     assert isinstance(made, Bucket if request.param == "bucket" else Directory)
     yield made
     await made.close()

@@ -132,3 +132,9 @@ def _client(access: S3Access):  # type: ignore[no-untyped-def]
         aws_secret_access_key=access.secret_key,
         region_name=access.region,
     )
+
+
+async def engine_id(host: str) -> str:
+    """By which the ledger knows an engine."""
+    async with engine_api.session(host, timeout_s=60) as http, http.get("/info") as response:
+        return str((await response.json())["ID"])

@@ -88,6 +88,8 @@ async def test_a_copy_of_a_running_state_has_parts_of_its_own(state: Path) -> No
             assert mine.keys() == before.keys() and not set(mine.values()) & set(before.values())
             assert not any("Taking over" in line for line in said)
             assert other.docker_host != one.docker_host and other.s3 != one.s3
+            ids = [await helpers.engine_id(each.docker_host) for each in (one, other)]
+            assert ids[0] != ids[1], "to a ledger that both have, they are two engines"
             assert await _kept(other) == ("original", "original")
             await _run(other, "copy")
             assert await _kept(other) == ("copy", "copy")

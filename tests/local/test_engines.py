@@ -14,9 +14,10 @@ from uuid import uuid4
 import pytest
 
 from service.errors import Misconfigured, Unavailable
-from service.local import bridge, docker, engine_api, locks, processes, throwaway
+from service.local import bridge, docker, engine_api, engine_id, locks, processes, throwaway
 from service.local.docker import DockerEngine
 from service.supervisor.names import PROJECT
+from tests.local import helpers
 
 SAID = 'time="2026-01-01T00:00:00Z" level=info msg="Starting up"\nfailed to start daemon: {}\n'
 CONTENDED = [
@@ -40,10 +41,29 @@ async def test_engines_that_start_at_once_all_answer(state: Path) -> None:
         await asyncio.gather(*(engine.start() for engine in engines))
         assert await asyncio.gather(*(engine_api.answers(engine.host) for engine in engines)) == [True] * 4
         assert len({engine.host for engine in engines}) == 4
+        ids = [await helpers.engine_id(engine.host) for engine in engines]
+        assert len(set(ids)) == 4, "the ledger tells them apart by it"
+        await engines[0].stop()
+        await engines[0].start()
+        assert await helpers.engine_id(engines[0].host) == ids[0]
     finally:
         await asyncio.gather(*(engine.stop() for engine in engines))
         for folder in folders:
             throwaway.remove(folder)
+
+
+def test_an_engine_of_before_keeps_the_machines_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a new one does not take it."""
+    machine, old, new = (tmp_path / name for name in ("machine.json", "old", "new"))
+    machine.write_text("the machine's")
+    monkeypatch.setattr(engine_id, "_OF_THE_MACHINE", machine)
+    (old / "data").mkdir(parents=True)
+    new.mkdir()
+    for folder in (old, new):
+        engine_id.keep(folder)
+    assert (old / "key.json").read_text() == "the machine's"
+    assert (old / "key.json").stat().st_mode & 0o077 == 0
+    assert list(new.iterdir()) == []
 
 
 async def test_only_ones_own_links_go_and_who_must_move_says_so(state: Path) -> None:
@@ -112,7 +132,8 @@ def first_dockerd(state: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def says(text: str, times: int = 1) -> None:
         program, marker = state / "dockerd", state / "was-here"
         program.write_text(
-            f'#!/bin/sh\n[ "$(cat {marker} 2>/dev/null | wc -l)" = {times} ] && exec {real} "$@"\n'
+            f'#!/bin/sh\n[ "$1" = --version ] && exec {real} "$@"\n'
+            f'[ "$(cat {marker} 2>/dev/null | wc -l)" = {times} ] && exec {real} "$@"\n'
             f"echo >> {marker}\ncat <<'END'\n{text}END\nexit 1\n"
         )
         program.chmod(0o755)
