@@ -244,6 +244,10 @@ class StoreDenied(StoreRefused):
     code = "store-denied"
 
 
+class KeysErased(StoreDenied):
+    """The keys of the store were erased with their project's."""
+
+
 class StoreMissing(StoreRefused):
     code = "store-missing"
 

@@ -17,7 +17,7 @@ from service.api import wire
 from service.api.ports import ApiParts
 from service.api.scope import ROOT_PROJECT
 from service.api.wire import Part
-from service.errors import JobyardError, Unavailable
+from service.errors import JobyardError, KeysErased, Unavailable
 from service.ledger.leases import Held
 
 #: The alias under which the object store that the service was started with is kept.
@@ -109,8 +109,11 @@ class Readiness:
         store = project.data_stores.get(DEFAULT_STORE) if project is not None else None
         if store is None:
             return _not_asked("none is configured")
-        async with self._stores.open(ROOT_PROJECT, store) as opened:
-            await opened.check()
+        try:
+            async with self._stores.open(ROOT_PROJECT, store) as opened:
+                await opened.check()
+        except KeysErased:
+            return _down("its keys were erased: start the service anew, or set them again")
         return _OK
 
 

@@ -14,8 +14,8 @@ from service.errors import (
     FetchDenied,
     FetchRefused,
     Invalid,
+    KeysErased,
     Misconfigured,
-    StoreDenied,
     StoreRefused,
 )
 from service.supervisor.data.git.reach import Remote
@@ -36,7 +36,7 @@ async def access_of(ledger: Opens, store: DataStore) -> StoreAccess:
     try:
         access_key, secret_key = await ledger.open_secret(pair[0]), await ledger.open_secret(pair[1])
     except Erased:
-        raise StoreDenied(_gone(store)) from None
+        raise KeysErased(_gone(store)) from None
     return StoreAccess(
         endpoint=store.endpoint, region=store.region or "", access_key=access_key, secret_key=secret_key
     )

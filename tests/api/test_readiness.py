@@ -205,3 +205,16 @@ async def _execute(yard: Yard, statement: str, *arguments: Any) -> None:
         await connection.execute(statement, *arguments)
     finally:
         await connection.close()
+
+
+async def test_a_default_store_whose_keys_were_erased_says_so(
+    yard: Yard, supervision: Supervision, access: StoreAccess
+) -> None:
+    await _default_store(yard, access)
+    assert (await _parts(yard, 200))["store"] == OK
+    erased = await yard.call("DELETE", "/v1/project/default/key", token=ADMIN)
+    assert erased.status == 204, erased.raw
+    assert (await _parts(yard, 503))["store"] == {
+        "status": "down",
+        "why": "its keys were erased: start the service anew, or set them again",
+    }
