@@ -7,8 +7,6 @@ knows what the engine must remember, and without it that nobody knows whether th
 
 from __future__ import annotations
 
-import os
-
 from service.errors import Unavailable
 from service.supervisor import volumes
 from service.supervisor.effects import Yard
@@ -22,12 +20,7 @@ def mark(yard: Yard, run: RunId, container_id: str) -> None:
     folder = volumes.run_dir(yard, run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{_PREFIX}{container_id}").touch()
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        volumes.put_mark(folder / f"{_PREFIX}{container_id}")
     except OSError as error:
         raise Unavailable(f"the node's disk does not take a mark of the run ({error.strerror})") from error
 

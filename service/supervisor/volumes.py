@@ -87,16 +87,20 @@ def keep(yard: Yard, run: RunId) -> None:
     """Mark the run's volumes as kept until they are pushed or the job is deleted, for whoever looks at the
     disk. It is the ledger's word that keeps them: a full disk has no room for a mark.
     """
-    mark = run_dir(yard, run) / _KEPT
     try:
-        mark.touch()
-        descriptor = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        put_mark(run_dir(yard, run) / _KEPT)
     except OSError as error:
         _log.warning("kept volumes not marked", job=str(run.job), run=run.run, error=str(error))
+
+
+def put_mark(mark: Path) -> None:
+    """Make an empty file so that it is there after a power cut, too. Raises `OSError`."""
+    mark.touch()
+    descriptor = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_kept(yard: Yard, run: RunId) -> bool:
