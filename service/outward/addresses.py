@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
 
@@ -51,7 +52,8 @@ METADATA: tuple[Network, ...] = tuple(
 )
 
 
-def without_metadata(networks: Iterable[str]) -> tuple[Network, ...]:
+@lru_cache(maxsize=32)
+def without_metadata(networks: tuple[str, ...]) -> tuple[Network, ...]:
     """The networks, without the addresses where clouds tell a machine its secrets. Raises ValueError."""
     left: list[Any] = list(map(ip_network, networks))
     for barred in METADATA:

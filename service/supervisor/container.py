@@ -109,21 +109,23 @@ async def specification(yard: Yard, job: Job, name: str) -> ContainerSpec:
     )
 
 
-async def create_and_start(yard: Yard, job: Job) -> Container:
-    """Create the container unless it is there, start it unless it runs, and inspect it.
+async def create_and_start(yard: Yard, job: Job) -> tuple[Container, bool]:
+    """Create the container unless it is there, start it unless it runs, and inspect it. And whether it was
+    begun right here: not if others had begun it, long before maybe.
 
     Raises `FatalForRun` for what cannot be mended by trying again, and `EngineError` for a refusal that
     may pass: a firewall's chain that another program had just removed, for one.
     """
-    run = RunId(job.id, job.run)
+    run, by_us = RunId(job.id, job.run), False
     try:
         found = await find(yard, run)
-        if found is not None and found.state == "created" and _may_be_started_by_others(yard, found):
-            found = await _unless_started(yard, run, found)
+        if found is not None and found.state == "created":
+            found = await never_started(yard, run, found)
         if found is None or found.state == "created":
             container_id = found.id if found else await _created(yard, job, run)
             await yard.still_ours()
             await _start(yard, job, run, container_id)
+            by_us = True
             found = await must_find(yard, run, container_id)
     except CommandUnusable as error:
         raise FatalForRun(
@@ -139,7 +141,7 @@ async def create_and_start(yard: Yard, job: Job) -> Container:
         raise FatalForRun(Info("no-gpu-driver", message), ours=True) from error
     except NoSuchContainer as error:
         raise Unavailable(error.message) from error
-    return found
+    return found, by_us
 
 
 def _may_be_started_by_others(yard: Yard, found: Container) -> bool:
@@ -150,8 +152,12 @@ def _may_be_started_by_others(yard: Yard, found: Container) -> bool:
     return found.labels.get(EPOCH) not in fenced or found.id in yard.asked_to_start
 
 
-async def _unless_started(yard: Yard, run: RunId, found: Container) -> Container | None:
-    """Put it away, so that a start on its way finds nothing; or the container, if that start was quicker."""
+async def never_started(yard: Yard, run: RunId, found: Container) -> Container | None:
+    """What was made and not started, as only we can start it. What others may still start is put away, so
+    that a start on its way finds nothing: then None; or it is there and started, if that start was quicker.
+    """
+    if not _may_be_started_by_others(yard, found):
+        return found
     await yard.still_ours()
     last = await yard.engine.find(found.id)
     if last is not None and last.started_at is not None:

@@ -17,10 +17,8 @@ _PREFIX = "fenced-"
 
 def mark(yard: Yard, run: RunId, container_id: str) -> None:
     """Before it is put away. Raises `Unavailable` while that cannot be written."""
-    folder = volumes.run_dir(yard, run)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        volumes.put_mark(folder / f"{_PREFIX}{container_id}")
+        volumes.mark(yard, run, f"{_PREFIX}{container_id}")
     except OSError as error:
         raise Unavailable(f"the node's disk does not take a mark of the run ({error.strerror})") from error
 

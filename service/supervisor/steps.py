@@ -15,7 +15,7 @@ from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.states import State
 from service.errors import Unavailable
-from service.supervisor import container, fences, images, sync, volumes
+from service.supervisor import container, fences, images, stops, sync, volumes
 from service.supervisor.data import disk
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container, ImageInfo
@@ -45,10 +45,8 @@ class Steps:
         self._engine_away = False
         #: How often the engine's stream of events had broken off then.
         self._breaks = 0
-        #: Its process began with nobody of us there, or before.
+        #: Its process began with nobody of us there, or before, and was not seen running.
         self._adopted = True
-        #: It was seen running after it was to be stopped.
-        self._stopped = False
         #: It became PENDING by our own word, and only of PENDING runs containers are made: there is none.
         self._just_prepared = False
         self._of: dict[State, Callable[[Job], Coroutine[Any, Any, None]]] = {
@@ -102,8 +100,10 @@ class Steps:
             async with self._yard.starts:
                 if self._waits.changed(job):
                     return
-                found = await container.create_and_start(self._yard, job)
-                self._adopted, self._breaks = False, self._yard.engine_breaks
+                breaks = self._yard.engine_breaks
+                found, by_us = await container.create_and_start(self._yard, job)
+                if by_us:
+                    self._adopted, self._breaks = False, breaks
         if found.started_at is None:
             raise Unavailable("the engine has not started the container yet")
         if held is None or held.id != found.image_id:  # its tag was moved, or the container was there before
@@ -121,6 +121,7 @@ class Steps:
     async def _follow(self, job: Job) -> None:
         """RUNNING: keep its log, until the process ends, its time or storage is up, or an order comes."""
         self._waits.heard()
+        breaks = self._yard.engine_breaks  # as of before the look: whatever comes after it was not heard
         found = await self._looked(job)
         anew = await self._began_anew(found)
         if container.has_ended(found):  # its log is taken whole when it is put away
@@ -128,7 +129,7 @@ class Steps:
             return
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
         self._seen_running, self._engine_away = self._yard.clock.now(), False
-        self._adopted, self._breaks = False, self._yard.engine_breaks
+        self._adopted, self._breaks = False, breaks
         self._orders.look(job)
         if (used := self._storage.look(job, found.id)) is not None:
             await self._yard.report(cmd.ReportStorageExceeded, job, used_bytes=used)
@@ -172,6 +173,8 @@ class Steps:
     async def _stop(self, job: Job) -> None:
         """INTERRUPTING and TIMEOUT: SIGTERM, and SIGKILL after the grace."""
         found = await container.find(self._yard, self._run, job.container_id)
+        if found is not None and found.started_at is None:
+            found = await container.never_started(self._yard, self._run, found)
         if found is None or found.started_at is None:
             if job.started_at is not None or (
                 found is None and await fences.may_have_begun(self._yard, self._run)
@@ -183,8 +186,10 @@ class Steps:
             return
         anew = await self._began_anew(found)
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
+        by_us = stops.is_marked(self._yard, self._run, found.id)
         if not container.has_ended(found):
-            self._stopped = True
+            by_us = True
+            await stops.mark(self._yard, self._run, found.id)
             fast = job.spec.shutdown == "Fast"
             grace_s = 0 if fast else self._yard.settings.stop_grace_s
             await self._yard.still_ours()
@@ -192,10 +197,10 @@ class Steps:
                 await self._yard.engine.stop(found.id, grace_s)
             found = await container.must_find(self._yard, self._run)
         ended_at, left_at = found.finished_at, job.stopped_at
-        if not self._stopped and ended_at is not None and left_at is not None and ended_at < left_at:
+        if not by_us and ended_at is not None and left_at is not None and ended_at < left_at:
             await self._report_end(job, found, anew=anew)  # the order, or the timeout, found it ended
         else:
-            await self._report_exit(job, found, by_us=self._stopped)
+            await self._report_exit(job, found, by_us=by_us)
 
     async def _finalize(self, job: Job) -> None:
         """FINALIZING: keep the log's tail, push, put away, and only then say that it is done."""

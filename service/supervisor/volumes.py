@@ -103,6 +103,13 @@ def put_mark(mark: Path) -> None:
         os.close(descriptor)
 
 
+def mark(yard: Yard, run: RunId, name: str) -> None:
+    """Write down something of a run among what it has on the disk, which goes with it. Raises `OSError`."""
+    folder = run_dir(yard, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    put_mark(folder / name)
+
+
 def is_kept(yard: Yard, run: RunId) -> bool:
     return (run_dir(yard, run) / _KEPT).exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from service.domain import commands as cmd
 from service.domain.events import RunAdopted
 from service.domain.states import State
 from service.errors import Unavailable
+from service.supervisor import volumes
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import RUNS_ON
 from tests.supervisor.stoppable import Stopped
@@ -52,11 +54,7 @@ async def test_an_order_while_nobody_was_there_to_stop_what_had_ended(
     else:
         await fake.exit(container_name(RunId(job, 1)))
     fake._containers[container.id].finished_at = began + timedelta(milliseconds=1)
-
-    async def clearly_later() -> bool:
-        return await on_fake.ledger.now() > began + timedelta(seconds=2)
-
-    await until(clearly_later)
+    await _until_clearly_after(on_fake, began)
     await on_fake.kill(job)
     async with on_fake.supervised():
         ended = await on_fake.end(job)
@@ -74,6 +72,43 @@ async def test_what_we_stop_was_stopped_by_us_although_its_engines_clock_is_slow
     async with on_fake.supervised():
         job = await on_fake.submit(RUNS_ON)
         await on_fake.reach(job, State.RUNNING)
+        await on_fake.kill(job)
+        assert (await on_fake.end(job)).state is State.INTERRUPTED
+
+
+@pytest.mark.parametrize("stop", ["before", "after"])
+async def test_what_was_to_be_stopped_by_us_is_interrupted_whoever_finds_it_ended(
+    on_fake: World, stop: str
+) -> None:
+    """Killed around the stop, and the engine's clock is set back meanwhile: its end lies before the order."""
+    fake = on_fake.fake
+    gate = fake.gates.hold("stop", stop)
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        began = (await on_fake.reach(job, State.RUNNING)).started_at
+        assert began is not None
+        await _until_clearly_after(on_fake, began)
+        fake._clock = lambda: began + timedelta(milliseconds=1)
+        await on_fake.kill(job)
+        await gate.reached.wait()
+    if stop == "before":  # it was there still when it was to be stopped, and ends before anybody is back
+        await fake.exit(container_name(RunId(job, 1)))
+    async with on_fake.supervised():
+        ended = await on_fake.end(job)
+    assert (ended.state, ended.info.code) == (State.INTERRUPTED, "interrupted")
+
+
+async def test_a_disk_that_takes_no_mark_keeps_nobody_from_stopping_a_run(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+
+        def full(*_: object) -> None:
+            raise OSError(ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(volumes, "mark", full)
         await on_fake.kill(job)
         assert (await on_fake.end(job)).state is State.INTERRUPTED
 
@@ -125,6 +160,13 @@ async def test_a_ledger_that_is_away_for_long_leaves_nobody_looking_after_the_ru
     assert events[at].body.epoch == 1
     assert events[at].body.absent_since <= max(seen, events[1].occurred_at)
     assert events[at].occurred_at >= back
+
+
+async def _until_clearly_after(world: World, at: datetime) -> None:
+    async def clearly_later() -> bool:
+        return await world.ledger.now() > at + timedelta(seconds=2)
+
+    await until(clearly_later)
 
 
 async def until_renewed_after(world: World, at: datetime) -> None:

@@ -197,6 +197,33 @@ async def test_a_run_that_a_stopped_one_began_in_the_last_moment_is_not_begun_ag
     assert (await on_fake.bill(job)).net == 0
 
 
+@pytest.mark.parametrize("begins", [False, True], ids=["too late", "in the last moment"])
+async def test_an_interrupted_run_that_a_stopped_one_may_begin_is_over_only_when_it_cannot(
+    on_fake: World, begins: bool
+) -> None:
+    """What was made for it is put away before the ledger says that it never ran; or it ran, and is ended."""
+    stopped = Stopped()
+    async with on_fake.supervised(lease_ttl_s=0.5, stopped=stopped):
+        stopped.stop_before = "start"
+        job = await on_fake.submit(RUNS_ON)
+        await stopped.reached.wait()
+        await on_fake.kill(job)
+        removing = on_fake.fake.gates.hold("remove")
+        async with on_fake.supervised(lease_ttl_s=600):
+            await removing.reached.wait()
+            assert (await on_fake.ledger.job(job)).state is State.INTERRUPTING
+            with capture_logs() as lines:
+                if begins:
+                    stopped.go_on()
+                    await logged(lines, "lease lost")
+                removing.open.set()
+                ended = await on_fake.end(job)
+                stopped.go_on()
+                await logged(lines, "lease lost")
+    assert on_fake.fake.started == [container_name(RunId(job, 1))] * begins
+    assert (ended.state, ended.exit_code is not None) == (State.INTERRUPTED, begins)
+
+
 async def test_what_a_stopped_one_reports_is_refused(on_fake: World) -> None:
     """Two see the same exit; only the word of the one that has the engine counts, and it counts once."""
     stopped = Stopped()

@@ -86,15 +86,18 @@ class Api:
         return task
 
     async def _answered(self, sent: Request) -> Answer:
-        if self._process.dead:  # killed in this very step: the connection is lost as it is cut
-            await asyncio.get_running_loop().create_future()
-        await self._process.gate("receive")
+        await self._passing("receive")
         request = _request(self._app, sent)
         response: Any = await edge(request, HANDLERS[sent.method, sent.path])
         line = request[EDGE].line
-        await self._process.gate("answer")
+        await self._passing("answer")
         positions = tuple(line.get("positions", ()))
         return Answer(response.status, response.body or b"", positions, line.get("repeated", False))
+
+    async def _passing(self, about: str) -> None:
+        if self._process.dead:  # killed in this very step: the connection is lost as it is cut
+            await asyncio.get_running_loop().create_future()
+        await self._process.gate(about)
 
 
 def _nothing(*_: object, **__: object) -> None: ...

@@ -97,7 +97,7 @@ def a_lost_container_is_made_again() -> Iterator[None]:
         made = await yard.engine.create(spec)
         await yard.still_ours()
         await yard.engine.start(made)
-        return await container.must_find(yard, run, made)
+        return await container.must_find(yard, run, made), True
 
     with patch.object(container, "create_and_start", anew):
         yield
