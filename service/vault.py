@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import os
 import secrets
 from pathlib import Path
 from uuid import UUID
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from service.domain.spec import Sealed
 from service.errors import Misconfigured, Unavailable
+from service.files import make_once
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -174,40 +174,6 @@ def _configured_or_kept(name: str, configured: str | None, what: str, path: Path
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        return _made(path)
+        return make_once(path, new_key(), 0o600)  # safe on the disk before it is used: what it seals will be
     except OSError as error:
         raise Unavailable(f"the {what} {path} cannot be read: {error.strerror}") from error
-
-
-def _made(path: Path) -> bytes:
-    """Write a new key so that it is there whole or not at all, and so that the first of two wins.
-
-    It is safe on the disk before it is used: what it seals will be.
-    """
-    new = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: a draft that a killed process left, maybe of our own pid, must not be in the way.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(new_key())
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # another process made it first: its key counts
-    finally:
-        draft.unlink()
-    for folder in (path.parent, *(each.parent for each in new)):
-        _settle(folder)
-    return path.read_bytes()
-
-
-def _settle(folder: Path) -> None:
-    """Return when the names in a folder are safe on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -13,6 +12,7 @@ from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.spec import Permission, Volume
 from service.errors import DataError
+from service.files import settle
 from service.supervisor.cache import marks
 from service.supervisor.cache.entry import Version, files_dir
 from service.supervisor.data.volume.remove import remove_tree
@@ -96,11 +96,7 @@ def keep(yard: Yard, run: RunId) -> None:
 def put_mark(mark: Path) -> None:
     """Make an empty file so that it is there after a power cut, too. Raises `OSError`."""
     mark.touch()
-    descriptor = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    settle(mark.parent)
 
 
 def mark(yard: Yard, run: RunId, name: str) -> None:

@@ -12,6 +12,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from service.files import settle
 from service.supervisor.cache import record as records
 from service.supervisor.cache.entry import FILES, MAKING, named, numbers
 from service.supervisor.cache.record import Held, Record, Whole
@@ -64,7 +65,7 @@ class Making:
                 if not (self._entry / str(number)).exists():
                     raise
         self.is_published = True
-        _sync_folder(self._entry)
+        settle(self._entry)
         return number, record
 
     def discard(self) -> None:
@@ -144,11 +145,3 @@ def _record(
         etag=etag,
         notes=notes,
     )
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from service.errors import DataError
+from service.files import settle
 from service.supervisor.cache.entry import Key, Version
 from service.supervisor.names import RunId
 
@@ -38,11 +39,7 @@ def write(root: Path, version: Version) -> None:
         file.flush()
         os.fsync(file.fileno())
     written.replace(path)
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    settle(path.parent)
 
 
 def clear(root: Path) -> None:
