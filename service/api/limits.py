@@ -6,7 +6,6 @@ for one who asks too much. Each API process counts for itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +14,8 @@ from aiohttp import web
 
 from service.api import handshake
 from service.errors import TooMany
+from service.rate import Rates
 
-#: So many tokens are counted at most; those that were idle long enough to owe nothing go first.
-MOST_KEPT = 10_000
-#: Sums of times are off by less: who comes exactly when he was told to is let in.
-_ROUNDING_S = 1e-6
 #: When an answer or a stream of one's own may be expected to have ended.
 BUSY_S = 1
 
@@ -35,9 +31,8 @@ class Bounds:
 
 @dataclass
 class _Use:
-    """`owed_at`: when, at the agreed rate, all that was let in will have been due."""
+    """What a token has open now."""
 
-    owed_at: float = 0.0
     working: int = 0
     streaming: int = 0
 
@@ -47,7 +42,8 @@ class Limits:
 
     def __init__(self, bounds: Bounds, clock: Callable[[], float]) -> None:
         self._bounds = bounds
-        self._clock = clock
+        rate = bounds.per_second
+        self._rates = Rates(rate, max(2 * rate, 1), clock) if rate else None
         self._uses: dict[str, _Use] = {}
 
     @contextmanager
@@ -56,9 +52,12 @@ class Limits:
 
         What is refused counts for nothing: who keeps asking is let in again when it is time.
         """
-        use = self._use(token_id)
+        use = self._uses.get(token_id) or _Use()
         self._check_room(use, stream=stream)
-        self._check_rate(use)
+        if self._rates is not None:
+            asked = f"this token asks more than {self._bounds.per_second:g} times a second"
+            self._rates.check(token_id, asked)
+        self._uses[token_id] = use
         if stream:
             use.streaming += 1
         else:
@@ -70,6 +69,8 @@ class Limits:
                 use.streaming -= 1
             else:
                 use.working -= 1
+            if not (use.working or use.streaming):
+                del self._uses[token_id]
 
     def _check_room(self, use: _Use, *, stream: bool) -> None:
         open_now, most = (
@@ -78,34 +79,6 @@ class Limits:
         if open_now >= most:
             what = "streams open" if stream else "requests at once"
             raise TooMany(f"this token has {open_now} {what}, and may have {most}", BUSY_S)
-
-    def _check_rate(self, use: _Use) -> None:
-        rate = self._bounds.per_second
-        if not rate:
-            return
-        now, burst_s = self._clock(), max(2.0, 1 / rate)
-        owed_at = max(use.owed_at, now) + 1 / rate
-        wait_s = owed_at - now - burst_s
-        if wait_s > _ROUNDING_S:
-            raise TooMany(f"this token asks more than {rate:g} times a second", math.ceil(wait_s))
-        use.owed_at = owed_at
-
-    def _use(self, token_id: str) -> _Use:
-        use = self._uses.get(token_id)
-        if use is None:
-            if len(self._uses) >= MOST_KEPT:
-                self._tidy()
-            use = self._uses[token_id] = _Use()
-        return use
-
-    def _tidy(self) -> None:
-        """Forget who has nothing open and owes nothing."""
-        now = self._clock()
-        self._uses = {
-            token: use
-            for token, use in self._uses.items()
-            if use.working or use.streaming or use.owed_at > now
-        }
 
 
 def wants_stream(request: web.Request) -> bool:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 import asyncssh
 import structlog
 
-from service.errors import JobyardError, Unavailable
+from service.domain.events import Session as Kind
+from service.errors import JobyardError, TooMany, Unavailable
+from service.held import Room
 from service.ssh.forward import OWN_HOSTS, Connection, Forward
 from service.ssh.guests import Guest, Refused, admit, record
+from service.ssh.in_hand import InHand
 from service.ssh.ports import SshParts
 from service.ssh.reading import Reading
 from service.ssh.sending import Sending
@@ -26,6 +30,8 @@ MOST_FORWARDS = 64
 #: How far a client may be ahead on a channel.
 WINDOW_BYTES = 1024**2
 
+TOO_MUCH = "too much waits on all connections together, and on those of its project the most"
+
 PROHIBITED = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
 SHORT, FAILED = asyncssh.OPEN_RESOURCE_SHORTAGE, asyncssh.OPEN_CONNECT_FAILED
 
@@ -38,11 +44,18 @@ class Hall(Protocol):
     @property
     def parts(self) -> SshParts: ...
 
+    @property
+    def held(self) -> Room:
+        """What all connections have in hand, by their jobs' projects."""
+
     def arrived(self, entrance: Entrance) -> bool:
         """Whether there is room for one more that has not said who it is."""
 
     def entered(self, entrance: Entrance) -> bool:
         """Whether there is room for one more of its job."""
+
+    def opens(self, entrance: Entrance) -> None:
+        """Something is about to be opened in its job. Raises `TooMany`."""
 
     def left(self, entrance: Entrance) -> None: ...
 
@@ -50,12 +63,13 @@ class Hall(Protocol):
 
 
 class Entrance(asyncssh.SSHServer):
-    """`guest` once somebody was let in; `free` while the connection takes what is sent."""
+    """`guest` once somebody was let in; `free` while its line takes what is sent; `hand` is what waits."""
 
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
         self._conn: Any = None
         self._sending: Sending | None = None
+        self._hand: InHand | None = None
         self._candidate: tuple[str, Guest] | None = None
         self._guest: Guest | None = None
         self._why = "no key was offered"
@@ -79,6 +93,12 @@ class Entrance(asyncssh.SSHServer):
         return self._sending.free
 
     @property
+    def hand(self) -> InHand:
+        if self._hand is None:
+            raise LookupError("there is no connection yet")
+        return self._hand
+
+    @property
     def guest(self) -> Guest:
         if self._guest is None:
             raise LookupError("nobody was let in")
@@ -94,8 +114,9 @@ class Entrance(asyncssh.SSHServer):
         self._conn = conn
         address = conn.get_extra_info("peername")
         self.peer = address[0] if address else ""
-        conn._transport.set_protocol(Reading(conn))
         self._sending = Sending(conn, self._cut)
+        self._hand = InHand(self._sending)
+        conn._transport.set_protocol(Reading(conn, self._hand.count))
         if not self._hall.arrived(self):
             self._why = "too many connections that have not said who they are"
             conn.abort()
@@ -104,6 +125,8 @@ class Entrance(asyncssh.SSHServer):
         self._lost = True
         if self._sending is not None:
             self._sending.stop()
+        if self._hand is not None:
+            self._hand.leave()
         self._leave_if_over()
         if self._guest is None:
             said = {} if exc is None else {"error": str(exc)[:200]}
@@ -120,7 +143,8 @@ class Entrance(asyncssh.SSHServer):
         self._why = why
         if self._guest is not None:
             job, run, key = str(self._guest.job), self._guest.run, self._guest.fingerprint
-            _log.warning("ssh cut", job=job, run=run, key=key, peer=self.peer, why=why)
+            held = self.hand.bytes
+            _log.warning("ssh cut", job=job, run=run, key=key, peer=self.peer, why=why, held_bytes=held)
         self._conn.abort()
 
     # -- who it is ----------------------------------------------------------------------------------
@@ -160,6 +184,8 @@ class Entrance(asyncssh.SSHServer):
         self._guest = guest
         if not self._hall.entered(self):
             self._conn.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "the job has too many SSH connections")
+            return
+        self.hand.enter(self._hall.held, guest.project, partial(self._cut, TOO_MUCH))
 
     # -- what they open -----------------------------------------------------------------------------
 
@@ -179,6 +205,11 @@ class Entrance(asyncssh.SSHServer):
             self.session_over()
             raise
         return Session(self)
+
+    async def record(self, kind: Kind, words: list[str], *, tty: bool) -> None:
+        """Put what is about to be done into the ledger. Raises `TooMany`, and what refused it."""
+        self._hall.opens(self)
+        await record(self.parts.ledger, self.guest, kind, words, tty=tty)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._works += 1
@@ -211,7 +242,7 @@ class Entrance(asyncssh.SSHServer):
         try:
             _check(chan)
             await self._recorded(port)
-            far = await Connection.of(await self.parts.inside.connect(self.guest.container_id, port))
+            far = Connection(await self.parts.inside.connect(self.guest.container_id, port))
             if self._lost:
                 far.close()
                 raise asyncssh.ChannelOpenError(FAILED, "the connection was lost")
@@ -223,7 +254,8 @@ class Entrance(asyncssh.SSHServer):
             text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "no answer"
             raise asyncssh.ChannelOpenError(FAILED, f"port {port} of the job: {text}") from error
         except JobyardError as error:
-            raise asyncssh.ChannelOpenError(FAILED, error.message) from error
+            code = SHORT if isinstance(error, TooMany) else FAILED
+            raise asyncssh.ChannelOpenError(code, error.message) from error
         finally:
             if not handed_on:
                 self._forwards -= 1
@@ -232,7 +264,7 @@ class Entrance(asyncssh.SSHServer):
         """Once a connection and port: what a browser opens through one forward is one thing."""
         async with self._recording:
             if port not in self._ports:
-                await record(self.parts.ledger, self.guest, "forward", [str(port)], tty=False)
+                await self.record("forward", [str(port)], tty=False)
                 self._ports.add(port)
 
     async def _forwarded(self, forward: Forward, port: int) -> None:
@@ -240,20 +272,22 @@ class Entrance(asyncssh.SSHServer):
         began = loop.time()
         try:
             await forward.run()
+            ms = round((loop.time() - began) * 1000, 2)
+            await forward.gone.wait()  # what its client has not taken is kept, though the far end is gone
         finally:
             self._forwards -= 1
-            _log.info(
-                "ssh session",
-                job=str(self.guest.job),
-                run=self.guest.run,
-                key=self.guest.fingerprint,
-                peer=self.peer,
-                kind="forward",
-                port=port,
-                sent_bytes=forward.sent_bytes,
-                received_bytes=forward.received_bytes,
-                ms=round((loop.time() - began) * 1000, 2),
-            )
+        _log.info(
+            "ssh session",
+            job=str(self.guest.job),
+            run=self.guest.run,
+            key=self.guest.fingerprint,
+            peer=self.peer,
+            kind="forward",
+            port=port,
+            sent_bytes=forward.sent_bytes,
+            received_bytes=forward.received_bytes,
+            ms=ms,
+        )
 
 
 def _check(chan: Any) -> None:

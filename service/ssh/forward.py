@@ -25,36 +25,31 @@ class _Piece:
 
 
 class Connection:
-    """The far end of a forward."""
+    """The far end of a forward: a socket that does not block. Nothing is kept here, either way."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def of(cls, made: socket.socket) -> Connection:
-        return cls(*await asyncio.open_connection(sock=made, limit=_PIECE_BYTES))
+    def __init__(self, made: socket.socket) -> None:
+        self._socket = made
+        self._loop = asyncio.get_running_loop()
 
     async def output(self) -> AsyncIterator[_Piece]:
         try:
-            while data := await self._reader.read(_PIECE_BYTES):
+            while data := await self._loop.sock_recv(self._socket, _PIECE_BYTES):
                 yield _Piece(data)
         except OSError:
             return  # it was cut, which is an end as well
 
     async def write(self, data: bytes) -> None:
         try:
-            self._writer.write(data)
-            await self._writer.drain()
+            await self._loop.sock_sendall(self._socket, data)
         except OSError as error:
             raise Unavailable("the job closed the connection") from error
 
     async def end_input(self) -> None:
         with suppress(OSError):  # it was cut, which its output tells
-            self._writer.write_eof()
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        self._writer.transport.abort()
+        self._socket.close()
 
 
 class Forward(Talk, asyncssh.SSHTCPSession[bytes]):

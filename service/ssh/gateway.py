@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ import asyncssh
 import structlog
 
 from service.errors import Unavailable
+from service.held import Room
+from service.rate import Rates
 from service.ssh.entrance import Entrance
 from service.ssh.ports import SshParts
 
@@ -22,6 +25,14 @@ KEEPALIVE_S, KEEPALIVES = 60, 5
 #: Connections that have not said who they are: in all, and from one address.
 MOST_STRANGERS, MOST_STRANGERS_OF_ONE = 64, 16
 MOST_OF_ONE_JOB = 32
+#: What waits on all connections together, either way. A channel alone may have 1.3 MiB, as an upload has
+#: that is faster than its disk, a connection 95 MiB, and a job 3 GiB: this is for some 200 such uploads at
+#: once, and little beside what the process takes anyway.
+MOST_IN_HAND_BYTES = 256 * 1024**2
+#: Sessions and forwards of one job, as each is an event in the ledger for ever. An editor opens a dozen at
+#: once, a browser's forwards are some dozens more, and whoever connects anew for each file does not come to
+#: ten a second: the keys, the container and the ledger take longer.
+OPENED_PER_S, OPENED_AT_ONCE = 10, 100
 BACKLOG = 128
 LOOK_S, PAUSE_S = 1.0, 0.2
 CLOSE_S = 10.0
@@ -53,6 +64,8 @@ class Gateway:
 
     def __init__(self, parts: SshParts) -> None:
         self.parts = parts
+        self.held = Room(MOST_IN_HAND_BYTES)
+        self.openings = Rates(OPENED_PER_S, OPENED_AT_ONCE, time.monotonic)
         self._strangers: set[Entrance] = set()
         self._in: set[Entrance] = set()
         self._work: set[asyncio.Task[None]] = set()
@@ -99,6 +112,10 @@ class Gateway:
         self._in.add(entrance)
         return True
 
+    def opens(self, entrance: Entrance) -> None:
+        many = f"{OPENED_PER_S} sessions and forwards a second, and {OPENED_AT_ONCE} at once"
+        self.openings.check(str(entrance.guest.job), f"a job has at most {many}, opened by SSH")
+
     def left(self, entrance: Entrance) -> None:
         self._strangers.discard(entrance)
         self._in.discard(entrance)
@@ -117,7 +134,7 @@ class Gateway:
     # -- jobs that end ------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Close the connections of jobs that can be reached no more, again and again."""
+        """Close the connections of jobs that can be reached no more, and see what waits, again and again."""
         ledger = self.parts.ledger
         while True:
             hints = ledger.listener.hints
@@ -131,7 +148,9 @@ class Gateway:
             await ledger.listener.moved(hints, LOOK_S)
 
     async def look(self) -> None:
-        """One look at all jobs that somebody is in."""
+        """One look at all jobs that somebody is in, and at what has gone out of their sockets by itself."""
+        for entrance in list(self._in):
+            entrance.hand.count()
         there = {entrance.guest.job for entrance in self._in}
         if not there:
             return

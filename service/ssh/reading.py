@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 #: asyncssh takes all that it is given at once: hundreds of the smallest packets in these, some ten
@@ -11,10 +12,14 @@ MOST_READ_BYTES = 16 * 1024
 
 
 class Reading(asyncio.BufferedProtocol):
-    """Between a connection and its transport, which is told of it when it has been made."""
+    """Between a connection and its transport, which is told of it when it has been made.
 
-    def __init__(self, conn: Any) -> None:
+    `moved` is called when something has come in.
+    """
+
+    def __init__(self, conn: Any, moved: Callable[[], None]) -> None:
         self._conn = conn
+        self._moved = moved
         self._buffer = bytearray(MOST_READ_BYTES)
 
     def get_buffer(self, _sizehint: int) -> bytearray:
@@ -22,6 +27,7 @@ class Reading(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._conn.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+        self._moved()
 
     def eof_received(self) -> None:
         self._conn.eof_received()

@@ -32,12 +32,19 @@ class Sending:
         self._cut = cut
         self._full = False
         self._over = False
+        self._deferred_bytes = 0
         self._exchange: asyncio.TimerHandle | None = None
         self._send, conn.send_packet = conn.send_packet, self._bounded
         self._begin, conn._send_kexinit = conn._send_kexinit, self._exchange_begins
         self._end, conn.send_newkeys = conn.send_newkeys, self._exchange_ends
         conn.pause_writing, conn.resume_writing = self._line_full, self._line_free
         conn._transport.set_write_buffer_limits(high=MOST_UNSENT_BYTES)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits for the line, and for the end of a key exchange."""
+        transport = self._conn._transport
+        return self._deferred_bytes + (0 if transport is None else transport.get_write_buffer_size())
 
     def stop(self) -> None:
         """The connection is lost."""
@@ -72,8 +79,13 @@ class Sending:
     def _bounded(self, kind: int, *args: bytes, handler: Any = None) -> None:
         if self._over:
             return
+        deferred = len(self._conn._deferred_packets)
         self._send(kind, *args, handler=handler)
-        if len(self._conn._deferred_packets) > MOST_DEFERRED:
+        if (now := len(self._conn._deferred_packets)) > deferred:
+            self._deferred_bytes += sum(map(len, args))
+        elif not now:
+            self._deferred_bytes = 0
+        if now > MOST_DEFERRED:
             self._cut_off("too much was asked for amid a key exchange")
 
     # -- key exchanges ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import structlog
 from service.domain.events import Session as Kind
 from service.errors import JobyardError, OutOfReach
 from service.ssh import words
-from service.ssh.guests import Guest, record
+from service.ssh.guests import Guest
 from service.ssh.ports import Far, Running, SshParts
 from service.ssh.talk import EXTENDED_DATA_STDERR, Line, Talk, ended
 
@@ -43,6 +43,9 @@ class Host(Line, Protocol):
 
     @property
     def peer(self) -> str: ...
+
+    async def record(self, kind: Kind, words: list[str], *, tty: bool) -> None:
+        """Put into the ledger what is about to be done. Raises what refused it."""
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Carry out some work in the background, to its end."""
@@ -115,8 +118,7 @@ class Session(Talk, asyncssh.SSHServerSession[bytes]):
         code: int | None = None
         try:
             asked = [] if self._line_asked is None else [self._line_asked]
-            tty = self._terminal is not None
-            await record(self._host.parts.ledger, self._host.guest, self._kind, asked, tty=tty)
+            await self._host.record(self._kind, asked, tty=self._terminal is not None)
             async with self._opened() as running:
                 code = await self._talk(running)
             if code is not None:

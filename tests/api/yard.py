@@ -290,14 +290,14 @@ async def opened(
 class Supervision:
     """What a supervisor reports of runs, without one."""
 
-    def __init__(self, yard: Yard) -> None:
-        self._yard = yard
+    def __init__(self, yard: Yard, project: str = "default") -> None:
+        self._yard, self._project = yard, project
 
     async def lease(self) -> None:
         assert await self._yard.ledger.take_lease(ENGINE, "test", 60.0, locked=False) is not None
 
     async def _say(self, kind: type[cmd.RunCommand], job: str, run: int, **fields: Any) -> None:
-        command = kind(project="default", engine=ENGINE, epoch=1, job=UUID(job), run=run, **fields)
+        command = kind(project=self._project, engine=ENGINE, epoch=1, job=UUID(job), run=run, **fields)
         await self._yard.ledger.submit(command, actor="supervisor")
 
     async def running(

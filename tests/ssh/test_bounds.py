@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import asyncssh
@@ -10,6 +11,7 @@ from asyncssh.channel import SSHChannel
 from asyncssh.constants import MSG_CHANNEL_DATA
 from asyncssh.packet import String, UInt32
 
+from service.rate import Rates
 from service.ssh import gateway, sending
 from service.ssh.entrance import MOST_SESSIONS, Entrance
 from service.ssh.pieces import PIECE_BYTES
@@ -91,6 +93,7 @@ async def test_new_keys_in_the_middle_of_everything(house: House) -> None:
         found = await connection.run("cat", input=sent, encoding=None)
         assert found.stdout == sent
         assert only(house).free.is_set()
+        await until(lambda: only(house).hand.bytes == 0)
 
 
 # -- small packets -------------------------------------------------------------------------------------
@@ -160,6 +163,7 @@ async def test_a_connection_that_is_lost_has_its_place_until_its_sessions_are_ov
 ) -> None:
     """Ending what one began takes a while: who comes and goes would have any number of them."""
     monkeypatch.setattr(gateway, "MOST_OF_ONE_JOB", 2)
+    house.gateway.openings = Rates(1e6, 1e6, time.monotonic)
     refused, most = 0, 0
     for _ in range(12):
         async with house.connected() as connection:
@@ -179,6 +183,7 @@ async def test_a_connection_that_is_lost_has_its_place_until_its_sessions_are_ov
 
 async def test_sessions_that_are_left_count_until_they_are_over(house: House) -> None:
     """What they have begun in the container is still to be ended."""
+    house.gateway.openings = Rates(1e6, 1e6, time.monotonic)
     most = opened = refused = 0
     async with house.connected() as connection:
         for _ in range(5 * MOST_SESSIONS):

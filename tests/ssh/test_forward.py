@@ -16,6 +16,7 @@ import pytest
 from service.errors import NotRunning
 from service.local.objectstore import free_port
 from service.ssh.entrance import MOST_FORWARDS
+from service.ssh.forward import Connection
 from service.supervisor.inside import containers
 from service.supervisor.inside.containers import Inside
 from tests.ssh.client import Client, finished
@@ -95,6 +96,19 @@ async def test_both_ends_can_close_first_and_nothing_is_lost(house: House) -> No
         reader, writer = await connection.open_connection("localhost", 7001)
         assert await reader.read() == b"bye\n"
         writer.close()
+
+
+async def test_a_far_end_that_takes_little_at_a_time_is_given_all() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for each in (ours, theirs):
+            each.setblocking(False)
+        writing = asyncio.create_task(Connection(ours).write(b"x" * BIG))
+        loop, taken = asyncio.get_running_loop(), 0
+        async with asyncio.timeout(20):
+            while taken < BIG:
+                taken += len(await loop.sock_recv(theirs, 1000))
+            await writing
 
 
 async def test_nothing_but_the_job_is_led_to(house: House) -> None:
