@@ -14,7 +14,12 @@ from service.errors import Misconfigured, Unavailable
 
 STATE_DIR = ".jobyard"
 UP_FILE = "up.json"
-NOTHING_RUNS = "no Jobyard is running here; start one with `python3 -m service up`, or give --url and --token"
+#: In place of a service that runs here; of a command that asks one, and of one that reads the database itself.
+GIVE_SERVICE = "give --url and --token"
+GIVE_LEDGER = (
+    "give --database-url (DATABASE_URL), as this command reads the ledger's database itself, or --state "
+    "(JOBYARD_STATE_DIR) of a service that runs here"
+)
 
 
 class Up(msgspec.Struct, frozen=True, rename="camel"):
@@ -87,7 +92,7 @@ def database(url: str | None, state: Path | None, environ: Mapping[str, str] = o
     given = _said("--database-url", url, "DATABASE_URL", environ)
     if given:
         return given
-    up, named = require_up(state, environ), environ.get("JOBYARD_URL")
+    up, named = require_up(state, environ, GIVE_LEDGER), environ.get("JOBYARD_URL")
     if state is None and named is not None:
         words.check_given("JOBYARD_URL", named)
         named = named.rstrip("/")
@@ -101,15 +106,21 @@ def database(url: str | None, state: Path | None, environ: Mapping[str, str] = o
     return up.database_url
 
 
-def require_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up:
-    """What runs here. Raises `Unavailable` when nothing does."""
-    found = read_up(state, environ)
+def require_up(
+    state: Path | None, environ: Mapping[str, str] = os.environ, otherwise: str = GIVE_SERVICE
+) -> Up:
+    """What runs here. Raises `Unavailable` when nothing does. `otherwise`: what to give in its place."""
+    found = read_up(state, environ, otherwise)
     if found is None:
-        raise Unavailable(NOTHING_RUNS)
+        raise Unavailable(
+            f"no Jobyard is running here; start one with `python3 -m service up`, or {otherwise}"
+        )
     return found
 
 
-def read_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up | None:
+def read_up(
+    state: Path | None, environ: Mapping[str, str] = os.environ, otherwise: str = GIVE_SERVICE
+) -> Up | None:
     """The first `up.json` of a process that lives; one that a killed service left counts for nothing."""
     for folder in _folders(state, environ):
         try:
@@ -117,9 +128,7 @@ def read_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up |
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError as error:
-            raise Misconfigured(
-                f"{folder / UP_FILE} belongs to another user: give --url and --token"
-            ) from error
+            raise Misconfigured(f"{folder / UP_FILE} belongs to another user: {otherwise}") from error
         except msgspec.MsgspecError as error:
             raise Misconfigured(f"{folder / UP_FILE} cannot be read: {error}") from error
         if _lives(up.pid):

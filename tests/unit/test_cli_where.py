@@ -48,6 +48,21 @@ def test_where_nothing_runs_nothing_is_read(tmp_path: Path) -> None:
         _found(tmp_path, JOBYARD_URL="http://other")
 
 
+@pytest.mark.parametrize("line", ["audit verify", "projections verify", "projections rebuild"])
+def test_where_nothing_runs_it_is_told_what_says_where_the_database_is(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBYARD_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    done = CliRunner().invoke(app_for(line.partition(" ")[0]), line.split())
+    assert done.exit_code == exits.Exit.UNREACHABLE
+    for way in ("--database-url", "DATABASE_URL", "--state", "JOBYARD_STATE_DIR"):
+        assert way in done.stderr
+    assert "--token" not in done.stderr and " --url" not in done.stderr, "it has no such options"
+    asked = CliRunner().invoke(app_for("me"), ["me"])
+    assert "give --url and --token" in asked.stderr, "but a command that asks the service has"
+
+
 REMOTE = {"JOBYARD_URL": "http://other", "JOBYARD_TOKEN": "theirs"}
 
 
