@@ -14,7 +14,7 @@ from service.errors import Misconfigured, Unavailable
 
 STATE_DIR = ".jobyard"
 UP_FILE = "up.json"
-#: In place of a service that runs here; of a command that asks one, and of one that reads the database itself.
+#: What to give where no service runs here: to a command that asks one, and to one that reads the database.
 GIVE_SERVICE = "give --url and --token"
 GIVE_LEDGER = (
     "give --database-url (DATABASE_URL), as this command reads the ledger's database itself, or --state "
@@ -84,14 +84,24 @@ def _token(given: str | None) -> str | None:
     return token or None
 
 
-def database(url: str | None, state: Path | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The URL of the ledger's database: the option's, DATABASE_URL, or that of the service that runs here.
+class LedgerAt(msgspec.Struct, frozen=True):
+    """The URL of the ledger's database, which may hold a password, and what it was named by."""
+
+    url: str
+    named_by: str
+
+    def __repr__(self) -> str:
+        return f"LedgerAt({self.named_by!r})"
+
+
+def database(url: str | None, state: Path | None, environ: Mapping[str, str] = os.environ) -> LedgerAt:
+    """Where the ledger's database is: by the option, DATABASE_URL, or the service that runs here.
 
     Whoever has named another service by JOBYARD_URL is not told of this one's ledger. Raises `Misconfigured`.
     """
     given = _said("--database-url", url, "DATABASE_URL", environ)
     if given:
-        return given
+        return LedgerAt(given, "DATABASE_URL" if url is None else "--database-url")
     up, named = require_up(state, environ, GIVE_LEDGER), environ.get("JOBYARD_URL")
     if state is None and named is not None:
         words.check_given("JOBYARD_URL", named)
@@ -103,7 +113,7 @@ def database(url: str | None, state: Path | None, environ: Mapping[str, str] = o
         )
     if not up.database_url:
         raise Misconfigured("the service that runs here does not say where its database is; set DATABASE_URL")
-    return up.database_url
+    return LedgerAt(up.database_url, f"the database of the service at {up.url}")
 
 
 def require_up(
