@@ -153,7 +153,7 @@ async def test_nothing_at_a_place_is_no_proof(cli: Any, signed: Signed, tmp_path
 async def test_a_place_that_is_not_there_is_bad_usage(
     cli: Any, signed: Signed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody who mistypes it is told that the ledger was changed; of a file that is verified it is the same."""
+    """Nobody who mistypes it is told that the ledger was changed."""
     monkeypatch.setenv("JOBYARD_CHECKPOINT_S3", os.environ[STORE])
     for place in (
         str(tmp_path / "nowhere"),

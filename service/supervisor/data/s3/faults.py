@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from service.domain.shown import shown
-from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable
+from service.errors import StoreDenied, StoreForbidden, StoreMissing, StoreRefused, Unavailable
 from service.supervisor.data.model import StoreAccess, Timing
 
 T = TypeVar("T")
@@ -95,7 +95,9 @@ def translated(what: str) -> Iterator[None]:
         raise StoreRefused(f"{what}: {type(error).__name__}") from None
     except HTTPClientError as error:
         within = error.kwargs.get("error")
-        if isinstance(within, StoreRefused):  # of the resolver
+        if isinstance(within, StoreForbidden):  # of the resolver
+            raise StoreForbidden(f"{what}: {within.message}", within.why) from None
+        if isinstance(within, StoreRefused):
             raise StoreRefused(f"{what}: {within.message}") from None
         raise Unavailable(f"{what}: the store cannot be reached ({type(error).__name__})") from None
     except (BotoCoreError, aiohttp.ClientError, OSError) as error:
