@@ -236,6 +236,22 @@ async def test_one_that_is_stopped_before_it_is_ready_says_so(state: Path, numbe
     assert b"Stopped before it was ready, and so is each part" in err and b"is ready at" not in out
 
 
+async def test_one_that_is_stopped_while_it_is_read_in_says_so(state: Path) -> None:
+    """Which takes over a second, in which nothing else can answer."""
+    environment = running.environment(state, PYTHONPROFILEIMPORTTIME="1")  # Python then tells what it imports
+    streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment}
+    words = ("up", "--state", str(state), "--port", "0")
+    async with running.started(*words, **streams) as process, asyncio.timeout(60):
+        assert process.stderr is not None
+        while b"service.cli.main" not in await process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+    assert process.returncode == Exit.INTERRUPTED and b"Traceback" not in err
+    assert err.endswith(b"Stopped before it was ready; no part of it was started.\n") and out == b""
+    assert not (state / "postgres").exists()
+
+
 def test_a_store_that_refuses_its_keys_is_told_of_at_once(state: Path, database_url: str) -> None:
     said = said_at_first(state, database_url, secretKey="not-the-secret-that-it-has")
     assert "But the object store is not ready: it refuses the service. " in said
