@@ -5,14 +5,28 @@ Until the environment stands, only the standard library is imported here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 
+
+def _say_stopped() -> None:
+    """Of `up`, what became of it: once it has begun anything it tells that itself."""
+    if sys.argv[1:2] == ["up"]:
+        with contextlib.suppress(OSError):  # nobody reads it
+            os.write(2, b"Stopped before it was ready; no part of it was started.\n")
+
+
+def _interrupted(*_: object) -> None:
+    """Until `main` can answer it, Ctrl-C ends us without a traceback of imports."""
+    _say_stopped()
+    os._exit(130)
+
+
 _STANDING = signal.getsignal(signal.SIGINT)
 if _STANDING is signal.default_int_handler:
-    # Until `main` can answer it, Ctrl-C ends us as quietly as afterwards, without a traceback of imports.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.signal(signal.SIGINT, _interrupted)
 
 from pathlib import Path  # noqa: E402
 
@@ -38,6 +52,7 @@ def main() -> None:
         print(f"jobyard: {error.message}", file=sys.stderr)
         sys.exit(_USAGE)
     except KeyboardInterrupt:
+        _say_stopped()
         sys.exit(_INTERRUPTED)
 
 

@@ -34,6 +34,7 @@
     ├── DataError                 a data store or a volume refused
     │   ├── StoreRefused          what was asked of the store cannot be (the job's fault)
     │   │   ├── StoreDenied       wrong keys, or keys without the right
+    │   │   ├── StoreForbidden    no store of a user's may be at its address
     │   │   └── StoreMissing      no such container or object
     │   ├── FetchRefused          a source of a URL or a git store cannot be had as named (the job's fault)
     │   │   ├── FetchDenied       it asks for credentials, for others, or for more rights
@@ -242,6 +243,14 @@ class StoreRefused(DataError):
 
 class StoreDenied(StoreRefused):
     code = "store-denied"
+
+
+class StoreForbidden(StoreRefused):
+    """Its endpoint, and nothing about its keys, is at fault. `why` tells of the address alone."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class KeysErased(StoreDenied):

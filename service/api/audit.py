@@ -25,6 +25,7 @@ from service.domain.causes import Step, causes, chain
 from service.domain.checkpoint import Checkpoint, PublicKey, origin_of, read_note
 from service.domain.events import BODIES, Event
 from service.domain.sentences import sentence
+from service.domain.times import with_zone
 from service.errors import Forbidden, Invalid, NotFound, StoreMissing, Unavailable
 from service.ledger.chain import canonical, sealing_of
 from service.ledger.read import END
@@ -146,7 +147,7 @@ def _moment(name: str, text: str) -> int | datetime:
     except ValueError:
         raise Invalid(name, text, wanted) from None
     if at.tzinfo is None or "T" not in text.upper():
-        raise Invalid(name, text, wanted)
+        raise Invalid(name, text, "; ".join(filter(None, (wanted, with_zone(text)))))
     try:
         return at.astimezone(UTC)
     except OverflowError:

@@ -6,7 +6,7 @@ from service.api import wire
 from service.api.call import Call
 from service.api.datastores import object_store
 from service.api.pages import PageAsked, paged
-from service.domain.volumes import check_container
+from service.domain.s3stores import check_new_container
 
 
 async def find(call: Call) -> wire.ContainerList:
@@ -22,7 +22,7 @@ async def find(call: Call) -> wire.ContainerList:
 async def create(call: Call) -> wire.Container:
     """Made unless it is there: a container has nothing beside its name."""
     name = call.path("container")
-    check_container("container", name)
+    check_new_container("container", name)
     store = await object_store(call)
     async with call.service.parts.stores.open(call.project, store) as opened:
         await opened.ensure_container(name)

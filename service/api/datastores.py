@@ -17,7 +17,7 @@ from service.domain.directory import DataStore
 from service.domain.events import DataStoreSet, Event
 from service.domain.s3stores import check_region, check_s3_endpoint
 from service.domain.volumes import check_alias
-from service.errors import Conflict, Invalid, NotFound, StoreRefused
+from service.errors import Conflict, Invalid, NotFound, StoreForbidden, StoreRefused
 
 DEFAULT_REGION = "us-east-1"
 _MOST_CHARS = 1024
@@ -104,7 +104,7 @@ def _keys(asked: wire.StoreAsked | wire.StoreReplaced) -> wire.S3KeysAsked:
 
 
 async def _check(call: Call, command: cmd.SetDataStore) -> None:
-    """Ask the store whether the keys are right. Raises `Invalid` when it refuses them."""
+    """Ask the store whether the keys are right. Raises `Invalid` when it says no, or may not be asked."""
     now = datetime.now(UTC)
     store = DataStore(
         alias=command.alias,
@@ -120,6 +120,9 @@ async def _check(call: Call, command: cmd.SetDataStore) -> None:
     try:
         async with call.service.parts.stores.open(call.project, store) as opened:
             await opened.check()
+    except StoreForbidden as error:
+        allowed = "a public address, or one of the networks that the operator named (JOBYARD_STORE_ALLOW)"
+        raise Invalid("endpoint", command.endpoint, f"{error.why}; name {allowed}") from error
     except StoreRefused as error:
         raise Invalid(
             "credentials.s3",

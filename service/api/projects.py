@@ -11,6 +11,7 @@ from service.api.call import Call
 from service.api.tokens import made
 from service.domain import commands as cmd
 from service.domain.directory import Project
+from service.domain.display_names import check_display_name
 from service.domain.events import ProjectCreated
 from service.domain.quota import Quota
 from service.errors import Invalid, NotFound
@@ -24,6 +25,8 @@ async def create(call: Call) -> wire.ProjectMade:
     asked: wire.ProjectAsked = call.body
     if not _ID.match(asked.id):
         raise Invalid("id", asked.id, "lower-case letters, digits and '-', at most 63")
+    if asked.name:
+        check_display_name("name", asked.name)
     settings = call.service.parts.settings
     identity = await call.command_id()
     value = new_value()

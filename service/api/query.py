@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import inspect as mi
 
 from service.api.errors import Said
+from service.domain.times import with_zone
 from service.errors import Invalid
 
 
@@ -115,13 +116,19 @@ def _converted(field: _Field, value: Any) -> Any:
     if isinstance(value, str) and _is(field.info, mi.DateTimeType) and "T" not in value.upper():
         # A bare number would be taken for seconds since 1970.
         if not _is(field.info, mi.IntType) or not (value.isascii() and value.isdigit()):
-            raise Invalid(field.wire, value, field.wanted)
+            raise Invalid(field.wire, value, _with_zone(field, value))
         kind = _POSITION
     try:
         return msgspec.convert(value, kind, strict=False)
     except (msgspec.ValidationError, ValueError):
         shown = value if isinstance(value, str) else next(iter(_unfit(value, field.kind)), "")
-        raise Invalid(field.wire, shown, field.wanted) from None
+        raise Invalid(field.wire, shown, _with_zone(field, shown)) from None
+
+
+def _with_zone(field: _Field, text: str) -> str:
+    """What may stand there; of a time whose zone alone is missing, that too."""
+    said = with_zone(text) if _is(field.info, mi.DateTimeType) else None
+    return field.wanted if said is None else f"{field.wanted}; {said}"
 
 
 def _unfit(values: list[str], kind: Any) -> list[str]:

@@ -10,6 +10,7 @@ from service.api.call import Call
 from service.api.pages import paged
 from service.domain import commands as cmd
 from service.domain.directory import Token
+from service.domain.display_names import check_display_name
 from service.domain.events import Event, TokenCreated, TokenRenewed
 from service.domain.selectors import Selector, parse_selector
 from service.errors import Forbidden, NotFound
@@ -17,6 +18,7 @@ from service.errors import Forbidden, NotFound
 
 async def create(call: Call) -> wire.Token:
     asked: wire.TokenAsked = call.body
+    check_display_name("name", asked.name)
     selector = _selector(call.token, asked.label_selector)
     if scope.ROLE_LEVELS[asked.role] > scope.level_of(call.token):
         raise Forbidden(f"role: {asked.role} is above {call.token.role}, the role of your own token")

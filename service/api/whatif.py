@@ -17,7 +17,7 @@ from service.api.call import Call
 from service.domain.bills.run import ZERO
 from service.domain.flavors import KINDS, Kind
 from service.domain.pricing import PolicyName, seconds
-from service.domain.times import FIRST
+from service.domain.times import FIRST, with_zone
 from service.errors import Invalid
 from service.ledger import past
 
@@ -62,7 +62,8 @@ def _time(field: str, text: str) -> datetime:
     with suppress(ValueError, OverflowError):
         if _TIME.fullmatch(text):
             return datetime.fromisoformat(text).astimezone(UTC)
-    raise Invalid(field, text, "it must be a time such as 2026-01-31T12:00:00Z")
+    wanted = "it must be a time such as 2026-01-31T12:00:00Z"
+    raise Invalid(field, text, "; ".join(filter(None, (wanted, with_zone(text)))))
 
 
 def _change(call: Call, asked: wire.WhatIfAsked, since: datetime) -> Change:

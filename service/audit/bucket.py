@@ -141,14 +141,14 @@ class _There(Exception):
     """Somebody wrote it first."""
 
 
-def open_place(where: str, keys: str) -> Place:
-    """A directory, or a bucket with its keys as JSON. Raises `Misconfigured`."""
-    found = read_bucket(where)
+def open_place(where: str, keys: str, field: str = "JOBYARD_CHECKPOINT_TO") -> Place:
+    """A directory, or a bucket with its keys as JSON. Raises `Misconfigured`; `field`: what named it."""
+    found = read_bucket(field, where)
     if found is None:
         return Directory(Path(where))
     if not keys:
         raise Misconfigured(
-            f"{where} needs the keys of its store: set JOBYARD_CHECKPOINT_S3 (or JOBYARD_S3) to"
+            f"{field}: {where} needs the keys of its store: set JOBYARD_CHECKPOINT_S3 (or JOBYARD_S3) to"
             ' {"endpoint", "accessKey", "secretKey", "region"}'
         )
     return Bucket(read_s3_access("JOBYARD_CHECKPOINT_S3", keys), *found)

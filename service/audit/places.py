@@ -10,12 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from service.domain.shown import shown
 from service.errors import Misconfigured, Unavailable
 from service.files import make_once
 
 T = TypeVar("T")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[A-Za-z0-9._/-]*)?")
+_ALLOWED = (
+    "it must be a directory, or s3://bucket/prefix, where the bucket is 3 to 63 lower-case letters, digits, "
+    "'-' and '.', and the prefix, which may be left out, letters, digits, '.', '_', '-' and '/'"
+)
 
 
 class Place(Protocol):
@@ -96,15 +101,17 @@ def _folders(folder: Path) -> list[str] | None:
         return None
 
 
-def read_bucket(text: str) -> tuple[str, str] | None:
-    """Bucket and prefix of an `s3://` URL; None for a text that is a path. Raises `Misconfigured`."""
+def read_bucket(field: str, text: str) -> tuple[str, str] | None:
+    """Bucket and prefix of an `s3://` URL; None for a text that is a path. Raises `Misconfigured` for the
+    variable or the option `field`."""
     if not text.startswith("s3://"):
         if _URL.match(text):  # mistyped; a folder of that name would be made, where nobody looks for it
             raise Misconfigured(
-                f"{text!r} is not a place such as s3://bucket/prefix; if it is a directory, write ./{text}"
+                f"{field}: {shown(text)!r} is not allowed; {_ALLOWED}; if it is a directory, write "
+                f"./{shown(text)}"
             )
         return None
     found = _BUCKET.fullmatch(text)
     if found is None:
-        raise Misconfigured(f"{text!r} is not a place such as s3://bucket/prefix, or a directory")
+        raise Misconfigured(f"{field}: {shown(text)!r} is not allowed; {_ALLOWED}")
     return found[1], (found[2] or "").strip("/")

@@ -11,6 +11,7 @@ the same, and who is on duty is a matter of economy.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ import structlog
 
 from service.audit.log import Log
 from service.audit.places import Place
+from service.audit.trouble import Trouble
 from service.config import Settings
 from service.domain.checkpoint import (
     Checkpoint,
@@ -39,8 +41,6 @@ _SQL = queries("audit")
 _log = structlog.get_logger()
 
 LOOK_S = 1.0
-#: How often the same refusal is said again.
-SAID_S = 60.0
 PAGE = 10_000
 
 
@@ -64,7 +64,7 @@ class Signer:
         self._last: Checkpoint | None = None
         self._tree = Growing()
         self._seen: Head | None = None
-        self._said: tuple[str, float] = ("", 0.0)
+        self._trouble = Trouble(time.monotonic)
 
     async def run(self) -> None:
         """Timing only: look again and again, and say what is refused."""
@@ -73,13 +73,20 @@ class Signer:
             try:
                 await self.run_once()
             except CheckpointRefused as error:
-                self._say(error)
+                self._forget()
+                if self._trouble.seen(error.message):
+                    why = error.message
+                    _log.error("checkpoint refused: the ledger contradicts what was signed", why=why)
             except JobyardError as error:
                 self._forget()
-                _log.warning("checkpoint interrupted", error=error.message)
-            except Exception:  # noqa: BLE001 (whatever it is, the next look begins anew)
+                if self._trouble.seen("interrupted"):
+                    _log.warning("checkpoint interrupted", error=error.message)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the next look begins anew)
                 self._forget()
-                _log.exception("checkpoint failed")
+                if self._trouble.seen(type(error).__name__):
+                    _log.exception("checkpoint failed")
+            else:
+                self._say_over()
             await asyncio.sleep(pause_s)
 
     async def run_once(self, *, now: bool = False) -> Checkpoint | None:
@@ -108,12 +115,10 @@ class Signer:
     def _forget(self) -> None:
         self._last = self._seen = None
 
-    def _say(self, error: CheckpointRefused) -> None:
-        self._forget()
-        at = asyncio.get_running_loop().time()
-        if self._said[0] != error.message or at - self._said[1] >= SAID_S:
-            self._said = (error.message, at)
-            _log.error("checkpoint refused: the ledger contradicts what was signed", why=error.message)
+    def _say_over(self) -> None:
+        """A look that found nothing due tells nothing: the place may be one that cannot be written to."""
+        if self._seen is not None and (over := self._trouble.over()) is not None:
+            _log.info("checkpoints are signed again", after_s=round(over.seconds, 1), failed=over.times)
 
     async def _is_due(self, last: Checkpoint, head: Head) -> bool:
         if last.size == 0 or head.position - last.size >= self._settings.checkpoint_events:

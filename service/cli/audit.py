@@ -188,8 +188,11 @@ async def _evidence(
     from service.audit.bucket import open_place
 
     keys = words.kept_in("JOBYARD_CHECKPOINT_S3") or words.kept_in("JOBYARD_S3") or ""
-    opened = open_place(place, keys)
+    opened = open_place(place, keys, "--against")
     try:
+        if await opened.folders() is None:  # mistyped, mostly; it tells nothing of the ledger
+            allowed = "there is no such folder, file or bucket; name where the checkpoints are"
+            raise Invalid("--against", place, allowed)
         log = await Log.found(opened, ledger_id)
         yield await Evidence.gathered(log, key, known, settle_s=SETTLE_S)
     finally:

@@ -25,7 +25,8 @@ from service.cli.client import Client
 from service.cli.output import Format, Output
 from service.cli.values import ValueCommand, state_dir
 from service.errors import JobyardError, Misconfigured
-from service.ledger import database
+from service.ledger.address import connect_named
+from service.ledger.database import close
 
 F = TypeVar("F", bound=Callable[..., Awaitable[None]])
 
@@ -70,13 +71,14 @@ class DatabaseLater:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Database]:
-        connection = await database.connect(where.database(*self._given), admin=True, patient=True)
+        at = where.database(*self._given)
+        connection = await connect_named(at.named_by, at.url, admin=True, patient=True)
         try:
             yield Database(connection)
         except asyncpg.PostgresError as error:
             raise Misconfigured(f"the database holds no ledger that can be read: {error}") from error
         finally:
-            await database.close(connection)
+            await close(connection)
 
 
 _OPTIONS[Database] = _OPTIONS[DatabaseLater] = {

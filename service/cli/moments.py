@@ -9,6 +9,7 @@ import typer
 
 from service.cli.output import moment
 from service.cli.parse import duration_s
+from service.domain.times import with_zone
 from service.errors import Invalid
 
 AsOf = Annotated[
@@ -23,12 +24,12 @@ AsOf = Annotated[
 
 def time_of(option: str, text: str) -> str:
     """A time as the API takes it, from one or from how long ago it was."""
+    if (said := with_zone(text)) is not None:
+        raise Invalid(option, text, said)
     try:
         at = moment(text)
     except ValueError:
         at = None
-    if at is not None and at.tzinfo is None:
-        raise Invalid(option, text, "say which zone it is in, such as 2026-01-31T12:00:00Z")
     if at is None:
         try:
             at = datetime.now(UTC) - timedelta(seconds=duration_s(option, text))

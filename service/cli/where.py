@@ -14,7 +14,12 @@ from service.errors import Misconfigured, Unavailable
 
 STATE_DIR = ".jobyard"
 UP_FILE = "up.json"
-NOTHING_RUNS = "no Jobyard is running here; start one with `python3 -m service up`, or give --url and --token"
+#: What to give where no service runs here: to a command that asks one, and to one that reads the database.
+GIVE_SERVICE = "give --url and --token"
+GIVE_LEDGER = (
+    "give --database-url (DATABASE_URL), as this command reads the ledger's database itself, or --state "
+    "(JOBYARD_STATE_DIR) of a service that runs here"
+)
 
 
 class Up(msgspec.Struct, frozen=True, rename="camel"):
@@ -79,15 +84,25 @@ def _token(given: str | None) -> str | None:
     return token or None
 
 
-def database(url: str | None, state: Path | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The URL of the ledger's database: the option's, DATABASE_URL, or that of the service that runs here.
+class LedgerAt(msgspec.Struct, frozen=True):
+    """The URL of the ledger's database, which may hold a password, and what it was named by."""
+
+    url: str
+    named_by: str
+
+    def __repr__(self) -> str:
+        return f"LedgerAt({self.named_by!r})"
+
+
+def database(url: str | None, state: Path | None, environ: Mapping[str, str] = os.environ) -> LedgerAt:
+    """Where the ledger's database is: by the option, DATABASE_URL, or the service that runs here.
 
     Whoever has named another service by JOBYARD_URL is not told of this one's ledger. Raises `Misconfigured`.
     """
     given = _said("--database-url", url, "DATABASE_URL", environ)
     if given:
-        return given
-    up, named = require_up(state, environ), environ.get("JOBYARD_URL")
+        return LedgerAt(given, "DATABASE_URL" if url is None else "--database-url")
+    up, named = require_up(state, environ, GIVE_LEDGER), environ.get("JOBYARD_URL")
     if state is None and named is not None:
         words.check_given("JOBYARD_URL", named)
         named = named.rstrip("/")
@@ -98,18 +113,24 @@ def database(url: str | None, state: Path | None, environ: Mapping[str, str] = o
         )
     if not up.database_url:
         raise Misconfigured("the service that runs here does not say where its database is; set DATABASE_URL")
-    return up.database_url
+    return LedgerAt(up.database_url, f"the database of the service at {up.url}")
 
 
-def require_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up:
-    """What runs here. Raises `Unavailable` when nothing does."""
-    found = read_up(state, environ)
+def require_up(
+    state: Path | None, environ: Mapping[str, str] = os.environ, otherwise: str = GIVE_SERVICE
+) -> Up:
+    """What runs here. Raises `Unavailable` when nothing does. `otherwise`: what to give in its place."""
+    found = read_up(state, environ, otherwise)
     if found is None:
-        raise Unavailable(NOTHING_RUNS)
+        raise Unavailable(
+            f"no Jobyard is running here; start one with `python3 -m service up`, or {otherwise}"
+        )
     return found
 
 
-def read_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up | None:
+def read_up(
+    state: Path | None, environ: Mapping[str, str] = os.environ, otherwise: str = GIVE_SERVICE
+) -> Up | None:
     """The first `up.json` of a process that lives; one that a killed service left counts for nothing."""
     for folder in _folders(state, environ):
         try:
@@ -117,9 +138,7 @@ def read_up(state: Path | None, environ: Mapping[str, str] = os.environ) -> Up |
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError as error:
-            raise Misconfigured(
-                f"{folder / UP_FILE} belongs to another user: give --url and --token"
-            ) from error
+            raise Misconfigured(f"{folder / UP_FILE} belongs to another user: {otherwise}") from error
         except msgspec.MsgspecError as error:
             raise Misconfigured(f"{folder / UP_FILE} cannot be read: {error}") from error
         if _lives(up.pid):

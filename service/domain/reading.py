@@ -8,6 +8,7 @@ from collections.abc import Callable
 from msgspec import UNSET
 
 from service.domain.asked import EnvVarAsked, JobSpecAsked, ResourcesAsked
+from service.domain.display_names import PLAIN, is_plain
 from service.domain.flavors import KINDS, Catalogue, Flavor, Kind
 from service.domain.images import parse_image
 from service.domain.labels import complete
@@ -233,8 +234,8 @@ def _within(field: str, value: int | None, low: int, high: int, unit: str = "") 
 
 
 def _text(field: str, value: str | None, longest: int = 255) -> str | None:
-    if value is not None and (len(value) > longest or any(ord(char) < 32 for char in value)):
-        raise Invalid(field, value, f"plain text of at most {longest} characters")
+    if value is not None and (len(value) > longest or not is_plain(value)):
+        raise Invalid(field, value, f"plain text of at most {longest} characters, {PLAIN}")
     return value
 
 

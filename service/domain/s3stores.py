@@ -1,4 +1,4 @@
-"""Data stores of type s3: which endpoints and regions are taken.
+"""Data stores of type s3: which endpoints and regions are taken, and how a new container may be called.
 
 The client that asks the stores makes its own demands of both, and says so only when a store is opened: by
 then the value would be in the ledger. So what it refuses is refused here, before (`tests/data/test_store.py`
@@ -25,6 +25,9 @@ _URL = re.compile(
 _WRITTEN = re.compile(r"\A[!-~]*\Z")
 _ZONE = re.compile(r"\A[A-Za-z0-9._~-]+\Z")
 
+_NEW_CONTAINER = re.compile(r"\A(?=[a-z0-9.-]{3,63}\Z)[a-z0-9](-*[a-z0-9])*(\.[a-z0-9](-*[a-z0-9])*)*\Z")
+_IPV4 = re.compile(r"\A[0-9]+(\.[0-9]+){3}\Z")
+
 ENDPOINTS = "a URL such as https://s3.example.org, without user and query"
 HOSTS = (
     "a URL such as https://s3.example.org, whose host is an address (of IPv6 in brackets), or labels of "
@@ -33,6 +36,11 @@ HOSTS = (
 REGIONS = (
     f"letters, digits and '-', at most {MAX_REGION_CHARS}, not at either end '-', not all of them digits; or "
     "none at all"
+)
+#: Of S3 itself. Containers from before these rules, or of other stores, may be called otherwise.
+NEW_CONTAINERS = (
+    "3 to 63 lower-case letters, digits, '-' and '.', with a letter or a digit at both ends and on both "
+    "sides of each '.', and not as an IPv4 address"
 )
 
 
@@ -54,6 +62,12 @@ def check_region(field: str, region: str) -> None:
     """A label as of a host, or "" for none. Raises `Invalid` for `field`."""
     if region and (not _LABEL.match(region) or region.isdigit()):
         raise Invalid(field, shown(region), REGIONS)
+
+
+def check_new_container(field: str, name: str) -> None:
+    """A name that S3 takes for a container that is to be made. Raises `Invalid` for `field`."""
+    if not _NEW_CONTAINER.match(name) or _IPV4.match(name):
+        raise Invalid(field, shown(name), NEW_CONTAINERS)
 
 
 def _is_host(host: str) -> bool:

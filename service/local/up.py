@@ -24,6 +24,7 @@ from service.cli import exits
 from service.cli.values import state_dir
 from service.config import Settings, read_settings
 from service.errors import JobyardError, Misconfigured
+from service.ledger import address
 from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
 from service.local import first_look, first_run, log_file, ports, stopping
@@ -122,6 +123,9 @@ async def running(settings: Settings, log: LogFile) -> AsyncIterator[Running]:
         path = settings.state_dir / UP_JSON
         path.unlink(missing_ok=True)  # of one that was killed: what it says is no longer so
         s3 = configured or parts.s3
+        for name in ("JOBYARD_MIGRATION_URL", "DATABASE_URL"):
+            if (url := os.environ.get(name)) is not None:
+                await address.require(name, url)
         await migrate(os.environ.get("JOBYARD_MIGRATION_URL", parts.database_url))
         ledger = await stack.enter_async_context(Ledger.open(parts.database_url, basics.master))
         token = await first_run.prepare(ledger, settings, s3)

@@ -71,7 +71,12 @@ OWN_NETWORKS = without_metadata(OWN)
 
 
 class NotPublic(FetchRefused):
-    """The host is there, and has an address that must not be connected to."""
+    """The host is there, and has an address that must not be connected to: `address`, where it was looked
+    up."""
+
+    def __init__(self, message: str, address: str = "") -> None:
+        super().__init__(message)
+        self.address = address
 
 
 async def system_resolve(host: str, port: int) -> list[str]:
@@ -98,7 +103,8 @@ async def checked(
         raise FetchRefused(f"there is no host {shown(host)}") from None
     for text in found:
         if not may_connect(text, allow):
-            raise NotPublic(f"{shown(host)} has the address {shown(text)}, which is not a public one")
+            said = f"{shown(host)} has the address {shown(text)}, which is not a public one"
+            raise NotPublic(said, text)
     if not found:
         raise FetchRefused(f"{shown(host)} has no address")
     return found
@@ -111,6 +117,11 @@ def may_connect(text: str, allow: tuple[Network, ...] = ()) -> bool:
     except ValueError:
         return False
     return _is_within(address, allow) or all(_is_public(each) for each in _carried(address))
+
+
+def is_metadata(text: str) -> bool:
+    """Whether clouds tell a machine its secrets at an address."""
+    return is_within(text, METADATA)
 
 
 def is_within(text: str, allow: tuple[Network, ...]) -> bool:

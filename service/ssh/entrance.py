@@ -271,23 +271,25 @@ class Entrance(asyncssh.SSHServer):
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            await forward.run()
-            ms = round((loop.time() - began) * 1000, 2)
+            try:
+                await forward.run()
+            finally:
+                ms = round((loop.time() - began) * 1000, 2)
             await forward.gone.wait()  # what its client has not taken is kept, though the far end is gone
         finally:
             self._forwards -= 1
-        _log.info(
-            "ssh session",
-            job=str(self.guest.job),
-            run=self.guest.run,
-            key=self.guest.fingerprint,
-            peer=self.peer,
-            kind="forward",
-            port=port,
-            sent_bytes=forward.sent_bytes,
-            received_bytes=forward.received_bytes,
-            ms=ms,
-        )
+            _log.info(
+                "ssh session",
+                job=str(self.guest.job),
+                run=self.guest.run,
+                key=self.guest.fingerprint,
+                peer=self.peer,
+                kind="forward",
+                port=port,
+                sent_bytes=forward.sent_bytes,
+                received_bytes=forward.received_bytes,
+                ms=ms,
+            )
 
 
 def _check(chan: Any) -> None:

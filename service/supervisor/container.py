@@ -223,8 +223,11 @@ async def _created(yard: Yard, job: Job, run: RunId) -> str:
         spec = await specification(yard, job, container_name(run, attempt))
         await yard.still_ours()
         try:
-            async with yard.effect("create-container", run, container=spec.name, gpus=list(job.gpus)):
-                return await yard.engine.create(spec)
+            about = {"container": spec.name, "gpus": list(job.gpus)}
+            async with yard.effect("create-container", run, **about) as facts:
+                return await yard.engine.create(
+                    spec, on_warnings=lambda said: facts.update(warnings=list(said))
+                )
         except NameTaken:
             # Us, by a question whose answer was lost; or the engine remembers a name without a container.
             taken = await _holder_of(yard, spec.name)

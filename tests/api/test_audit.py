@@ -256,6 +256,24 @@ async def test_what_cannot_be_asked_for_is_named(yard: Yard, query: str, field: 
     assert (answer.status, answer.json["field"]) == (400, field), answer.raw
 
 
+@pytest.mark.parametrize(
+    ("path", "token"),
+    [("/v1/audit?from={}", ADMIN), ("/v1/billing?asOf={}", None), ("/v1/job/{id}/log?since={}", None)],
+)
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [("2026-11-01", "2026-11-01T00:00:00Z"), ("2026-11-01T12:30:00", "2026-11-01T12:30:00Z")],
+)
+async def test_a_time_without_a_zone_is_told_that_it_lacks_one(
+    yard: Yard, path: str, token: str | None, given: str, whole: str
+) -> None:
+    job = (await yard.submit())["id"]
+    named = {} if token is None else {"token": token}
+    answer = await yard.call("GET", path.replace("{id}", job).format(given), **named)
+    assert answer.status == 400
+    assert answer.json["message"].endswith(f"; say which zone it is in, such as {whole}"), answer.raw
+
+
 async def test_the_end_of_time_is_a_time(yard: Yard) -> None:
     assert await log(yard, "&from=9999-12-31T23:59:59Z") == []
     assert await log(yard, "&to=0001-01-01T00:00:00Z") == []

@@ -7,6 +7,7 @@ import hashlib
 import os
 import tracemalloc
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import aiohttp
@@ -207,6 +208,14 @@ async def test_containers_are_made_once_and_listed_by_name(yard: Yard, access: S
     for name in ("b", "-abc", "a b", "x" * 64, "%2e%2e%2f"):
         refused = await yard.call("PUT", f"{path}/{name}")
         assert (refused.status, refused.json["field"]) == (400, "container"), refused.raw
+    for name in ("Upper", "under_score", "a..bcd", "abc.-def", "abc-.def", "192.168.0.1", "abc\u202e"):
+        refused = await yard.call("PUT", f"{path}/{quote(name)}")
+        assert (refused.status, refused.json["field"]) == (400, "container"), "the store is not asked"
+        assert "3 to 63 lower-case letters, digits, '-' and '.'" in refused.json["message"]
+    for name in ("a.b.c", "aa.bbb"):  # S3's own rule takes them, and not every store does
+        refused = await yard.call("PUT", f"{path}/{name}")
+        assert (refused.status, refused.json["code"]) == (400, "store-refused"), refused.raw
+        assert "want 3 characters between two '.'" in refused.json["message"]
     for method, where in (("GET", "none/container"), ("PUT", f"none/container/{names[0]}")):
         assert (await yard.call(method, f"/v1/datastore/{where}")).status == 404
         assert (await yard.call(method, f"/v1/datastore/{where}", token="other")).status == 404

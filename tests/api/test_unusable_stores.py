@@ -47,6 +47,30 @@ async def test_an_endpoint_or_a_region_that_no_client_takes_is_named(yard: Yard,
         assert (await yard.call("PUT", "/v1/datastore/known?check=false", body)).status == 204
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "is_secret"),
+    [
+        ("http://169.254.169.254", True),
+        ("http://169.254.169.254:80/latest", True),
+        ("http://[::ffff:169.254.169.254]", True),
+        ("https://100.100.100.200", True),
+        ("http://0.0.0.0:9000", False),
+    ],
+)
+async def test_an_address_where_no_store_may_be_is_no_matter_of_the_keys(
+    yard: Yard, access: StoreAccess, endpoint: str, is_secret: bool
+) -> None:
+    assert (await yard.call("POST", "/v1/datastore", _body(access, alias="known"))).status == 200
+    for method, path in (("POST", "/v1/datastore"), ("PUT", "/v1/datastore/known")):
+        body = _body(access, alias="new" if method == "POST" else "known", endpoint=endpoint)
+        answer = await yard.call(method, path, body)
+        assert (answer.status, answer.json["field"]) == (400, "endpoint"), answer.raw
+        said = answer.json["message"]
+        assert said.startswith(f"endpoint: {endpoint!r} is not allowed; ") and "JOBYARD_STORE_ALLOW" in said
+        assert ("clouds tell a machine its secrets there" in said) is is_secret
+        assert "key" not in said
+
+
 @pytest.mark.parametrize("unusable", [{"region": "a-"}, {"endpoint": "http://my_minio:9000"}])
 async def test_an_unusable_store_of_an_older_ledger_is_told(
     yard: Yard, access: StoreAccess, unusable: dict[str, str]

@@ -130,7 +130,7 @@ async def test_a_window_may_begin_with_the_calendar(yard: Yard, supervision: Sup
     [
         ({"from": "yesterday"}, "from", "a time such as"),
         ({"from": "2026-01-01"}, "from", "a time such as"),
-        ({"from": "2026-01-01T00:00:00"}, "from", "a time such as"),
+        ({"from": "2026-01-01T00:00:00"}, "from", "say which zone it is in, such as 2026-01-01T00:00:00Z"),
         ({"from": "2026-02-30T00:00:00Z"}, "from", "a time such as"),
         ({"from": "0001-01-01T00:00:00+14:00"}, "from", "a time such as"),
         ({"to": "9999-12-31T23:59:59-14:00"}, "to", "a time such as"),

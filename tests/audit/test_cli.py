@@ -143,15 +143,26 @@ async def test_what_cannot_be_verified_by_is_named(
 
 
 async def test_nothing_at_a_place_is_no_proof(cli: Any, signed: Signed, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for name, why in (
-        ("nowhere", "is not there"),
-        ("empty", "and the database knows of one of size 600"),
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said = await cli("verify", "--against", str(empty), "--key", signed.key.text)
+    why = f"there are no checkpoints at {empty}, and the database knows of one of size 600\n"
+    assert said.code == Exit.FAILED and said.out.endswith(why) and said.out.count("\n") == 2, said.out
+
+
+async def test_a_place_that_is_not_there_is_bad_usage(
+    cli: Any, signed: Signed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who mistypes it is told that the ledger was changed."""
+    monkeypatch.setenv("JOBYARD_CHECKPOINT_S3", os.environ[STORE])
+    for place in (
+        str(tmp_path / "nowhere"),
+        str(tmp_path / "none" / "00000000000000000520"),
+        "s3://not-there/p",
     ):
-        said = await cli("verify", "--against", str(tmp_path / name), "--key", signed.key.text)
-        assert said.code == Exit.FAILED and said.out.endswith(f"{why}\n"), said.out
-        assert said.out.count("\n") == 2 and str(tmp_path / name) in said.out
-        assert ("there are no checkpoints at" in said.out) is (name == "empty")
+        said = await cli("verify", "--against", place, "--key", signed.key.text)
+        assert (said.code, said.out) == (Exit.USAGE, "")
+        assert said.err.startswith(f"jobyard: --against: {place!r} is not allowed; there is no such folder")
 
 
 async def test_checkpoints_of_another_ledger_are_said_to_be_so(

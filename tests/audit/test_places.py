@@ -36,9 +36,9 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await made.close()
 
 
-async def a_bucket() -> str:
+async def a_bucket(name: str | None = None) -> str:
     access = json.loads(os.environ[STORE])
-    name = f"checkpoints-{uuid4().hex[:12]}"
+    name = name or f"checkpoints-{uuid4().hex[:12]}"
     client = aioboto3.Session().client(
         "s3",
         endpoint_url=access["endpoint"],

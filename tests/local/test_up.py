@@ -91,7 +91,15 @@ async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
 
 async def test_a_place_for_checkpoints_that_is_none(state: Path) -> None:
     said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_TO="s3://bucket")
-    assert said.startswith("jobyard: s3://bucket needs the keys of its store: set JOBYARD_CHECKPOINT_S3")
+    needs = "s3://bucket needs the keys of its store: set JOBYARD_CHECKPOINT_S3"
+    assert said.startswith(f"jobyard: JOBYARD_CHECKPOINT_TO: {needs}")
+
+
+async def test_a_place_for_checkpoints_without_a_bucket(state: Path) -> None:
+    said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_TO="s3://")
+    assert said.startswith(
+        "jobyard: JOBYARD_CHECKPOINT_TO: 's3://' is not allowed; it must be a directory, or s3:"
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,6 +195,24 @@ async def test_an_engine_of_no_name_counts_as_unset(state: Path, monkeypatch: py
             raise AssertionError
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "JOBYARD_MIGRATION_URL"])
+async def test_a_database_that_refuses_is_told_by_its_variable(
+    state: Path, database_url: str, name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}/yard"
+    given = {"DATABASE_URL": database_url, name: f"postgresql://ann:hidden@{nobody}"}
+    engine, store = os.environ["JOBYARD_TEST_DOCKER_HOST"], os.environ["JOBYARD_TEST_S3"]
+    environment = running.environment(state, DOCKER_HOST=engine, JOBYARD_S3=store, **given)
+    streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment}
+    words = ("up", "--state", str(state), "--port", "0")
+    async with running.started(*words, **streams) as process, asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode == Exit.UNREACHABLE, err
+    assert f"jobyard: {name}: postgresql://ann@{nobody}: Postgres did not answer".encode() in err
+    assert b"hidden" not in out + err and b"Traceback" not in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_one_that_is_stopped_before_it_is_ready_says_so(state: Path, number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -208,6 +234,22 @@ async def test_one_that_is_stopped_before_it_is_ready_says_so(state: Path, numbe
                 out, err = await process.communicate()
     assert process.returncode == Exit.INTERRUPTED and b"Traceback" not in err
     assert b"Stopped before it was ready, and so is each part" in err and b"is ready at" not in out
+
+
+async def test_one_that_is_stopped_while_it_is_read_in_says_so(state: Path) -> None:
+    """Which takes over a second, in which nothing else can answer."""
+    environment = running.environment(state, PYTHONPROFILEIMPORTTIME="1")  # Python then tells what it imports
+    streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment}
+    words = ("up", "--state", str(state), "--port", "0")
+    async with running.started(*words, **streams) as process, asyncio.timeout(60):
+        assert process.stderr is not None
+        while b"service.cli.main" not in await process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+    assert process.returncode == Exit.INTERRUPTED and b"Traceback" not in err
+    assert err.endswith(b"Stopped before it was ready; no part of it was started.\n") and out == b""
+    assert not (state / "postgres").exists()
 
 
 def test_a_store_that_refuses_its_keys_is_told_of_at_once(state: Path, database_url: str) -> None:

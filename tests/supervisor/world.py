@@ -131,11 +131,11 @@ class GatedEngine(FakeEngine):
         await self.gates.passing("pull", "before")
         return await super().pull(ref, **how)
 
-    async def create(self, spec: ContainerSpec) -> str:
+    async def create(self, spec: ContainerSpec, **how: Any) -> str:
         await self.gates.passing("create", "before")
         held = len(self._containers)
         try:
-            made = await super().create(spec)
+            made = await super().create(spec, **how)
         finally:  # also when it was made but the answer was lost
             self.specs += [spec] * (len(self._containers) - held)
         await self.gates.passing("create", "after")

@@ -36,8 +36,8 @@ def test_how_long_ago_it_was(text: str, ago: timedelta) -> None:
         ("1.5", "write a position"),
         ("", "write a position"),
         ("99999999999w", "write a position"),
-        ("2026-11-28T02:00:00", "say which zone it is in"),
-        ("2026-11-28", "say which zone it is in"),
+        ("2026-11-28T02:00:00", "say which zone it is in, such as 2026-11-28T02:00:00Z"),
+        ("2026-11-28", "say which zone it is in, such as 2026-11-28T00:00:00Z"),
     ],
 )
 def test_what_is_no_moment_is_named_with_the_forms(text: str, words: str) -> None:

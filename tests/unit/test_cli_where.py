@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import msgspec
@@ -25,8 +26,8 @@ def state(tmp_path: Path) -> Path:
 
 def _found(state: Path, *, named: bool = False, **environ: str) -> str:
     if named:
-        return where.database(None, state, environ)
-    return where.database(None, None, {"JOBYARD_STATE_DIR": str(state), **environ})
+        return where.database(None, state, environ).url
+    return where.database(None, None, {"JOBYARD_STATE_DIR": str(state), **environ}).url
 
 
 def test_it_is_that_of_the_service_that_runs_here(state: Path) -> None:
@@ -46,6 +47,42 @@ def test_another_service_is_never_taken_for_the_one_that_runs_here(state: Path) 
 def test_where_nothing_runs_nothing_is_read(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         _found(tmp_path, JOBYARD_URL="http://other")
+
+
+@pytest.mark.parametrize("line", ["audit verify", "projections verify", "projections rebuild"])
+def test_where_nothing_runs_it_is_told_what_says_where_the_database_is(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBYARD_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    done = CliRunner().invoke(app_for(line.partition(" ")[0]), line.split())
+    assert done.exit_code == exits.Exit.UNREACHABLE
+    for way in ("--database-url", "DATABASE_URL", "--state", "JOBYARD_STATE_DIR"):
+        assert way in done.stderr
+    assert "--token" not in done.stderr and " --url" not in done.stderr, "it has no such options"
+    asked = CliRunner().invoke(app_for("me"), ["me"])
+    assert "give --url and --token" in asked.stderr, "but a command that asks the service has"
+
+
+def test_a_database_that_refuses_is_told_by_what_named_it(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}/yard"
+    given = f"postgresql://ann:hidden@{nobody}"
+    monkeypatch.setenv("DATABASE_URL", given)
+    line = ["projections", "verify"]
+    for words, name in ((line, "DATABASE_URL"), ([*line, "--database-url", given], "--database-url")):
+        done = CliRunner().invoke(app_for("projections"), words)
+        assert done.exit_code == exits.Exit.UNREACHABLE
+        assert done.stderr.startswith(f"jobyard: {name}: postgresql://ann@{nobody}: Postgres did not answer")
+        assert "hidden" not in done.stderr
+    monkeypatch.delenv("DATABASE_URL")
+    (state / where.UP_FILE).write_bytes(
+        msgspec.json.encode(where.Up(url=LOCAL, token="t", pid=os.getpid(), database_url=given))
+    )
+    done = CliRunner().invoke(app_for("projections"), [*line, "--state", str(state)])
+    assert done.stderr.startswith(f"jobyard: the database of the service at {LOCAL}: postgresql://ann@")
 
 
 REMOTE = {"JOBYARD_URL": "http://other", "JOBYARD_TOKEN": "theirs"}

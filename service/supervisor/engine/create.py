@@ -8,12 +8,15 @@ import posixpath
 from collections.abc import Iterable
 from typing import Any
 
+from service.domain.shown import shown
 from service.errors import EngineError
 from service.supervisor.engine.protocol import LABEL_SPEC, ContainerSpec, Mount
 
 #: Which GPUs NVIDIA's container runtime hands out. Source: NVIDIA Container Toolkit, "Specialized
 #: Configurations".
 _VISIBLE_GPUS = "NVIDIA_VISIBLE_DEVICES"
+#: So many lines are kept of what an engine says of a container that it made; `shown` bounds each of them.
+MOST_WARNINGS = 8
 
 
 def create_body(spec: ContainerSpec) -> dict[str, Any]:
@@ -32,6 +35,15 @@ def spec_hash(spec: ContainerSpec) -> str:
     Labels say who asked (the epoch changes with the supervisor), so they cannot count.
     """
     return _hash(_body(spec))
+
+
+def warnings_of(answer: Any) -> tuple[str, ...]:
+    """What the engine says of a container that it made otherwise than it was asked to, such as without a
+    limit that it cannot keep: as much of it as a line of the log takes."""
+    said = (answer.get("Warnings") if isinstance(answer, dict) else None) or ()
+    found = tuple(shown(str(each)) for each in said[:MOST_WARNINGS])
+    left = len(said) - len(found)
+    return (*found, f"and {left} more") if left else found
 
 
 def _denied(spec: ContainerSpec) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from service.errors import (
     NoSuchContainer,
 )
 from service.supervisor.engine import image_ref, inspect
-from service.supervisor.engine.create import create_body, spec_hash
+from service.supervisor.engine.create import create_body, spec_hash, warnings_of
 from service.supervisor.engine.events import read_events
 from service.supervisor.engine.firewall import block_metadata
 from service.supervisor.engine.memory import with_oom_events
@@ -38,6 +38,7 @@ from service.supervisor.engine.protocol import (
     Hint,
     ImageInfo,
     LogChunks,
+    OnWarnings,
     PullProgress,
     RegistryAuth,
 )
@@ -125,13 +126,15 @@ class DockerEngine:
         """How long a call without an effect may take."""
         return min(self._timeout_s, LOOK_TIMEOUT_S)
 
-    async def create(self, spec: ContainerSpec) -> str:
+    async def create(self, spec: ContainerSpec, *, on_warnings: OnWarnings | None = None) -> str:
         body = create_body(spec)
         await asyncio.to_thread(_refuse_sockets, spec)
         asking = self._sized.create(safe_name(spec.name), body, spec.storage_bytes, self._timeout_s)
         answer = await self._late(f"create {spec.name}", asking, lambda: self._made(spec))
         match answer.status:
             case 201:
+                if on_warnings is not None and (warned := warnings_of(answer.body)):
+                    on_warnings(warned)
                 return str(answer.body["Id"])
             case 409:
                 raise NameTaken(f"a container named {spec.name} exists")

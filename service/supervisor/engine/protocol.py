@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -192,6 +192,10 @@ class LogChunk(msgspec.Struct, frozen=True, gc=False):
 LogChunks = list[LogChunk]
 
 
+#: Is told what an engine did not do as it was asked to: some lines, each fit for the log.
+OnWarnings: TypeAlias = Callable[[tuple[str, ...]], None]
+
+
 class Engine(Protocol):
     """A container engine. Safe for concurrent use within one event loop."""
 
@@ -218,8 +222,10 @@ class Engine(Protocol):
         """
         ...
 
-    async def create(self, spec: ContainerSpec) -> str:
+    async def create(self, spec: ContainerSpec, *, on_warnings: OnWarnings | None = None) -> str:
         """Create, not start; answers the id.
+
+        `on_warnings`: called at most once, where the engine made it otherwise than it was asked to.
 
         Raises `NameTaken`, `ImageUnavailable` (passing: the engine does not hold it, pull again),
         `CommandUnusable` (neither image nor spec has a command), `EngineError` (refused).

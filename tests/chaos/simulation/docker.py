@@ -63,13 +63,13 @@ class SimEngine(FakeEngine):
                 raise ImageUnavailable("no space left on device", passing=True, reason="other")
         return await super().pull(ref, **how)
 
-    async def create(self, spec: ContainerSpec) -> str:
+    async def create(self, spec: ContainerSpec, **how: Any) -> str:
         self._enter("create", spec.name)
         if self.fault_rate and self._chance.random() < self.fault_rate / 2:
             self.refusals += 1
             raise EngineError("create: no space left on device")
         self._seen("create", spec)
-        return await super().create(spec)
+        return await super().create(spec, **how)
 
     async def start(self, container_id: str) -> None:
         fake = self._look_up(container_id)

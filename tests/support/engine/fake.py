@@ -39,6 +39,7 @@ from service.supervisor.engine.protocol import (
     ImageInfo,
     LogChunk,
     LogChunks,
+    OnWarnings,
     PullProgress,
     RegistryAuth,
     RepoDigest,
@@ -188,7 +189,7 @@ class FakeEngine:
         self.images[name] = found
         return self._leave("pull", found)
 
-    async def create(self, spec: ContainerSpec) -> str:
+    async def create(self, spec: ContainerSpec, *, on_warnings: OnWarnings | None = None) -> str:
         self._enter("create", spec.name)
         labels: dict[str, str] = create_body(spec)["Labels"]
         if self._look_up(spec.name) is not None:
@@ -203,6 +204,8 @@ class FakeEngine:
         made = FakeContainer(container_id, spec, labels, script, image.id, ip)
         self._containers[container_id] = made
         self._tell(made)
+        if on_warnings is not None and script.warnings:
+            on_warnings(script.warnings)
         return self._leave("create", container_id)
 
     async def find(self, name_or_id: str) -> Container | None:

@@ -18,7 +18,7 @@ class Script:
 
     `ticks` None runs until stopped or told to `exit`; 0 ends within the start. `sigterm_code` is the
     exit code a stop leads to, None for a program that ignores SIGTERM and is killed (137). `writes_bytes`
-    is what it takes of the disk from its start on.
+    is what it takes of the disk from its start on. `warnings` are said when it is created.
     """
 
     ticks: int | None = None
@@ -28,6 +28,7 @@ class Script:
     sigterm_code: int | None = 143
     start_error: JobyardError | None = None
     writes_bytes: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

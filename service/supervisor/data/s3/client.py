@@ -26,8 +26,8 @@ from yarl import URL
 from service.domain.s3stores import check_s3_endpoint
 from service.domain.shown import shown
 from service.domain.weburls import is_address
-from service.errors import FetchRefused, Invalid, StoreRefused, Unavailable
-from service.outward.addresses import Network, NotPublic, may_connect
+from service.errors import FetchRefused, Invalid, StoreForbidden, StoreRefused, Unavailable
+from service.outward.addresses import Network, NotPublic, is_metadata, may_connect
 from service.outward.pinned import Checked
 from service.supervisor.data.model import COMPLETE_FACTOR, StoreAccess, Timing
 from service.supervisor.data.s3.bodies import Bodies
@@ -89,7 +89,7 @@ class _Resolver(Checked):
         try:
             return await super().resolve(host, port, family)
         except NotPublic as error:
-            raise _forbidden(error.message) from None
+            raise _forbidden(error.message, error.address) from None
         except (FetchRefused, Unavailable) as error:
             raise OSError(error.message) from None
 
@@ -103,11 +103,14 @@ def _check_endpoint(endpoint: str, allow: tuple[Network, ...]) -> None:
         raise StoreRefused(f"the data store cannot be used: {error.message}") from None
     host = URL(endpoint).host or ""
     if is_address(host) and not may_connect(host, allow):
-        raise _forbidden(f"{shown(host)} is not a public address")
+        raise _forbidden(f"{shown(host)} is not a public address", host)
 
 
-def _forbidden(why: str) -> StoreRefused:
-    return StoreRefused(f"the data store cannot be used: {why}, nor one where this yard's stores may be")
+def _forbidden(said: str, address: str) -> StoreForbidden:
+    why = f"{said}, nor one where this yard's stores may be"
+    if is_metadata(address):
+        why += ": clouds tell a machine its secrets there, and no store may be where they do"
+    return StoreForbidden(f"the data store cannot be used: {why}", why)
 
 
 @cache

@@ -20,8 +20,9 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from service.domain.s3stores import NEW_CONTAINERS
 from service.domain.shown import shown
-from service.errors import StoreDenied, StoreMissing, StoreRefused, Unavailable
+from service.errors import StoreDenied, StoreForbidden, StoreMissing, StoreRefused, Unavailable
 from service.supervisor.data.model import StoreAccess, Timing
 
 T = TypeVar("T")
@@ -49,7 +50,11 @@ _PASSING = frozenset(
 _MEANINGS = {
     "BucketAlreadyExists": "the container's name belongs to someone else",
     "InvalidAccessKeyId": "the access key is unknown",
-    "InvalidBucketName": "not a container name",
+    "InvalidBucketName": (
+        f"the store takes no container of that name; S3 takes {NEW_CONTAINERS}. Some stores, such as the one "
+        "that `up` starts, also want 3 characters between two '.', and AWS keeps a few beginnings and "
+        "endings for itself"
+    ),
     "NoSuchBucket": "no such container",
     "NoSuchKey": "no such object",
     "RequestTimeTooSkewed": "this host's clock is wrong",
@@ -95,7 +100,9 @@ def translated(what: str) -> Iterator[None]:
         raise StoreRefused(f"{what}: {type(error).__name__}") from None
     except HTTPClientError as error:
         within = error.kwargs.get("error")
-        if isinstance(within, StoreRefused):  # of the resolver
+        if isinstance(within, StoreForbidden):  # of the resolver
+            raise StoreForbidden(f"{what}: {within.message}", within.why) from None
+        if isinstance(within, StoreRefused):
             raise StoreRefused(f"{what}: {within.message}") from None
         raise Unavailable(f"{what}: the store cannot be reached ({type(error).__name__})") from None
     except (BotoCoreError, aiohttp.ClientError, OSError) as error:
