@@ -20,13 +20,14 @@ from multidict import CIMultiDict
 
 from service.api.app import KEEP_ALIVE_S, make_app, runner
 from service.api.auth import new_value, sha256_of
-from service.api.ports import ApiParts, Hooks
+from service.api.ports import MOST_HELD_BYTES, ApiParts, Hooks
 from service.app import BACKLOG, Duty, LiveAddresses, OpenStores
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.domain.weburls import is_address
+from service.held import Room
 from service.ledger.ledger import Ledger
 from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.engine.docker import DockerEngine
@@ -232,6 +233,7 @@ async def opened(
     *,
     keep_alive_s: float = KEEP_ALIVE_S,
     furnished: Callable[[web.Application], None] | None = None,
+    held: Room | None = None,
     **changes: Any,
 ) -> AsyncIterator[Yard]:
     """One API process on a database: its own ledger, its own port, its own client.
@@ -261,6 +263,7 @@ async def opened(
                 LiveAddresses(engine),
                 lambda: duty[-1] if duty else None,
                 Hooks(Sender(settings.webhook_networks, settings.webhook_ca, resolve=no_names)),
+                held or Room(MOST_HELD_BYTES),
             )
         )
         if furnished is not None:
@@ -290,14 +293,15 @@ async def opened(
 class Supervision:
     """What a supervisor reports of runs, without one."""
 
-    def __init__(self, yard: Yard) -> None:
+    def __init__(self, yard: Yard, project: str = "default") -> None:
         self._yard = yard
+        self._project = project
 
     async def lease(self) -> None:
         assert await self._yard.ledger.take_lease(ENGINE, "test", 60.0, locked=False) is not None
 
     async def _say(self, kind: type[cmd.RunCommand], job: str, run: int, **fields: Any) -> None:
-        command = kind(project="default", engine=ENGINE, epoch=1, job=UUID(job), run=run, **fields)
+        command = kind(project=self._project, engine=ENGINE, epoch=1, job=UUID(job), run=run, **fields)
         await self._yard.ledger.submit(command, actor="supervisor")
 
     async def running(
