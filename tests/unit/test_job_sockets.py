@@ -156,7 +156,7 @@ async def test_of_a_side_that_was_dropped_only_its_closing_is_heard() -> None:
     side.reader.feed_data(beginning[:50_000])
     side.reader.drop()
     rest = beginning[50_000:] + frame(0, bytes(200_000)) + frame(PING, b"x") + frame(BINARY, bytes(9))
-    rest += frame(CLOSE, b"\x03\xe8bye") + frame(CLOSE, b"")
+    rest += frame(CLOSE, b"\x03\xe8bye") + frame(CLOSE, b"") + frame(PING, bytes(20))
     for at in range(0, len(rest), 5):
         assert side.reader.feed_data(rest[at : at + 5]) == (False, b"")
     assert [entry[0].type for entry in side.queue._buffer] == [WSMsgType.CLOSE]
