@@ -192,7 +192,8 @@ async def test_who_is_cut_before_anybody_reads_from_him_is_cut_all_the_same() ->
     reading = asyncio.create_task(asyncio.Event().wait())
     scale.ends(reading)
     with pytest.raises(asyncio.CancelledError):
-        await reading
+        async with asyncio.timeout(20):
+            await reading
 
 
 async def test_what_a_side_has_still_to_take_is_let_go_at_the_end() -> None:
