@@ -13,9 +13,14 @@ from uuid import UUID
 from service.config import Settings
 from service.domain.directory import DataStore
 from service.domain.gitstores import GitEndpoint, GitLogin
+from service.held import Room
 from service.ledger.ledger import Ledger
 from service.webhooks.send import Sender
 from service.webhooks.tally import Tally
+
+#: Of messages on their way through sockets to jobs, in one process, beside what that needs itself (some 150
+#: MiB): eight of the largest at once, each held twice while it is written. Usual ones are gone at once.
+MOST_HELD_BYTES = 256 * 1024**2
 
 
 class Logs(Protocol):
@@ -190,3 +195,5 @@ class ApiParts:
     addresses: Addresses
     on_duty: Callable[[], OnDuty | None] = _nobody
     hooks: Hooks = field(default_factory=Hooks)
+    #: What strangers have in hand here.
+    held: Room = field(default_factory=lambda: Room(MOST_HELD_BYTES))

@@ -1,8 +1,9 @@
 """A server that says whatever bytes a request's path spells, for a job's container. Run by its own Python.
 
 `[/socket]/<then>/<first>[/<again>]`, both in base64url: says `first`, after a handshake where a socket is
-asked for, then `close`s; `hold`s the connection until the other side leaves; or says `again` `over` and over
-until it does. `/held` tells how many it has, `/left` how many have left it so.
+asked for, then `close`s; `hold`s the connection until the other side leaves; says `again` `over` and over
+until it does; or `much-<mebibytes>` of it, and then holds. `/held` tells how many it has, `/left` how many
+have left it so.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def serve(connection: socket.socket) -> None:
 def say(connection: socket.socket, then: str, first: bytes, again: bytes) -> None:
     try:
         connection.sendall(first)
+        if then.startswith("much-"):
+            connection.sendall(again * (int(then[5:]) * 1024**2 // len(again)))
         if then == "close":
             connection.shutdown(socket.SHUT_WR)
         while then == "over":

@@ -20,13 +20,14 @@ from multidict import CIMultiDict
 
 from service.api.app import KEEP_ALIVE_S, make_app, runner
 from service.api.auth import new_value, sha256_of
-from service.api.ports import ApiParts, Hooks
+from service.api.ports import MOST_HELD_BYTES, ApiParts, Hooks
 from service.app import BACKLOG, Duty, LiveAddresses, OpenStores
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.flavors import DEFAULT_CATALOGUE
 from service.domain.weburls import is_address
+from service.held import Room
 from service.ledger.ledger import Ledger
 from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.engine.docker import DockerEngine
@@ -232,6 +233,7 @@ async def opened(
     *,
     keep_alive_s: float = KEEP_ALIVE_S,
     furnished: Callable[[web.Application], None] | None = None,
+    held: Room | None = None,
     **changes: Any,
 ) -> AsyncIterator[Yard]:
     """One API process on a database: its own ledger, its own port, its own client.
@@ -261,6 +263,7 @@ async def opened(
                 LiveAddresses(engine),
                 lambda: duty[-1] if duty else None,
                 Hooks(Sender(settings.webhook_networks, settings.webhook_ca, resolve=no_names)),
+                held or Room(MOST_HELD_BYTES),
             )
         )
         if furnished is not None:

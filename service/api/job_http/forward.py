@@ -13,6 +13,7 @@ from yarl import URL
 from service.api.call import PROXIED
 from service.api.job_http import headers
 from service.api.job_http.target import Target
+from service.api.job_http.weighing import JobSide
 from service.api.stream import cut_off, pump, while_wanted
 from service.api.watch import Follower
 from service.errors import Unavailable
@@ -43,6 +44,7 @@ def session() -> aiohttp.ClientSession:
         auto_decompress=False,
         trust_env=False,
         timeout=_TIMEOUT,
+        ws_response_class=JobSide,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import structlog
@@ -15,9 +16,11 @@ from service.api.call import EDGE, PROXIED
 from service.api.job_http import headers
 from service.api.job_http.forward import Redirected, passed_headers
 from service.api.job_http.target import Target
+from service.api.job_http.weighing import SMALL_BYTES, ClientSide, JobSide, Scale, Side
 from service.api.stream import cut_off, while_wanted
 from service.api.watch import SERVICE_ENDS, Follower
 from service.errors import Invalid, Unavailable
+from service.held import Room
 
 MOST_MESSAGE_BYTES = 16 * 1024**2
 #: A client that answers no ping in this time's half is gone.
@@ -25,9 +28,10 @@ HEARTBEAT_S = 30.0
 #: For so long a side may take to close. aiohttp waits for a job as long as it says anything, and for a client
 #: to take what waits to be sent to it.
 CLOSE_S = 5.0
+#: What a socket is told that is cut for what it held, in at most 123 bytes.
+TOO_MUCH = "all sockets hold too much here, your project's the most, and this one the most of them"
 
 _log = structlog.get_logger()
-Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
 async def bridge(
@@ -37,43 +41,55 @@ async def bridge(
     path: str,
     prefix: str,
     follower: Follower,
+    room: Room,
 ) -> web.WebSocketResponse:
-    """Until either side closes, or the token may not go on. Raises `Unavailable` when the job refuses."""
+    """Until either side closes, the token may not go on, or too much is held. Raises `Unavailable` when the
+    job refuses."""
     if not web.WebSocketResponse().can_prepare(request):
         raise Invalid(
             "Upgrade", "websocket", "a handshake as RFC 6455 has it, with Sec-WebSocket-Key and version 13"
         )
-    theirs = await while_wanted(request, follower, _opened(http, request, target, path, prefix))
-    if theirs is None:
-        why = follower.why or "the client left"
-        raise Unavailable(f"the websocket to job {target.job.id} was not opened: {why}")
+    scale = Scale(room, target.job.project)
     try:
-        chosen = (theirs.protocol,) if theirs.protocol else ()
-        ours = web.WebSocketResponse(
-            protocols=chosen, max_msg_size=MOST_MESSAGE_BYTES, compress=False, heartbeat=HEARTBEAT_S
-        )
-        request[PROXIED] = frozenset()
-        await ours.prepare(request)
-        await _both_ways(request, ours, theirs, follower)
-        return ours
+        theirs = await while_wanted(request, follower, _opened(http, request, target, path, prefix, scale))
+        if theirs is None:
+            why = follower.why or "the client left"
+            raise Unavailable(f"the websocket to job {target.job.id} was not opened: {why}")
+        try:
+            chosen = (theirs.protocol,) if theirs.protocol else ()
+            ours = ClientSide(
+                protocols=chosen,
+                max_msg_size=MOST_MESSAGE_BYTES,
+                compress=False,
+                heartbeat=HEARTBEAT_S,
+                decode_text=False,
+            )
+            request[PROXIED] = frozenset()
+            await ours.prepare(request)
+            scale.add(ours)
+            await _both_ways(request, ours, theirs, follower, scale)
+            return ours
+        finally:
+            await _close(theirs, _End())
     finally:
-        await _close(theirs, _End())
+        scale.leave()
 
 
 async def _opened(
-    http: aiohttp.ClientSession, request: web.Request, target: Target, path: str, prefix: str
-) -> aiohttp.ClientWebSocketResponse:
+    http: aiohttp.ClientSession, request: web.Request, target: Target, path: str, prefix: str, scale: Scale
+) -> JobSide:
     """The job's side of the socket."""
     passed = passed_headers(request, target, prefix)
     for name in headers.OF_A_SOCKET:
         passed.popall(name, None)
     try:
-        return await http.ws_connect(
+        opened: Any = await http.ws_connect(
             URL(f"http://{target.authority}{path}", encoded=True),
             headers=passed,
             protocols=handshake.protocols(request),
             max_msg_size=MOST_MESSAGE_BYTES,
             autoping=True,
+            decode_text=False,
         )
     except aiohttp.WSServerHandshakeError as error:
         raise Unavailable(
@@ -83,16 +99,20 @@ async def _opened(
         raise Unavailable(f"job {target.job.id} opens no websocket there: {error}") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise Unavailable(f"job {target.job.id} does not answer on port {target.port}") from error
+    theirs: JobSide = opened
+    scale.add(theirs)
+    return theirs
 
 
 async def _both_ways(
-    request: web.Request, ours: web.WebSocketResponse, theirs: Side, follower: Follower
+    request: web.Request, ours: ClientSide, theirs: JobSide, follower: Follower, scale: Scale
 ) -> None:
     """Every message of each side to the other, until one ends; then the other is closed as the one was."""
-    to_job = asyncio.create_task(_copy(ours, theirs))
-    to_client = asyncio.create_task(_copy(theirs, ours))
+    to_job = asyncio.create_task(_copy(ours, theirs, scale))
+    to_client = asyncio.create_task(_copy(theirs, ours, scale))
     cut = asyncio.create_task(follower.cut.wait())
     tasks = (to_job, to_client, cut)
+    scale.ends(to_job, to_client)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -101,10 +121,18 @@ async def _both_ways(
         for task in tasks:
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
+        scale.nobody_waits()
         for end in ends:
             if isinstance(end, Exception):
                 _log.warning("socket broke off", error=type(end).__name__)
     by_client, by_job, was_cut = ends
+    if scale.was_cut:
+        request[EDGE].line["cut"] = TOO_MUCH
+        end = _End(WSCloseCode.TRY_AGAIN_LATER, TOO_MUCH.encode())
+        told, _ = await asyncio.gather(_close(ours, end), _close(theirs, end))
+        if not told:
+            cut_off(request)
+        return
     if was_cut is True:
         request[EDGE].line["cut"] = follower.why
         code = WSCloseCode.GOING_AWAY if follower.why == SERVICE_ENDS else WSCloseCode.POLICY_VIOLATION
@@ -126,23 +154,41 @@ class _End:
     why: bytes = b""
 
 
-async def _copy(source: Side, sink: Side) -> _End:
+async def _copy(source: Side, sink: Side, scale: Scale) -> _End:
     """Every message of one side to the other; how it closed."""
     try:
         while True:
-            message = await source.receive()
-            if message.type is WSMsgType.TEXT:
-                await sink.send_str(message.data)
-            elif message.type is WSMsgType.BINARY:
-                await sink.send_bytes(message.data)
-            else:
+            message: Any = await source.receive()
+            if message.type is WSMsgType.TEXT and not _is_text(message.data):
+                await _close(source, _End(WSCloseCode.INVALID_TEXT))
+                return _End(WSCloseCode.INVALID_TEXT)
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 break
+            size = len(message.data) if len(message.data) > SMALL_BYTES else 0
+            if size:
+                scale.carry(size)
+            if scale.was_cut:
+                return _End()  # what is sent now would be held beyond all that counts
+            await sink.send_frame(message.data, message.type)
+            if size or not source.reader.waiting:
+                scale.carry(-size)
     except (ConnectionError, RuntimeError):
         return _End()  # the other side has gone meanwhile
     code = source.close_code
     plain = code is not None and (code < 5000 and code not in (1004, 1005, 1006, 1015))
     reason = message.extra if message.type is WSMsgType.CLOSE and message.extra else ""
     return _End(code if plain and code is not None else WSCloseCode.OK, reason.encode())
+
+
+def _is_text(data: bytes) -> bool:
+    """A text in aiohttp's hands would be up to four times as large as it came: it is passed on as bytes."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 async def _close(side: Side, end: _End) -> bool:

@@ -87,5 +87,7 @@ async def _let_in(
         if found.token is not None:
             # Whatever becomes of the token from here on is told to the follower; this is what was before.
             await target.caller(service.tokens, request)
-        handle = sockets.bridge if stream else forward.forward
-        return await handle(request.app[HTTP], request, found, path, prefix, follower)
+        http = request.app[HTTP]
+        if stream:
+            return await sockets.bridge(http, request, found, path, prefix, follower, service.parts.held)
+        return await forward.forward(http, request, found, path, prefix, follower)
