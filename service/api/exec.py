@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from uuid import uuid4
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from service.api import exec_socket, handshake, jobs, scope
-from service.api.call import Call
+from service.api.call import EDGE, Call
 from service.api.client import same_origin
 from service.api.idempotency import CommandId
 from service.api.ports import ExecOutput, RunningExec
@@ -23,6 +24,9 @@ from service.errors import Invalid, NoSuchContainer, Unavailable, WrongState
 MOST_WORDS = 1024
 #: Output is held back up to here, so that the exit code can stand in the answer's head.
 MOST_HELD_BYTES = 8 * 1024**2
+#: What is held is handed to the client's line by this much: all at once it would be held there again.
+PIECE_BYTES = 64 * 1024
+TOO_MUCH = "all clients hold too much output here, your project's the most, and this one the most of them"
 EXIT_CODE = "X-Exit-Code"
 
 
@@ -68,7 +72,7 @@ async def run(call: Call) -> web.StreamResponse:
             ) as running:
                 if socket:
                     return await exec_socket.serve(call, running, follower, stdin=asked.stdin)
-                return await _Answer(call, running).until(follower)
+                return await _Answer(call, running, job.project).until(follower)
         except NoSuchContainer as error:
             # The ledger hears of a container's end a moment after the engine knows it.
             raise WrongState(f"job {job.id}: its container has ended; run commands while it runs") from error
@@ -109,15 +113,22 @@ async def _opened(call: Call, job: Job, asked: ExecAsked) -> str:
 class _Answer:
     """All of the output with the exit code, or a stream when there is too much of it."""
 
-    def __init__(self, call: Call, running: RunningExec) -> None:
+    def __init__(self, call: Call, running: RunningExec, project: str) -> None:
         self._call = call
         self._running = running
         self._begun: web.StreamResponse | None = None
+        self._holding = call.service.parts.held.enter(project, partial(cut_off, call.request))
 
     async def until(self, follower: Follower) -> web.StreamResponse:
-        """The answer, unless the client leaves or the token may not go on: then the command is ended."""
+        """The answer, unless the client leaves, the token may not go on or too much is held: that ends the
+        command."""
         request = self._call.request
-        answer = await while_wanted(request, follower, self._made())
+        try:
+            answer = await while_wanted(request, follower, self._made())
+        finally:
+            self._holding.leave()
+            if self._holding.was_cut:
+                request[EDGE].line["cut"] = TOO_MUCH
         if answer is not None:
             return answer
         if self._begun is not None:
@@ -130,20 +141,30 @@ class _Answer:
         output = self._running.output()
         async for each in output:
             held += each.data
+            self._holding.take(len(each.data))
+            if self._holding.was_cut:
+                raise Unavailable(TOO_MUCH)
             if len(held) > MOST_HELD_BYTES:
-                return await self._streamed(bytes(held), output)
-        code = await self._running.exit_code()
-        return web.Response(
-            body=bytes(held), content_type="text/plain", charset="utf-8", headers={EXIT_CODE: str(code)}
-        )
+                return await self._streamed(held, output)
+        headers = {EXIT_CODE: str(await self._running.exit_code())}
+        if len(held) > PIECE_BYTES:
+            return await self._streamed(held, output, headers | {hdrs.CONTENT_LENGTH: str(len(held))})
+        return web.Response(body=bytes(held), content_type="text/plain", charset="utf-8", headers=headers)
 
-    async def _streamed(self, held: bytes, output: AsyncIterator[ExecOutput]) -> web.StreamResponse:
+    async def _streamed(
+        self, held: bytearray, output: AsyncIterator[ExecOutput], headers: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
+        """What is held, as fast as the client takes it, and then what comes. It is held until it is sent."""
+
         async def chunks() -> AsyncIterator[bytes]:
-            yield held
+            for at in range(0, len(held), PIECE_BYTES):
+                yield bytes(held[at : at + PIECE_BYTES])
+            self._holding.take(-len(held))
+            held.clear()
             async for each in output:
                 yield each.data
 
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers=headers)
         response.content_type, response.charset = "text/plain", "utf-8"
         self._begun = response
         await response.prepare(self._call.request)

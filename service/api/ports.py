@@ -18,8 +18,9 @@ from service.ledger.ledger import Ledger
 from service.webhooks.send import Sender
 from service.webhooks.tally import Tally
 
-#: Of messages on their way through sockets to jobs, in one process, beside what that needs itself (some 150
-#: MiB): eight of the largest at once, each held twice while it is written. Usual ones are gone at once.
+#: Of messages on their way through sockets to jobs, and of what commands say, in one process, beside what
+#: that needs itself (some 150 MiB): eight of the largest messages at once, each held twice while it is
+#: written. Usual ones are gone at once.
 MOST_HELD_BYTES = 256 * 1024**2
 
 

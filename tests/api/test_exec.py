@@ -12,10 +12,11 @@ from uuid import UUID
 import aiohttp
 import pytest
 from aiohttp import WSMsgType
+from structlog.testing import capture_logs
 
 from service.api import jobs
-from service.api.call import Call
-from service.api.exec import EXIT_CODE, MOST_HELD_BYTES
+from service.api.call import SERVICE, Call
+from service.api.exec import EXIT_CODE, MOST_HELD_BYTES, TOO_MUCH
 from service.api.exec_socket import CLOSE, ERROR, PROTOCOLS, RESIZE, STDERR, STDIN, STDOUT
 from service.domain.events import ExecOpened
 from service.supervisor.engine.docker import DockerEngine
@@ -153,6 +154,47 @@ async def test_much_output_is_streamed(room: Room) -> None:
     assert answer.status == 200
     assert len(answer.raw) == size
     assert EXIT_CODE not in answer.headers
+
+
+async def test_what_clients_let_wait_of_their_output_is_bounded_in_sum(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The project that has the most loses its largest; what passes is whole. Of neither is anything left."""
+    held = room.yard.app[SERVICE].parts.held
+    monkeypatch.setattr(held, "_most", 3 * 2**20)
+    waits = [asyncio.create_task(room.get(*shell("head -c 1048577 /dev/zero; sleep 600"))) for _ in range(2)]
+
+    async def two_wait() -> bool:
+        return held.bytes == 2 * 1048577
+
+    await until(two_wait)
+    whole = await room.get(*shell("head -c 500000 /dev/zero"))
+    assert (whole.status, len(whole.raw), whole.headers[EXIT_CODE]) == (200, 500_000, "0")
+    assert whole.headers["Content-Length"] == "500000"
+    with capture_logs() as lines:
+        with pytest.raises(aiohttp.ClientError):
+            await room.get(*shell("head -c 1048600 /dev/zero; sleep 600"))
+        await until(lambda: TOO_MUCH in [line.get("cut") for line in lines])
+    assert held.bytes == 2 * 1048577
+    for each in waits:
+        each.cancel()
+
+    async def nothing_is_left() -> bool:
+        return held.bytes == 0
+
+    await until(nothing_is_left)
+    monkeypatch.undo()
+    streamed = await room.get(*shell(f"head -c {MOST_HELD_BYTES + 1} /dev/zero"))
+    assert (streamed.status, len(streamed.raw), held.bytes) == (200, MOST_HELD_BYTES + 1, 0)
+
+
+async def test_what_has_been_sent_is_held_no_more_while_the_command_goes_on(room: Room) -> None:
+    size = MOST_HELD_BYTES + 1
+    params = [("command", word) for word in shell(f"head -c {size} /dev/zero; sleep 600")]
+    headers = {"Authorization": f"Bearer {room.yard.tokens[OPERATOR]}"}
+    async with room.yard.http.get(f"{room.yard.url}{room.path}", params=params, headers=headers) as answer:
+        assert len(await answer.content.readexactly(size)) == size
+        await until(lambda: room.yard.app[SERVICE].parts.held.bytes == 0)
 
 
 async def test_every_exec_is_in_the_ledger_before_it_runs_and_its_words_are_sealed(room: Room) -> None:
