@@ -25,6 +25,7 @@ from service.errors import (
 )
 from service.supervisor.engine import image_ref, inspect
 from service.supervisor.engine.create import create_body, spec_hash, warnings_of
+from service.supervisor.engine.ended import Ends
 from service.supervisor.engine.events import read_events
 from service.supervisor.engine.firewall import block_metadata
 from service.supervisor.engine.memory import with_oom_events
@@ -76,7 +77,7 @@ class DockerEngine:
         self._networks = Networks(self._control)
         self._sized = Sized(self._control)
         self._clock = EngineClock(self._control)
-        self._told = ToldToStop()
+        self._told, self._ends = ToldToStop(), Ends()
 
     async def info(self) -> EngineInfo:
         answer = await self._call("GET", "/info")
@@ -151,7 +152,8 @@ class DockerEngine:
             return None
         if answer.status != 200:
             raise refused(f"inspect {name_or_id}", answer)
-        return await with_oom_events(self._control, inspect.container(answer.body), self._look_s)
+        container = self._ends.corrected(inspect.container(answer.body))
+        return await with_oom_events(self._control, container, self._look_s)
 
     async def list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
         wanted = [f"{name}={value}" if value else name for name, value in labels.items()]
@@ -206,7 +208,11 @@ class DockerEngine:
         return ended.id in self._told or await told_to_stop(self._control, self._clock, ended, self._look_s)
 
     def events(self) -> AsyncGenerator[Hint, None]:
-        return read_events(self._streams, self._told)
+        return read_events(self._streams, self._hear)
+
+    def _hear(self, event: Mapping[str, Any]) -> None:
+        self._told.hear(event)
+        self._ends.hear(event)
 
     async def ensure_network(self, name: str, labels: Mapping[str, str]) -> str:
         return await self._networks.ensure(name, labels)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -22,8 +22,9 @@ import aiohttp
 from service.errors import JobyardError, Unavailable
 from service.supervisor.engine import wire as wiring
 from service.supervisor.engine.protocol import LABEL_SPEC, SUBSCRIBED, Hint
-from service.supervisor.engine.told import ToldToStop
 from service.supervisor.engine.wire import Wire, refusal, refused
+
+Hear = Callable[[Mapping[str, Any]], object]
 
 SILENCE_S = 3.0
 """A stream that says nothing for so long is taken up anew."""
@@ -61,10 +62,10 @@ class DueHints:
         return hint
 
 
-async def read_events(wire: Wire, told: ToldToStop) -> AsyncGenerator[Hint, None]:
-    """See `Engine.events`. Only containers made from a spec of ours are told of; `told` hears them all."""
+async def read_events(wire: Wire, hear: Hear) -> AsyncGenerator[Hint, None]:
+    """See `Engine.events`. Only containers made from a spec of ours are told of; `hear` gets each event."""
     due = DueHints()
-    reader = asyncio.create_task(_read(wire, due, told), name="docker-events")
+    reader = asyncio.create_task(_read(wire, due, hear), name="docker-events")
     try:
         while True:
             yield await due.next()
@@ -74,9 +75,9 @@ async def read_events(wire: Wire, told: ToldToStop) -> AsyncGenerator[Hint, None
             await reader
 
 
-async def _read(wire: Wire, due: DueHints, told: ToldToStop) -> None:
+async def _read(wire: Wire, due: DueHints, hear: Hear) -> None:
     try:
-        while await _subscribed(wire, due, told):
+        while await _subscribed(wire, due, hear):
             pass
     except (JobyardError, ValueError, KeyError, TypeError) as error:
         due.end(Unavailable(f"the event stream broke: {error}"))
@@ -84,7 +85,7 @@ async def _read(wire: Wire, due: DueHints, told: ToldToStop) -> None:
         due.end(Unavailable("the event stream ended"))
 
 
-async def _subscribed(wire: Wire, due: DueHints, told: ToldToStop) -> bool:
+async def _subscribed(wire: Wire, due: DueHints, hear: Hear) -> bool:
     """One subscription, until the engine ends it (False) or it is silent (True)."""
     filters = json.dumps({"type": ["container"], "label": [LABEL_SPEC]})
     answer_s = wiring.ANSWER_TIMEOUT_S
@@ -92,10 +93,10 @@ async def _subscribed(wire: Wire, due: DueHints, told: ToldToStop) -> bool:
         if reply.status != 200:
             raise refused("events", await refusal(reply))
         due.add(SUBSCRIBED)
-        return await _enqueue(reply, due, told)
+        return await _enqueue(reply, due, hear)
 
 
-async def _enqueue(reply: aiohttp.ClientResponse, due: DueHints, told: ToldToStop) -> bool:
+async def _enqueue(reply: aiohttp.ClientResponse, due: DueHints, hear: Hear) -> bool:
     """True when nothing has come for a moment."""
     buffer = b""
     while True:
@@ -110,7 +111,7 @@ async def _enqueue(reply: aiohttp.ClientResponse, due: DueHints, told: ToldToSto
         for line in lines:
             if line.strip():
                 event = json.loads(line)
-                told.hear(event)
+                hear(event)
                 due.add(_hint(event["Actor"]))
 
 

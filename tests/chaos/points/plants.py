@@ -32,8 +32,8 @@ def adopts_nothing() -> None:
         found = await find(*args)
         return found if found is not None and found.id in mine else None
 
-    async def creates(self: DockerEngine, spec: ContainerSpec) -> str:
-        made = await create(self, spec)
+    async def creates(self: DockerEngine, spec: ContainerSpec, **more: Any) -> str:
+        made = await create(self, spec, **more)
         mine.add(made)
         return made
 

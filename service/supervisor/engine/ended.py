@@ -1,0 +1,61 @@
+"""How containers ended, as the engine's stream of events said it.
+
+dockerd says it (`die`) before it writes it down. Killed in between, it finds a container at its next start of
+which containerd knows nothing any more, and gives it code 0 and that moment as its end; or code 255. So what
+was heard goes before what it believes then. (Docker 20.10 and containerd 1.6: a job that ended with 3 was
+DONE.)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import structlog
+
+from service.supervisor.engine.protocol import Container
+
+_KEPT = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_log = structlog.get_logger()
+
+
+class End(NamedTuple):
+    """A process's exit code, and when the engine heard of it."""
+
+    code: int
+    at: datetime
+
+
+class Ends:
+    """By the ids of containers, the last ten thousand."""
+
+    def __init__(self) -> None:
+        self._ends: OrderedDict[str, End] = OrderedDict()
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """One event of the stream. A container that starts anew has not ended yet."""
+        container_id = str(event["Actor"]["ID"])
+        if event.get("Action") == "start":
+            self._ends.pop(container_id, None)
+        elif event.get("Action") == "die" and container_id not in self._ends:
+            code = str(event["Actor"].get("Attributes", {}).get("exitCode", ""))
+            if not code.isdecimal():
+                return
+            at = _EPOCH + timedelta(microseconds=int(event["timeNano"]) // 1000)
+            self._ends[container_id] = End(int(code), at)
+            while len(self._ends) > _KEPT:
+                self._ends.popitem(last=False)
+
+    def corrected(self, found: Container) -> Container:
+        """What the engine says of a container now, with the end that it had said before."""
+        heard = self._ends.get(found.id)
+        if heard is None or found.exit_code is None or heard.code == found.exit_code:
+            return found
+        was, says = heard.code, found.exit_code
+        _log.warning("engine forgot an exit code", container=found.id[:12], was=was, says=says)
+        return replace(found, exit_code=heard.code, finished_at=heard.at)
