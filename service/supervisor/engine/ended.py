@@ -19,6 +19,8 @@ import structlog
 from service.supervisor.engine.protocol import Container
 
 _KEPT = 10_000
+#: The engine can date the end of a process before its start, by a millisecond or so.
+_CLEARLY = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _log = structlog.get_logger()
@@ -56,6 +58,8 @@ class Ends:
         heard = self._ends.get(found.id)
         if heard is None or found.exit_code is None or heard.code == found.exit_code:
             return found
+        if found.started_at is not None and heard.at < found.started_at - _CLEARLY:
+            return found  # somebody on the node has started it once more, and nobody heard of that
         was, says = heard.code, found.exit_code
         _log.warning("engine forgot an exit code", container=found.id[:12], was=was, says=says)
         return replace(found, exit_code=heard.code, finished_at=heard.at)

@@ -1,0 +1,84 @@
+"""How a container ended, as the stream of events said it, and what its engine says of it later."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.supervisor.engine import ended
+from service.supervisor.engine.ended import Ends
+from service.supervisor.engine.protocol import Container
+
+AT = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+BEGAN = AT - timedelta(seconds=9)
+#: As an engine says it that was killed before it had written down how the process ended.
+FORGOTTEN = Container(
+    id="a",
+    name="job",
+    labels={},
+    state="exited",
+    exit_code=0,
+    oom_killed=False,
+    error="",
+    started_at=BEGAN,
+    finished_at=AT + timedelta(minutes=1),
+    image_id="sha256:1",
+    ip=None,
+)
+
+
+def event(action: str, container: str = "a", at: datetime = AT, **attributes: str) -> dict[str, Any]:
+    nanos = round(at.timestamp() * 1_000_000) * 1000 + 789
+    return {"Action": action, "Actor": {"ID": container, "Attributes": attributes}, "timeNano": nanos}
+
+
+def heard(*events: dict[str, Any]) -> Ends:
+    ends = Ends()
+    for each in events:
+        ends.hear(each)
+    return ends
+
+
+def test_what_was_heard_counts_with_its_moment() -> None:
+    found = heard(event("die", exitCode="3")).corrected(FORGOTTEN)
+    assert found == replace(FORGOTTEN, exit_code=3, finished_at=AT)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [event("die", exitCode="0")],
+        [event("die", "b", exitCode="3")],
+        [event("kill", signal="15")],
+        [event("die", exitCode="")],
+        [event("die", exitCode="3"), event("start")],
+        # Started once more by somebody on the node, and nobody heard of that.
+        [event("die", at=AT - timedelta(seconds=11), exitCode="3")],
+    ],
+)
+def test_otherwise_the_engine_is_believed(events: list[dict[str, Any]]) -> None:
+    assert heard(*events).corrected(FORGOTTEN) is FORGOTTEN
+
+
+def test_the_first_end_counts_and_one_that_runs_has_none() -> None:
+    """A dockerd that begins may end once more what had ended already."""
+    ends = heard(event("die", exitCode="3"), event("die", at=AT + timedelta(seconds=5), exitCode="137"))
+    assert ends.corrected(FORGOTTEN).exit_code == 3
+    running = replace(FORGOTTEN, state="running", exit_code=None, finished_at=None)
+    assert ends.corrected(running) is running
+
+
+def test_an_end_a_moment_before_the_start_is_one() -> None:
+    ends = heard(event("die", at=BEGAN - timedelta(milliseconds=2), exitCode="3"))
+    assert ends.corrected(FORGOTTEN).exit_code == 3
+
+
+def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ended, "_KEPT", 2)
+    ends = heard(*(event("die", container, exitCode="3") for container in "abc"))
+    codes = [ends.corrected(replace(FORGOTTEN, id=container)).exit_code for container in "abc"]
+    assert codes == [0, 3, 3]
