@@ -63,7 +63,9 @@ async def test_planted_bugs_are_found(
     assert heard.endswith("events was half-open, and nobody noticed")
     assert "one submit, one job" in doubled
     for sort, told in zip(ASKED, silent, strict=True):
-        assert told.endswith(f"{sort} was stall, and nobody noticed"), told
+        # Others, whose connections are cut as they are given back, may notice; who waits for an answer not.
+        ends = (f"{sort} was stall, and nobody noticed", f"the supervisor says that {sort} is stall")
+        assert told.endswith(ends), told
 
 
 _submitted = House.submitted
