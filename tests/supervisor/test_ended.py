@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.supervisor.engine import ended
 from service.supervisor.engine.ended import Ends
@@ -43,8 +44,13 @@ def heard(*events: dict[str, Any]) -> Ends:
 
 
 def test_what_was_heard_counts_with_its_moment() -> None:
-    found = heard(event("die", exitCode="3")).corrected(FORGOTTEN)
-    assert found == replace(FORGOTTEN, exit_code=3, finished_at=AT)
+    ends = heard(event("die", exitCode="3"))
+    with capture_logs() as lines:
+        found = [ends.corrected(FORGOTTEN) for _ in range(2)]
+    assert found == [replace(FORGOTTEN, exit_code=3, finished_at=AT)] * 2
+    assert [(line["event"], line["was"], line["says"]) for line in lines] == [
+        ("engine forgot an exit code", 3, 0)
+    ]
 
 
 @pytest.mark.parametrize(

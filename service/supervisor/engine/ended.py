@@ -27,10 +27,11 @@ _log = structlog.get_logger()
 
 
 class End(NamedTuple):
-    """A process's exit code, and when the engine heard of it."""
+    """A process's exit code, and when the engine heard of it. `said`: that it was forgotten is in our log."""
 
     code: int
     at: datetime
+    said: bool = False
 
 
 class Ends:
@@ -60,6 +61,8 @@ class Ends:
             return found
         if found.started_at is not None and heard.at < found.started_at - _CLEARLY:
             return found  # somebody on the node has started it once more, and nobody heard of that
-        was, says = heard.code, found.exit_code
-        _log.warning("engine forgot an exit code", container=found.id[:12], was=was, says=says)
+        if not heard.said:
+            was, says = heard.code, found.exit_code
+            _log.warning("engine forgot an exit code", container=found.id[:12], was=was, says=says)
+            self._ends[found.id] = heard._replace(said=True)
         return replace(found, exit_code=heard.code, finished_at=heard.at)
