@@ -47,10 +47,16 @@ class Supervision:
     def __init__(self) -> None:
         self._spans: list[Span] = []
         self._holder: Process | None = None
+        self._epoch = 0
         self._since = 0.0
         self._stops: dict[Process, Span] = {}
 
     def taken(self, process: Process) -> None:
+        """Who was stopped as it took the lease may hear of that when others have it: then it has not."""
+        epoch = process.epoch or 0
+        if epoch < self._epoch:
+            return
+        self._epoch = epoch
         self._close()
         self._holder, self._since = process, now_s()
 
