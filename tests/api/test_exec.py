@@ -162,10 +162,10 @@ async def test_what_clients_let_wait_of_their_output_is_bounded_in_sum(
     """The project that has the most loses its largest; what passes is whole. Of neither is anything left."""
     held = room.yard.app[SERVICE].parts.held
     monkeypatch.setattr(held, "_most", 3 * 2**20)
-    waits = [asyncio.create_task(room.get(*shell("head -c 1048577 /dev/zero; sleep 600"))) for _ in range(2)]
+    waits = [asyncio.create_task(room.get(*shell("head -c 1000000 /dev/zero; sleep 600"))) for _ in range(2)]
 
     async def two_wait() -> bool:
-        return held.bytes == 2 * 1048577
+        return held.bytes == 2_000_000
 
     await until(two_wait)
     whole = await room.get(*shell("head -c 500000 /dev/zero"))
@@ -173,9 +173,9 @@ async def test_what_clients_let_wait_of_their_output_is_bounded_in_sum(
     assert whole.headers["Content-Length"] == "500000"
     with capture_logs() as lines:
         with pytest.raises(aiohttp.ClientError):
-            await room.get(*shell("head -c 1048600 /dev/zero; sleep 600"))
+            await room.get(*shell("head -c 1500000 /dev/zero; sleep 600"))
         await until(lambda: TOO_MUCH in [line.get("cut") for line in lines])
-    assert held.bytes == 2 * 1048577
+    assert held.bytes == 2_000_000
     for each in waits:
         each.cancel()
 

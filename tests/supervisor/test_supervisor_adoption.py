@@ -16,6 +16,7 @@ from service.errors import EngineError
 from service.supervisor.data import Source, Store, StoreAccess
 from service.supervisor.engine.protocol import ContainerSummary
 from service.supervisor.logs.kept import AWAY as AWAY_NOTE
+from service.supervisor.logs.reader import LogReader
 from service.supervisor.names import JOB, RunId, container_name
 from tests.data.sync import fill, held
 from tests.supervisor.bills import bill
@@ -24,7 +25,7 @@ from tests.supervisor.lab import DONE, ENDS_WELL_ON_TERM, RUNS_ON
 from tests.supervisor.supervise import supervising
 from tests.supervisor.world import World, volume
 from tests.support.engine.fake import When
-from tests.support.waiting import until
+from tests.support.waiting import gathered, until
 
 AWAY = timedelta(minutes=10)
 
@@ -253,7 +254,12 @@ async def test_what_goes_on_through_a_new_engine_and_a_new_supervisor_has_a_note
     async with on_fake.supervised():
         job = await on_fake.submit(RUNS_ON)
         await on_fake.reach(job, State.RUNNING)
-        await on_fake.printed(job)
+        reader = LogReader(on_fake.settings.logs_dir, poll_s=0.02)
+
+        async def is_kept() -> bool:
+            return b"ready" in await gathered(reader.read(job, 1))
+
+        await until(is_kept)
     on_fake.fake.begun.clear()
     async with on_fake.supervised():
         await until(lambda: "was_started" in {name for name, _ in on_fake.fake.calls})
