@@ -47,6 +47,8 @@ class Steps:
         self._breaks = 0
         #: Its process began with nobody of us there, or before, and was not seen running.
         self._adopted = True
+        #: It was seen running after it was to be stopped: also where the disk takes no mark of it (`stops`).
+        self._stopped = False
         #: It became PENDING by our own word, and only of PENDING runs containers are made: there is none.
         self._just_prepared = False
         self._of: dict[State, Callable[[Job], Coroutine[Any, Any, None]]] = {
@@ -186,9 +188,9 @@ class Steps:
             return
         anew = await self._began_anew(found)
         self._yard.keeper.watch(self._run.job, self._run.run, found.id)
-        by_us = stops.is_marked(self._yard, self._run, found.id)
+        self._stopped = self._stopped or stops.is_marked(self._yard, self._run, found.id)
         if not container.has_ended(found):
-            by_us = True
+            self._stopped = True
             await stops.mark(self._yard, self._run, found.id)
             fast = job.spec.shutdown == "Fast"
             grace_s = 0 if fast else self._yard.settings.stop_grace_s
@@ -197,10 +199,10 @@ class Steps:
                 await self._yard.engine.stop(found.id, grace_s)
             found = await container.must_find(self._yard, self._run)
         ended_at, left_at = found.finished_at, job.stopped_at
-        if not by_us and ended_at is not None and left_at is not None and ended_at < left_at:
+        if not self._stopped and ended_at is not None and left_at is not None and ended_at < left_at:
             await self._report_end(job, found, anew=anew)  # the order, or the timeout, found it ended
         else:
-            await self._report_exit(job, found, by_us=by_us)
+            await self._report_exit(job, found, by_us=self._stopped)
 
     async def _finalize(self, job: Job) -> None:
         """FINALIZING: keep the log's tail, push, put away, and only then say that it is done."""

@@ -61,3 +61,11 @@ async def served(lab: Lab, *ports: int, program: str = WEB) -> str:
 
     await until(listening)
     return container
+
+
+async def saying(yard: Yard, supervision: Supervision, lab: Lab) -> Web:
+    """A job that says what it is told to."""
+    container = await served(lab, 8080, program=RAW)
+    job = await yard.submit()
+    await supervision.running(job["id"], container=container)
+    return Web(yard, supervision, lab, job["id"], container)

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import WSMsgType
 from structlog.testing import capture_logs
 
-from tests.api.job_web import RAW, Web, served
+from tests.api.job_web import Web, saying
 from tests.api.yard import ADMIN, DEADLINE_S, READER, Supervision, Yard
 from tests.supervisor.lab import Lab
 from tests.support.waiting import until
@@ -23,10 +23,7 @@ FINE = OK + b"Content-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 async def web(yard: Yard, supervision: Supervision, lab: Lab) -> Web:
-    container = await served(lab, 8080, program=RAW)
-    job = await yard.submit()
-    await supervision.running(job["id"], container=container)
-    return Web(yard, supervision, lab, job["id"], container)
+    return await saying(yard, supervision, lab)
 
 
 def says(first: bytes, then: str = "close", again: bytes = b"") -> str:

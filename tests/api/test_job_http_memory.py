@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from service.api.job_http.sockets import TOO_MUCH
 from service.api.job_http.weighing import ClientSide
 from service.held import Holding, Room
-from tests.api.job_web import RAW, Web, served
+from tests.api.job_web import Web, saying, served
 from tests.api.test_job_http_hostile import says
 from tests.api.yard import ADMIN, READER, SPEC, Supervision, Yard, furnish, opened
 from tests.supervisor.lab import Lab
@@ -63,10 +63,7 @@ async def yard(database: str, tmp_path: Path, room: Watched) -> AsyncIterator[Ya
 @pytest.fixture
 async def web(yard: Yard, supervision: Supervision, lab: Lab) -> Web:
     """A job that says what it is told to."""
-    container = await served(lab, 8080, program=RAW)
-    job = await yard.submit()
-    await supervision.running(job["id"], container=container)
-    return Web(yard, supervision, lab, job["id"], container)
+    return await saying(yard, supervision, lab)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import aioboto3
 
 from service.config.stores import S3Access
 from service.local import engine_api
+from service.local.docker import DockerEngine
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,3 +139,15 @@ async def engine_id(host: str) -> str:
     """By which the ledger knows an engine."""
     async with engine_api.session(host, timeout_s=60) as http, http.get("/info") as response:
         return str((await response.json())["ID"])
+
+
+@asynccontextmanager
+async def running(engine: DockerEngine) -> AsyncIterator[None]:
+    """A dockerd of the test's own, with busybox and, in the end, without containers."""
+    try:
+        await engine.start()
+        await import_busybox(engine.host)
+        yield
+        await engine_api.remove_all(engine.host)
+    finally:
+        await engine.stop()

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.errors import Unavailable
-from service.local import docker, engine_api
+from service.local import docker
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.protocol import ContainerSpec
 from tests.local import helpers
@@ -25,13 +25,8 @@ from tests.support.waiting import until
 @pytest.fixture
 async def dockerd(state: Path) -> AsyncIterator[docker.DockerEngine]:
     made = docker.DockerEngine(state, configured=None, say=print, own=True)
-    try:
-        await made.start()
-        await helpers.import_busybox(made.host)
+    async with helpers.running(made):
         yield made
-        await engine_api.remove_all(made.host)
-    finally:
-        await made.stop()
 
 
 async def _killed_before_it_wrote(dockerd: docker.DockerEngine, container: str) -> None:

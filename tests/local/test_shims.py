@@ -50,13 +50,8 @@ class DeadlyEngine(DockerEngine):
 @pytest.fixture
 async def engine(state: Path) -> AsyncIterator[DeadlyEngine]:
     made = DeadlyEngine(state, configured=None, say=print, own=True)
-    try:
-        await made.start()
-        await helpers.import_busybox(made.host)
+    async with helpers.running(made):
         yield made
-        await engine_api.remove_all(made.host)
-    finally:
-        await made.stop()
 
 
 async def _create(host: str, *command: str, runtime: str) -> str:

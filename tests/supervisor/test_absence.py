@@ -103,12 +103,17 @@ async def test_a_disk_that_takes_no_mark_keeps_nobody_from_stopping_a_run(
 ) -> None:
     async with on_fake.supervised():
         job = await on_fake.submit(RUNS_ON)
-        await on_fake.reach(job, State.RUNNING)
+        began = (await on_fake.reach(job, State.RUNNING)).started_at
+        assert began is not None
 
         def full(*_: object) -> None:
             raise OSError(ENOSPC, "No space left on device")
 
         monkeypatch.setattr(volumes, "mark", full)
+        await _until_clearly_after(on_fake, began)
+        # Whoever stops it knows that it did, although the engine's clock is back and its answer is lost.
+        on_fake.fake._clock = lambda: began + timedelta(milliseconds=1)
+        on_fake.fake.fail_next("stop", "after")
         await on_fake.kill(job)
         assert (await on_fake.end(job)).state is State.INTERRUPTED
 
