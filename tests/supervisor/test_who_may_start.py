@@ -79,3 +79,52 @@ async def test_a_start_without_an_answer_is_forgotten_with_its_container(
         job = await on_fake.submit(DONE)
         assert (await on_fake.end(job)).state is State.DONE
         await until(lambda: not yards[0].asked_to_start, what="nothing to be remembered")
+
+
+@pytest.mark.parametrize(
+    ("answered", "anew", "code", "unknown"),
+    [
+        (False, True, 1, True),
+        (False, True, 141, True),
+        (False, True, 0, False),  # it did what it was to do
+        (False, False, 1, False),  # its answer alone was lost: the engine was there, and read what it printed
+        (True, True, 1, False),
+    ],
+)
+async def test_what_fails_as_its_engine_died_while_starting_it(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch, answered: bool, anew: bool, code: int, unknown: bool
+) -> None:
+    """What it printed went nowhere, and that may be why it failed: nobody saw it run."""
+    fake, start = on_fake.fake, on_fake.fake.start
+
+    async def cut_off(container_id: str) -> None:
+        await start(container_id)
+        await fake.exit(container_id, code)
+        if anew:
+            fake.begun.clear()
+            fake.end_events()
+        if not answered:
+            raise EngineAway("no answer")
+
+    monkeypatch.setattr(fake, "start", cut_off)
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        ended = await on_fake.end(job)
+    expected = "unknown-outcome" if unknown else "exit-code" if code else "done"
+    assert (ended.info.code, ended.exit_code) == (expected, code)
+    assert (await on_fake.bill(job)).credited is unknown
+
+
+async def test_what_was_seen_running_after_its_start_was_cut_off_fails_by_its_own_code(
+    on_fake: World,
+) -> None:
+    on_fake.fake.fail_next("start", "after", EngineAway("no answer"))
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        await on_fake.printed(job)  # its log is kept once it was seen running
+        on_fake.fake.begun.clear()
+        on_fake.fake.end_events()
+        await on_fake.fake.exit((await on_fake.container(job)).id, 1)
+        ended = await on_fake.end(job)
+    assert (ended.info.code, ended.exit_code) == ("exit-code", 1)

@@ -65,7 +65,7 @@ def _of_exit(exited: ev.RunExited, at: datetime, absences: Iterable[Interval]) -
     if killed and exited.engine_away_since is not None and exited.engine_away_since <= at:
         return "its node was lost: it was killed while the engine did not answer"
     if exited.unknown:
-        return "its engine was lost as the process ended, and nobody knows how it did"
+        return "its engine was lost as the process began or ended, and nobody knows how it would have ended"
     if exited.stopped_outside and not exited.oom_killed:
         return "its container was told to stop by no order to this service"
     return None

@@ -128,9 +128,16 @@ def _ends(found: Evidence) -> Iterable[str]:
 
 
 def _unknown(outages: list[Outage], group: list[Event]) -> bool:
-    """Ended by itself just as its engine died, which then says 255: nobody knows how it ended."""
-    codes = [event.body.exit_code for event in group if isinstance(event.body, RunExited)]
-    return codes == [255] and _away(outages, group)
+    """Ended by itself just as its engine died, which then says 255: nobody knows how it ended. Or it failed,
+    and its engine was killed as it began: the cut may have made it fail."""
+    ends = [event.body for event in group if isinstance(event.body, RunExited)]
+    if [end.exit_code for end in ends] == [255]:
+        return _away(outages, group)
+    cut_off = [end.unknown and end.exit_code != 0 for end in ends] == [True]
+    begun = [event.occurred_at for event in group if event.type in ("RunPlaced", "RunStarted")]
+    return cut_off and any(
+        begun[0] - _SLACK <= each.began <= begun[-1] + _SLACK for each in outages if each.part == "engine"
+    )
 
 
 def _was_late(group: list[Event]) -> bool:

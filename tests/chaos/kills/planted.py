@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 from msgspec.structs import replace as changed
 
+from service.domain.events import RunExited
+from service.domain.states import State
 from tests.chaos.kills.oracle import Evidence, faults
 
 
@@ -120,6 +123,26 @@ def ended_otherwise(found: Evidence) -> Evidence:
     return replace(found, answers=answers, outages=[])
 
 
+def unknown_without_cause(found: Evidence) -> Evidence:
+    """A job that failed by itself, and is credited as one whose start was cut off: its engine was there."""
+    shorts = {answer.job for answer in found.answers if answer.what == "submit" and answer.kind == "short"}
+    deaths = [each.began for each in found.outages if each.part == "engine"]
+    job = next(
+        str(event.job)
+        for event in found.events
+        if event.type == "RunStarted" and str(event.job) in shorts
+        if all(abs(event.occurred_at - death) > timedelta(seconds=10) for death in deaths)
+    )
+    group = [event for event in found.events if str(event.job) == job]
+    end = next(event for event in group if isinstance(event.body, RunExited))
+    failed = changed(end, body=changed(end.body, exit_code=1, unknown=True, outcome=State.FAILED))
+    return replace(
+        found,
+        events=[failed if event is end else event for event in found.events],
+        bills=[changed(bill, credited=True) if str(bill.job) == job else bill for bill in found.bills],
+    )
+
+
 #: The bug, and how what the oracle says of it begins.
 _PLANTED: dict[Callable[[Evidence], Evidence], str] = {
     lost_job: "lost: JobSubmitted",
@@ -145,6 +168,7 @@ _PLANTED: dict[Callable[[Evidence], Evidence], str] = {
     event_shown_twice: "the stream is not the ledger",
     event_not_shown: "the stream is not the ledger",
     ended_otherwise: "run ",
+    unknown_without_cause: "run ",
 }
 
 

@@ -38,6 +38,8 @@ class SimEngine(FakeEngine):
         self.down_until = 0.0
         #: How often it refused, and how often an image was not to be had.
         self.refusals = self.failures = 0
+        #: Containers of which a start, or several, went without an answer.
+        self.cut_starts: set[str] = set()
         self.lasts_s = 60.0
 
     def _enter(self, call: str, about: str) -> None:
@@ -74,9 +76,13 @@ class SimEngine(FakeEngine):
     async def start(self, container_id: str) -> None:
         fake = self._look_up(container_id)
         runs = fake is not None and fake.state == "running"
+        answered = False
         try:
             await super().start(container_id)
+            answered = True
         finally:
+            if fake is not None and not answered:
+                self.cut_starts.add(fake.id)
             if fake is not None and not runs and fake.state == "running":
                 self._seen("start", fake)
                 for mount in fake.spec.mounts:

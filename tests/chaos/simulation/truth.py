@@ -213,7 +213,8 @@ class Truth:
         if body.stopped_outside and not fake.told_to_stop:
             return ["is said to have been told to stop"]
         again = any(known.started_at <= each for each in self.restarts)
-        if body.unknown and not (fake.exit_code == UNKNOWN and again):
+        cut_off = fake.id in self.engine.cut_starts and fake.exit_code != 0
+        if body.unknown and not ((fake.exit_code == UNKNOWN or cut_off) and again):
             return ["has an end that is said to be unknown"]
         lost = known.was_seen and str(body.source) == "RUNNING" and fake.exit_code == UNKNOWN
         return ["was lost with its engine, and that is not said"] if lost and not body.unknown else []
