@@ -217,7 +217,7 @@ async def test_a_container_that_is_removed_behind_our_back(anywhere: World) -> N
     ("code", "info", "reason"),
     [
         (137, "exit-code", "while the engine did not answer"),
-        (255, "unknown-outcome", "nobody knows how it would have ended"),
+        (255, "unknown-outcome", "nobody knows how it did"),
     ],
 )
 async def test_a_process_that_dies_with_its_engine(

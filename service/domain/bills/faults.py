@@ -9,7 +9,7 @@ In one place, and read from the run's own events, so that a ledger of any age co
    apart from the node's end; so the doubt is the user's gain.
 3. The same where the engine alone was lost, with a supervisor there: it did not answer after it had last been
    seen running the process (`engine_away_since`), and the process was killed since.
-4. The same where the engine missed how the process ended (`unknown`).
+4. The same where the engine missed how the process ended (`unknown`), or died as it started it.
 5. The same where its container was told to stop, and by nobody's order to us (`stopped_outside`): by whoever
    has the node, or by an engine without live-restore that is restarted. Users cannot do that.
 """
@@ -64,8 +64,8 @@ def _of_exit(exited: ev.RunExited, at: datetime, absences: Iterable[Interval]) -
         return "its node was lost: it was killed while nobody looked after the node"
     if killed and exited.engine_away_since is not None and exited.engine_away_since <= at:
         return "its node was lost: it was killed while the engine did not answer"
-    if exited.unknown:
-        return "its engine was lost as the process began or ended, and nobody knows how it would have ended"
+    if exited.unknown:  # every word here is kept in rows, and another would make a rebuild differ from them
+        return "its engine was lost as the process ended, and nobody knows how it did"
     if exited.stopped_outside and not exited.oom_killed:
         return "its container was told to stop by no order to this service"
     return None
