@@ -71,7 +71,7 @@ async def run(call: Call) -> web.StreamResponse:
                 tty=asked.tty,
             ) as running:
                 if socket:
-                    return await exec_socket.serve(call, running, follower, stdin=asked.stdin)
+                    return await exec_socket.serve(call, running, follower, job.project, stdin=asked.stdin)
                 return await _Answer(call, running, job.project).until(follower)
         except NoSuchContainer as error:
             # The ledger hears of a container's end a moment after the engine knows it.

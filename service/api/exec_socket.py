@@ -8,7 +8,8 @@ Source: Kubernetes, apimachinery/pkg/util/remotecommand, and KEP-4006.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from service.api import handshake, last_words
 from service.api.call import EDGE, Call
+from service.api.job_http.weighing import SMALL_BYTES, TOO_MUCH, ClientSide, Scale
 from service.api.ports import RunningExec
 from service.api.stream import cut_off
 from service.api.watch import SERVICE_ENDS, Follower
@@ -64,10 +66,10 @@ class _End:
 
 
 async def serve(
-    call: Call, running: RunningExec, follower: Follower, *, stdin: bool
+    call: Call, running: RunningExec, follower: Follower, project: str, *, stdin: bool
 ) -> web.WebSocketResponse:
-    """Until the command ends, the client leaves, or the token may not go on."""
-    socket = web.WebSocketResponse(
+    """Until the command ends, the client leaves, the token may not go on, or too much is held."""
+    socket = ClientSide(
         protocols=PROTOCOLS,
         max_msg_size=MOST_MESSAGE_BYTES,
         autoping=False,
@@ -75,13 +77,26 @@ async def serve(
         timeout=CLOSE_S,
         compress=False,
     )
-    await socket.prepare(call.request)
-    session = _Session(socket, running, stdin=stdin)
+    scale = Scale(call.service.parts.held, project)
+    try:
+        await socket.prepare(call.request)
+        scale.add(socket)
+        session = _Session(socket, running, scale, stdin=stdin)
+        await _run(call, session, follower, scale)
+    finally:
+        scale.leave()
+    call.request[EDGE].line["sent_bytes"] = session.sent_bytes
+    return socket
+
+
+async def _run(call: Call, session: _Session, follower: Follower, scale: Scale) -> None:
+    """The whole session, and its end as the client is told it."""
     talking = asyncio.create_task(session.talk())
     listening = asyncio.create_task(session.listen())
     beating = asyncio.create_task(session.beat())
     cut = asyncio.create_task(follower.cut.wait())
     tasks = (talking, listening, beating)
+    scale.ends(talking, listening)
     try:
         await asyncio.wait({*tasks, cut}, return_when=asyncio.FIRST_COMPLETED)
         # A ping after the closing frame would be a mistake, and a second reader would spoil the end.
@@ -89,18 +104,19 @@ async def serve(
         # What nobody expected is for the edge to tell.
         ends = [each.result() for each in (talking, listening, beating) if not each.cancelled()]
         end = next((each for each in ends if each is not None), None)
-        if cut.done() and not (end is not None and end.told):
+        if scale.was_cut:
+            call.request[EDGE].line["cut"] = TOO_MUCH
+            end = _End(WSCloseCode.TRY_AGAIN_LATER, TOO_MUCH)
+        elif cut.done() and not (end is not None and end.told):
             call.request[EDGE].line["cut"] = follower.why
             code = WSCloseCode.GOING_AWAY if follower.why == SERVICE_ENDS else WSCloseCode.POLICY_VIOLATION
             end = _End(code, follower.why)
         if end is not None:
-            await _close(call.request, socket, end, cut)
+            await _close(call.request, session.socket, end, cut)
         elif not beating.cancelled():
             cut_off(call.request)
     finally:
         await _ended(*tasks, cut)
-    call.request[EDGE].line["sent_bytes"] = session.sent_bytes
-    return socket
 
 
 async def _ended(*tasks: asyncio.Task[Any]) -> None:
@@ -129,9 +145,10 @@ async def _close(
 class _Session:
     """One open socket and the command at its other end."""
 
-    def __init__(self, socket: web.WebSocketResponse, running: RunningExec, *, stdin: bool) -> None:
-        self._socket = socket
+    def __init__(self, socket: ClientSide, running: RunningExec, scale: Scale, *, stdin: bool) -> None:
+        self.socket = socket
         self._running = running
+        self._scale = scale
         self._stdin = stdin
         self._heard_at = asyncio.get_running_loop().time()
         self._handing_on = False
@@ -179,7 +196,7 @@ class _Session:
             await asyncio.sleep(HEARTBEAT_S)
             try:
                 async with asyncio.timeout(WRITE_TIMEOUT_S):
-                    await self._socket.ping()
+                    await self.socket.ping()
             except (ConnectionError, TimeoutError):
                 return
             if self._handing_on:
@@ -187,19 +204,20 @@ class _Session:
 
     async def _listen(self) -> str | None:
         """Until the client has left, or has said something wrong: then what, in words."""
-        async for message in self._socket:
+        async for message in self.socket:
             self._heard_at = asyncio.get_running_loop().time()
             if message.type is WSMsgType.PING:
-                await self._socket.pong(message.data)
+                await self.socket.pong(message.data)
                 continue
             if message.type is WSMsgType.PONG:
                 continue
             if message.type is not WSMsgType.BINARY or not message.data:
                 return "messages are binary, and begin with the number of a channel"
-            if (wrong := await self._take(message.data[0], message.data[1:])) is not None:
-                return wrong
+            with self._carried(len(message.data)):
+                if (wrong := await self._take(message.data[0], message.data[1:])) is not None:
+                    return wrong
         # At once: to end the command can take longer than a client waits.
-        await self._socket.close(drain=False)
+        await self.socket.close(drain=False)
         return None
 
     async def _take(self, channel: int, data: bytes) -> str | None:
@@ -211,7 +229,7 @@ class _Session:
                 return "the command was asked for without stdin"
             case 4:
                 return await self._resize(data)
-            case 255 if self._socket.ws_protocol == PROTOCOLS[0] and data == bytes([STDIN]):
+            case 255 if self.socket.ws_protocol == PROTOCOLS[0] and data == bytes([STDIN]):
                 await self._hand_on(self._running.end_input())
             case _:
                 return f"a client does not speak on channel {channel}"
@@ -245,9 +263,22 @@ class _Session:
         await self._running.resize(size.width, size.height)
         return None
 
+    @contextmanager
+    def _carried(self, count: int) -> Iterator[None]:
+        """While a message is handed on, it is held, unless it is a small one: until its side has taken it."""
+        weight = count if count > SMALL_BYTES else 0
+        if weight:
+            self._scale.carry(weight)
+        try:
+            yield
+        finally:
+            if weight:
+                self._scale.carry(-weight)
+
     async def _send(self, channel: int, data: bytes) -> None:
-        async with asyncio.timeout(WRITE_TIMEOUT_S):
-            await self._socket.send_bytes(bytes([channel]) + data)
+        with self._carried(len(data)):
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await self.socket.send_bytes(bytes([channel]) + data)
         self.sent_bytes += len(data)
 
 

@@ -13,8 +13,7 @@ import pytest
 from aiohttp import WSCloseCode, WSMsgType
 from structlog.testing import capture_logs
 
-from service.api.job_http.sockets import TOO_MUCH
-from service.api.job_http.weighing import ClientSide
+from service.api.job_http.weighing import TOO_MUCH, ClientSide
 from service.held import Holding, Room
 from tests.api.job_web import Web, saying, served
 from tests.api.test_job_http_hostile import says

@@ -16,7 +16,7 @@ from service.api.call import EDGE, PROXIED
 from service.api.job_http import headers
 from service.api.job_http.forward import Redirected, passed_headers
 from service.api.job_http.target import Target
-from service.api.job_http.weighing import SMALL_BYTES, ClientSide, JobSide, Scale, Side
+from service.api.job_http.weighing import SMALL_BYTES, TOO_MUCH, ClientSide, JobSide, Scale, Side
 from service.api.stream import cut_off, while_wanted
 from service.api.watch import SERVICE_ENDS, Follower
 from service.errors import Invalid, Unavailable
@@ -28,8 +28,6 @@ HEARTBEAT_S = 30.0
 #: For so long a side may take to close. aiohttp waits for a job as long as it says anything, and for a client
 #: to take what waits to be sent to it.
 CLOSE_S = 5.0
-#: What a socket is told that is cut for what it held, in at most 123 bytes.
-TOO_MUCH = "all sockets hold too much here, your project's the most, and this one the most of them"
 
 _log = structlog.get_logger()
 

@@ -1,4 +1,5 @@
-"""What a socket to a job has in hand, weighed: a message is held from its first byte until it has gone out.
+"""What a socket to a job, or to a command in it, has in hand, weighed: a message is held from its first byte
+until it has gone out.
 
 Two sides may each send 16 MiB of a message without end, and a token may have thousands of sockets. So all of
 it is in one `Room`, shared among projects: what a hostile job and its clients hold is their project's,
@@ -22,6 +23,8 @@ PIECE_BYTES = 64
 ENTRY_BYTES = 96
 #: A message up to here is not weighed on its way out: to weigh thousands of them is dearer than they are.
 SMALL_BYTES = 1024
+#: What a socket is told that is cut for what it held, in at most 123 bytes.
+TOO_MUCH = "all sockets hold too much here, your project's the most, and this one the most of them"
 _CLOSE = 8
 
 
