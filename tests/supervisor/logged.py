@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 from hypothesis import strategies as st
 
 from service.supervisor.engine.protocol import ContainerSpec, LogChunk, LogChunks
+from service.supervisor.logs.cursor import Cursor
 from service.supervisor.logs.format import Record, RunLog, stamp
 from service.supervisor.logs.keeper import LogKeeper
-from service.supervisor.logs.reader import Cursor, LogReader
+from service.supervisor.logs.reader import LogReader
 from service.supervisor.logs.writer import LogLimits
 from tests.support.engine.fake import FakeEngine
 from tests.support.waiting import gathered

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID, uuid4
 
+import pytest
+
+from service.supervisor.logs.format import NO_TIME, Record, RunLog, stamp
 from service.supervisor.logs.reader import LogReader
-from tests.supervisor.logged import SMALL, World, never, seconds
+from tests.supervisor.logged import NOON, SMALL, World, never, seconds
+from tests.support.waiting import gathered
+
+END = Record(NO_TIME, "e", b"").encode()
 
 
 async def test_tail_page_since_and_timestamps(tmp_path: Path) -> None:
@@ -93,3 +102,91 @@ async def test_a_long_log_is_read_in_chunks_and_whole(tmp_path: Path) -> None:
     chunks = [chunk async for chunk in world.reader.read(world.job, 1)]
     assert b"".join(chunks) == world.printed
     assert len(chunks) > 2 and max(map(len, chunks)) < len(world.printed) / 2
+
+
+#: Far less than the logs here.
+MUCH = 1_000_000
+
+
+def laid(folder: Path, *records: Record) -> tuple[LogReader, UUID]:
+    """A complete log of these records."""
+    log = RunLog(folder, uuid4(), 1)
+    log.folder.mkdir(parents=True)
+    log.segment(0).write_bytes(b"".join(each.encode() for each in records) + END)
+    return LogReader(folder, pause=never), log.job
+
+
+async def in_hand(text: AsyncIterator[bytes]) -> tuple[bytes, int, int]:
+    """All of it, the bytes that were held when its first piece had come, and the most on the way there."""
+    tracemalloc.start()
+    try:
+        first = await anext(text)
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return first + b"".join([each async for each in text]), held, most
+
+
+@pytest.mark.parametrize("line", [b"", b"%06d", b"%06d" + b"x" * 5000])
+async def test_whoever_takes_nothing_of_a_log_holds_little_of_it(tmp_path: Path, line: bytes) -> None:
+    """Whatever lines it has, and however many are asked for."""
+    many = 1_200_000 // (len(line) + 36)
+    lines = [line % n if line else b"" for n in range(many)]
+    log, job = laid(tmp_path, *(Record(stamp(NOON), "1", each) for each in lines))
+    part, quarter = many * 3 // 4, many // 4
+    for asked, first, last in (
+        (log.read(job, 1), 0, many),
+        (log.follow(job, 1), 0, many),
+        (log.read(job, 1, tail=10**6), 0, many),
+        (log.read(job, 1, tail=part), many - part, many),
+        (log.follow(job, 1, tail=part), many - part, many),
+        (log.read(job, 1, page=1, size=10**6, tail=part), many - part, many),
+        (log.read(job, 1, page=2, size=quarter, tail=quarter - 1), quarter + 1, 2 * quarter),
+    ):
+        text, held, most = await in_hand(asked)
+        assert text == b"".join(each + b"\n" for each in lines[first:last])
+        assert held < MUCH / 5
+        assert most < MUCH
+
+
+async def test_a_line_of_megabytes_is_read_by_pieces(tmp_path: Path) -> None:
+    log, job = laid(
+        tmp_path,
+        *(Record(stamp(NOON), "1", b"x" * 16_000, complete_line=False) for _ in range(200)),
+        Record(stamp(NOON), "1", b""),
+        Record(stamp(NOON), "1", b"short"),
+    )
+    whole = b"x" * 3_200_000 + b"\nshort\n"
+    for tail, expected in ((None, whole), (2, whole), (1, b"short\n")):
+        for asked in (log.read(job, 1, tail=tail), log.follow(job, 1, tail=tail)):
+            text, held, _ = await in_hand(asked)
+            assert text == expected
+            assert held < MUCH / 5
+
+
+async def test_a_long_line_that_the_other_stream_breaks_into_is_two(tmp_path: Path) -> None:
+    """As one is that was shown before it was finished: what both print is never mixed within a line."""
+    log, job = laid(
+        tmp_path,
+        Record(stamp(NOON), "1", b"x" * 70_000, complete_line=False),
+        Record(stamp(NOON), "2", b"err"),
+        Record(stamp(NOON), "1", b"end"),
+    )
+    whole = [b"x" * 70_000, b"err", b"end"]
+    assert (await gathered(log.read(job, 1))).splitlines() == whole
+    assert (await gathered(log.read(job, 1, tail=2))).splitlines() == whole[1:]
+    assert (await gathered(log.read(job, 1, page=1, size=2))).splitlines() == whole[:2]
+
+
+async def test_following_from_many_last_lines_goes_on(tmp_path: Path) -> None:
+    _, job = laid(tmp_path, *(Record(stamp(NOON), "1", b"%09d" % n) for n in range(20_000)))
+    path = RunLog(tmp_path, job, 1).segment(0)
+    path.write_bytes(path.read_bytes().removesuffix(END) + Record(stamp(NOON), "1", b"?", False).encode())
+
+    async def more(_: float) -> None:
+        with path.open("ab") as file:
+            file.write(Record(stamp(NOON), "1", b"!").encode() + END)
+
+    reader = LogReader(tmp_path, pause=more)
+    text = await gathered(reader.follow(job, 1, tail=10_001))
+    assert text.splitlines() == [*(b"%09d" % n for n in range(10_000, 20_000)), b"?!"]
