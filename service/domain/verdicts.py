@@ -47,9 +47,9 @@ def verdict(job: Job, command: cmd.ReportExited) -> tuple[State, ev.Info]:
         return State.INTERRUPTED, ev.Info("interrupted", MEANING[State.INTERRUPTED], arguments)
     if command.unknown:
         message = (
-            "The node's Docker Engine died just as the process began or ended, and how it would have ended "
-            f"is unknown (the engine says: code {code}). The job may have done its work: what it left in its "
-            "volumes was kept as after any end. It costs nothing."
+            "The node's Docker Engine died just as the process began or ended, or lost hold of it: how it "
+            f"would have ended is unknown (the engine says: code {code}). The job may have done its work: "
+            "what it left in its volumes was kept as after any end. It costs nothing."
         )
         return State.FAILED, ev.Info("unknown-outcome", message, arguments)
     if command.stopped_outside and not command.oom_killed:

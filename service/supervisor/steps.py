@@ -147,10 +147,16 @@ class Steps:
 
     async def _report_end(self, job: Job, found: Container, *, anew: bool) -> None:
         """Of a process that was found ended, with what else is known of how it came to its end."""
-        unknown = anew and (found.exit_code == _UNKNOWN or self._was_cut_off(found))
-        away = (self._seen_running or job.started_at) if self._engine_away or unknown else None
+        missed = anew and (found.exit_code == _UNKNOWN or self._was_cut_off(found))
+        away = (self._seen_running or job.started_at) if self._engine_away or missed else None
         outside = await self._yard.engine.was_told_to_stop(found)
-        await self._report_exit(job, found, engine_away_since=away, unknown=unknown, stopped_outside=outside)
+        await self._report_exit(
+            job,
+            found,
+            engine_away_since=away,
+            unknown=missed or found.lost,
+            stopped_outside=outside,
+        )
 
     def _was_cut_off(self, found: Container) -> bool:
         """Whether its engine died as it started it, for us and without an answer; nobody saw its process run,

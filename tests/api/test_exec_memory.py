@@ -13,7 +13,8 @@ from service.api.call import SERVICE
 from service.api.exec_socket import CLOSE, STDIN, STDOUT
 from service.api.job_http.weighing import TOO_MUCH
 from service.held import Room as InHand
-from tests.api.test_exec import Room, Socket, exit_code, room, shell
+from tests.api.test_exec import Room, Socket, exit_code, room
+from tests.supervisor.lab import shell
 from tests.support.waiting import until
 
 __all__ = ["room"]

@@ -70,6 +70,20 @@ def test_otherwise_the_engine_is_believed(events: list[dict[str, Any]]) -> None:
     assert heard(*events).corrected(FORGOTTEN) is FORGOTTEN
 
 
+@pytest.mark.parametrize(
+    ("code", "oom", "lost"), [(137, False, True), (137, True, False), (3, False, False), (0, False, False)]
+)
+def test_a_die_that_has_no_code_to_give_goes_behind_what_was_written_down_with_it(
+    code: int, oom: bool, lost: bool
+) -> None:
+    """A shim was killed: containerd ended the process, and had forgotten it as dockerd asked once more."""
+    ends = heard(event("die", exitCode="255"))
+    at_once = replace(FORGOTTEN, exit_code=code, oom_killed=oom, finished_at=AT)
+    assert ends.corrected(at_once) == replace(at_once, lost=lost)
+    later = replace(FORGOTTEN, exit_code=code, oom_killed=oom)  # of a dockerd that began since
+    assert ends.corrected(later) == replace(later, exit_code=255, finished_at=AT)
+
+
 def test_the_first_end_counts_and_one_that_runs_has_none() -> None:
     """A dockerd that begins may end once more what had ended already."""
     ends = heard(event("die", exitCode="3"), event("die", at=AT + timedelta(seconds=5), exitCode="137"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +16,7 @@ import pytest
 
 from service.domain.states import State
 from service.errors import EngineError
+from service.local import processes
 from service.supervisor.data import Source, Store, StoreAccess
 from service.supervisor.engine.protocol import ContainerSummary
 from service.supervisor.logs.kept import AWAY as AWAY_NOTE
@@ -314,6 +318,31 @@ async def test_a_supervisor_that_is_killed(on_docker: World) -> None:
     started = [event for event in await world.events() if event.type == "SupervisorStarted"]
     assert [event.body.epoch for event in started] == [1, 2]
     assert [event.type for event in await world.events(job)].count("RunAdopted") == 1
+
+
+def _shim_of(container: str) -> int:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            words = processes.command_line(int(folder.name)).decode(errors="replace").split("\0")
+            if "containerd-shim" in words[0] and container in words:
+                return int(folder.name)
+    raise LookupError(container)
+
+
+async def test_a_process_whose_shim_was_killed_ended_nobody_knows_how(on_docker: World) -> None:
+    """containerd then has the process killed: no code of its own, and nobody's order."""
+    world = on_docker
+    async with world.supervised():
+        job = await world.submit(RUNS_ON)
+        await world.reach(job, State.RUNNING)
+        await world.printed(job)
+        container = (await world.container(job)).id
+        os.kill(_shim_of(container), signal.SIGKILL)
+        ended = await world.end(job)
+    assert (ended.state, ended.info.code, ended.exit_code) == (State.FAILED, "unknown-outcome", 137)
+    bill = await world.bill(job)
+    assert bill.fault is not None
+    assert bill.fault.reason == "its engine was lost as the process ended, and nobody knows how it did"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

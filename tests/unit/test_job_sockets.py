@@ -16,8 +16,7 @@ from aiohttp._websocket import reader_py as plain
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import WebSocketWriter
 
-from service.api.job_http.sockets import TOO_MUCH
-from service.api.job_http.weighing import ENTRY_BYTES, PIECE_BYTES, Reader, Scale, Unfinished
+from service.api.job_http.weighing import ENTRY_BYTES, PIECE_BYTES, TOO_MUCH, Reader, Scale, Unfinished
 from service.held import Room
 
 MOST = 16 * 1024**2

@@ -9,7 +9,8 @@ In one place, and read from the run's own events, so that a ledger of any age co
    apart from the node's end; so the doubt is the user's gain.
 3. The same where the engine alone was lost, with a supervisor there: it did not answer after it had last been
    seen running the process (`engine_away_since`), and the process was killed since.
-4. The same where the engine missed how the process ended (`unknown`), or died as it started it.
+4. The same where the engine missed how the process ended, died as it started it, or lost hold of it
+   (`unknown`).
 5. The same where its container was told to stop, and by nobody's order to us (`stopped_outside`): by whoever
    has the node, or by an engine without live-restore that is restarted. Users cannot do that.
 """

@@ -83,7 +83,8 @@ class ReportStorageExceeded(RunCommand, frozen=True):
 class ReportExited(RunCommand, frozen=True):
     """`engine_away_since`: the process was last seen running then, and before it was seen to have ended the
     engine did not answer. `unknown`: it died in that time and missed the end, so that the code is not the
-    process's own; or it died as it started the process, so that the code may be the cut's.
+    process's own; or it died as it started the process, so that the code may be the cut's; or it lost hold of
+    the process, and had it killed.
     `stopped_outside`: the engine had told the process to end, and not for us. `by_us`: it was seen running
     until this service stopped it, whatever the engine's clock says."""
 

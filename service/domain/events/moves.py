@@ -83,6 +83,7 @@ class RunExited(Move, frozen=True):
     `engine_away_since`: the process was last seen running then, and after that the engine did not answer.
     `unknown`: the engine died and missed the end, so that nobody knows how it was: the code is the engine's.
     Or it died as it started the process, which then failed: by itself, or as nobody took what it printed.
+    Or it lost hold of the process, and had it killed.
     `stopped_outside`: before its end the container was told to stop, and by no order to this service.
     `ended_at`: it had ended by itself then, before the order or the timeout by which the run left RUNNING:
     it is judged and billed by that. The event itself happened after the one before it, as all do.

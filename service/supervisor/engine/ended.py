@@ -4,6 +4,10 @@ dockerd says it (`die`) before it writes it down. Killed in between, it finds a 
 which containerd knows nothing any more, and gives it code 0 and that moment as its end; or code 255. So what
 was heard goes before what it believes then. (Docker 20.10 and containerd 1.6: a job that ended with 3 was
 DONE.)
+
+But the code of its `die` is what containerd answers then, and 255 where it has nothing to say any more; the
+record has what containerd had reported. That differs where a container's shim was killed: containerd ends the
+process, and reports SIGKILL for it.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ from service.supervisor.engine.protocol import Container
 _KEPT = 10_000
 #: The engine can date the end of a process before its start, by a millisecond or so.
 _CLEARLY = timedelta(seconds=1)
+#: What a `die` says where containerd has no code to give.
+_NONE_GIVEN = 255
+_SIGKILLED = 137
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _log = structlog.get_logger()
@@ -61,6 +68,9 @@ class Ends:
             return found
         if found.started_at is not None and heard.at < found.started_at - _CLEARLY:
             return found  # somebody on the node has started it once more, and nobody heard of that
+        if heard.code == _NONE_GIVEN and found.finished_at is not None and found.finished_at <= heard.at:
+            # Written down as it was said, and not by a dockerd that came later.
+            return replace(found, lost=found.exit_code == _SIGKILLED and not found.oom_killed)
         if not heard.said:
             was, says = heard.code, found.exit_code
             _log.warning("engine forgot an exit code", container=found.id[:12], was=was, says=says)

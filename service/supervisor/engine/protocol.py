@@ -143,7 +143,8 @@ class Container:
 
     `exit_code` is None until it ended. `oom_killed` says the kernel killed some process in it for
     memory, not necessarily the main one; when it is False, the engine did not notice any (it misses
-    some: see `engine/memory.py`). `error` is the engine's own text about a failed start.
+    some: see `engine/memory.py`). `error` is the engine's own text about a failed start. `lost`: the engine
+    lost hold of the process and then had it killed, so that the code is not how it would have ended.
     """
 
     id: str
@@ -157,6 +158,7 @@ class Container:
     finished_at: datetime | None
     image_id: str
     ip: str | None
+    lost: bool = False
 
     @property
     def spec_hash(self) -> str | None:
