@@ -142,7 +142,10 @@ def _too_much_storage(job: Job, command: cmd.ReportStorageExceeded, context: Con
 
 def _exited(job: Job, command: cmd.ReportExited, context: Context) -> list[Decision]:
     _require(job, "has exited", State.RUNNING, *STOPPING)
-    at = observed(command.finished_at, job, context.now)
+    ended = command.finished_at
+    if command.unknown and command.engine_away_since is not None:
+        ended = command.engine_away_since  # the engine dates what it missed by when it was back
+    at = observed(ended, job, context.now)
     if job.state is State.RUNNING and at == job.last_transition_at:
         # Docker can date the end of a process a millisecond before its start. It did run: not for no time.
         at = min(at + LEAST, context.now)

@@ -37,6 +37,9 @@ FAILURES = 3
 
 KEPT = "What it was to push is kept on the node: jobyard job push-data pushes it."
 
+#: Where the ledger does not take what there is to say.
+_UNTOLD = FatalForRun(Info("internal-error", "The service failed at this run; its log says why."), ours=True)
+
 #: The states in which a run waits for what others do; in those besides, its process goes on.
 _WAITING = (State.INITIALIZING, State.PENDING, State.FINALIZING)
 
@@ -70,9 +73,13 @@ class RunDriver:
             except StaleEpoch:
                 raise
             except (WrongState, NotFound):
-                await self._yard.watch.refresh(self._run.job)
+                if not await self._looked_anew():
+                    waits += 1
+                    await self._waits.pause(job, waits)
             except FatalForRun as fatal:
-                await self._give_up(job, fatal)
+                if not await self._gave_up(job, fatal):
+                    waits += 1
+                    await self._waits.pause(job, waits)
             except Unavailable as error:
                 waits += 1
                 _log.warning("run waits", job=str(job.id), run=job.run, state=job.state, error=error.message)
@@ -82,7 +89,7 @@ class RunDriver:
                 failures += 1
                 _log.exception("run step failed", job=str(job.id), run=job.run, state=job.state)
                 if failures >= FAILURES:
-                    await self._give_up(job, _failure(error))
+                    await self._gave_up(job, _failure(error))
                 await self._waits.pause(job, failures)
 
     async def _say_why(self, job: Job, error: Unavailable, waits: int) -> None:
@@ -115,17 +122,40 @@ class RunDriver:
         job = self._yard.watch.jobs.get(self._run.job)
         return job if job is not None and job.run == self._run.run and self._steps.know(job.state) else None
 
+    async def _looked_anew(self) -> bool:
+        """Whether the ledger said how the job stands now."""
+        try:
+            await self._yard.watch.refresh(self._run.job)
+        except Unavailable as error:
+            _log.warning("run waits", job=str(self._run.job), run=self._run.run, error=error.message)
+            return False
+        return True
+
+    async def _gave_up(self, job: Job, fatal: FatalForRun) -> bool:
+        """Whether the ledger took it, or has something newer of the job.
+
+        It must not end what is done for all other runs, whatever of it the ledger does not take.
+        """
+        try:
+            await self._give_up(job, fatal)
+        except StaleEpoch:
+            raise
+        except (WrongState, NotFound):
+            return await self._looked_anew()
+        except JobyardError as error:
+            _log.warning("giving up was refused", job=str(job.id), run=job.run, error=error.message)
+            if isinstance(error, Unavailable) or fatal is _UNTOLD:
+                return False
+            return await self._gave_up(job, _UNTOLD)
+        return True
+
     async def _give_up(self, job: Job, fatal: FatalForRun) -> None:
         """FAILED when its user can mend it, ERROR when it was us."""
         can_abort = job.state in (State.INITIALIZING, State.PENDING, State.INTERRUPTING)
-        try:
-            if can_abort and not fatal.ours:
-                await self._yard.report(cmd.AbortRun, job, info=fatal.info)
-            else:
-                await self._fail(self._job() or job, fatal)
-        except (WrongState, NotFound, Unavailable) as error:
-            _log.warning("giving up was refused", job=str(job.id), run=job.run, error=error.message)
-            await self._yard.watch.refresh(job.id)
+        if can_abort and not fatal.ours:
+            await self._yard.report(cmd.AbortRun, job, info=fatal.info)
+        else:
+            await self._fail(self._job() or job, fatal)
 
     async def _fail(self, job: Job, fatal: FatalForRun) -> None:
         """ERROR. What the process may have made is its user's still, and is kept until it is pushed."""

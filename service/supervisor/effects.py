@@ -17,6 +17,7 @@ from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.room import DISK_FULL
+from service.domain.shown import said
 from service.domain.states import PLACED
 from service.errors import JobyardError, NotFound, StaleEpoch, WrongState
 from service.ledger.commit import Receipt
@@ -134,6 +135,8 @@ class Yard:
         """Send one command about a job's current run, and take in what followed. A run that was not looked
         after is told so first: what ends it would come too late for that.
 
+        What it says may be others' words: they are made fit for the ledger here.
+
         Raises `WrongState` when the job moved meanwhile and `StaleEpoch` when the engine is no longer ours.
         """
         run, since = RunId(job.id, job.run), self.presence.since
@@ -147,7 +150,7 @@ class Yard:
             epoch=self.epoch,
             job=job.id,
             run=job.run,
-            **particulars,
+            **{name: _told(given) for name, given in particulars.items()},
         )
         receipt = await self.ledger.submit(command, actor=f"supervisor:{self.engine_id[:12]}")
         if kind is cmd.AdoptRun:
@@ -167,7 +170,7 @@ class Yard:
 
     async def note(self, job: Job, code: str, message: str, **arguments: str | int) -> None:
         """Say why the job is where it is, once for each change."""
-        info = Info(code, message, dict(arguments))
+        info: Info = _told(Info(code, message, dict(arguments)))
         if job.info != info:
             await self.report(cmd.NoteRun, job, info=info)
 
@@ -188,6 +191,15 @@ class Yard:
             _log.warning("effect", **facts, outcome=type(error).__name__, ms=_ms(loop.time() - began))
             raise
         _log.info("effect", **facts, outcome="ok", ms=_ms(loop.time() - began))
+
+
+def _told(given: Any) -> Any:
+    if isinstance(given, str):
+        return said(given)
+    if isinstance(given, Info):
+        arguments = {name: _told(each) for name, each in given.arguments.items()}
+        return Info(given.code, said(given.message), arguments)
+    return given
 
 
 def _ms(seconds: float) -> int:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.states import State
-from service.errors import Unavailable
+from service.errors import EngineError, Unavailable
 from service.supervisor import container, fences, images, stops, sync, volumes
 from service.supervisor.data import disk
 from service.supervisor.effects import FatalForRun, Yard
@@ -25,6 +27,8 @@ from service.supervisor.own_storage import require_fit
 from service.supervisor.storage_watch import StorageWatch
 from service.supervisor.waits import Waits
 from service.tasks import whole
+
+_log = structlog.get_logger()
 
 #: What dockerd says of a container that ended while there was no dockerd: it no longer finds a process, and
 #: no code. A process can have it, too: only where the engine has begun anew since is it taken for this.
@@ -227,7 +231,12 @@ class Steps:
         if kept:
             volumes.keep(self._yard, self._run)
         if found is not None:
-            await container.put_away(self._yard, self._run, found)
+            try:
+                await container.put_away(self._yard, self._run, found)
+            except EngineError as error:
+                # Its end is known and its log is whole: what is left of it is for the sweep.
+                _log.warning("container stays", job=str(job.id), run=job.run, error=error.message)
+                self._yard.untidy.set()
         self._yard.keeper.seal(self._run.job, self._run.run)
         await self._yard.report(
             cmd.FinalizeRun, job, problem=problem, remark=pushed.remark, volumes_kept=kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.firewall import block_metadata, metadata_rules
 from service.supervisor.engine.memory import with_oom_events
 from service.supervisor.engine.protocol import LABEL_SPEC, SUBSCRIBED, Mount
+from service.supervisor.engine.recent import EngineClock
 from service.supervisor.engine.refusals import without_paths
+from service.supervisor.engine.told import told_to_stop
 from service.supervisor.engine.wire import Wire
 from tests.images import import_greeter, make_network, networks_named, remove_network
 from tests.supervisor.lab import DONE, RUNS_ON, Behaviour, Lab, shell
@@ -67,10 +70,25 @@ async def test_a_kill_for_memory_that_the_engine_did_not_flag_is_found_in_its_ev
     ended = [await lab.ended(eats, memory_bytes=32 * 1024**2) for _ in range(4)]
     wire = Wire()
     try:
-        told = [await with_oom_events(wire, replace(found, oom_killed=False), 30) for found in ended]
+        clock = EngineClock(wire)
+        told = [await with_oom_events(wire, clock, replace(found, oom_killed=False), 30) for found in ended]
     finally:
         await wire.close()
     assert any(container.oom_killed for container in told)
+
+
+async def test_nobody_waits_for_an_end_that_is_still_to_come_by_a_clock_that_was_set_back(lab: Lab) -> None:
+    """The engine answers for a range of times once the last of it is past."""
+    ended, ahead = await lab.run("kill -9 $$"), timedelta(hours=1)
+    assert ended.started_at is not None and ended.finished_at is not None
+    later = replace(ended, started_at=ended.started_at + ahead, finished_at=ended.finished_at + ahead)
+    wire = Wire()
+    try:
+        for found in (replace(ended, finished_at=later.finished_at), later):
+            assert not (await with_oom_events(wire, EngineClock(wire), found, 30)).oom_killed
+        assert not await told_to_stop(wire, EngineClock(wire), later, 30)
+    finally:
+        await wire.close()
 
 
 async def test_a_kill_from_outside_is_not_taken_for_one_for_memory(lab: Lab) -> None:

@@ -48,16 +48,14 @@ def test_what_was_heard_counts_with_its_moment() -> None:
     with capture_logs() as lines:
         found = [ends.corrected(FORGOTTEN) for _ in range(2)]
     assert found == [replace(FORGOTTEN, exit_code=3, finished_at=AT)] * 2
-    assert [(line["event"], line["was"], line["says"]) for line in lines] == [
-        ("engine forgot an exit code", 3, 0)
-    ]
+    assert [(line["event"], line["was"], line["says"]) for line in lines] == [("engine forgot an end", 3, 0)]
 
 
 @pytest.mark.parametrize(
     "events",
     [
         [],
-        [event("die", exitCode="0")],
+        [event("die", at=AT + timedelta(seconds=59.5), exitCode="0")],
         [event("die", "b", exitCode="3")],
         [event("kill", signal="15")],
         [event("die", exitCode="")],
@@ -82,6 +80,14 @@ def test_a_die_that_has_no_code_to_give_goes_behind_what_was_written_down_with_i
     assert ends.corrected(at_once) == replace(at_once, lost=lost)
     later = replace(FORGOTTEN, exit_code=code, oom_killed=oom)  # of a dockerd that began since
     assert ends.corrected(later) == replace(later, exit_code=255, finished_at=AT)
+
+
+def test_the_moment_that_was_heard_counts_also_where_the_code_is_the_same() -> None:
+    """Of a process that ended well just as its engine died: it did not run on until that was back."""
+    with capture_logs() as lines:
+        found = heard(event("die", exitCode="0")).corrected(FORGOTTEN)
+    assert found == replace(FORGOTTEN, finished_at=AT)
+    assert [line["event"] for line in lines] == ["engine forgot an end"]
 
 
 def test_the_first_end_counts_and_one_that_runs_has_none() -> None:

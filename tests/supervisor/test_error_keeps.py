@@ -75,10 +75,10 @@ async def test_an_engine_that_refuses_at_the_end_of_a_run_loses_nothing_of_it(
     assert await bucket.holds() == {"model": b"weights"}
 
 
-async def test_a_run_that_was_pushed_before_the_engine_refused_keeps_nothing(
+async def test_a_container_that_the_engine_does_not_remove_makes_no_other_end(
     stored_on_fake: World, bucket: Bucket, door: Door
 ) -> None:
-    """But what could not be pushed is kept, though what came after it failed as well."""
+    """Its run is over and pushed; a sweep removes it. What could not be pushed is kept all the same."""
     world = stored_on_fake
     async with world.supervised():
         for shut in (False, True):
@@ -91,7 +91,12 @@ async def test_a_run_that_was_pushed_before_the_engine_refused_keeps_nothing(
                 door.shut()
             await world.fake.exit(container_name(RunId(job, 1)), 0)
             ended = await world.end(job)
-            assert (ended.state, ended.volumes_kept) == (State.ERROR, shut)
+            assert (ended.state, ended.volumes_kept) == (State.FAILED if shut else State.DONE, shut)
+
+        async def removed() -> bool:
+            return not world.fake._containers
+
+        await until(removed)
         door.open()
         assert not (await _pushed_again(world, job)).volumes_kept
 

@@ -86,6 +86,19 @@ def test_an_engine_that_was_lost_is_our_fault(code: int, since: float, lost: boo
     assert any(reason in each for each in texts(after)) == lost
 
 
+def test_an_end_that_nobody_knows_is_no_timeout_though_that_was_past_when_the_engine_was_back() -> None:
+    """The engine dates what it missed by its own return. What is known is when the process was last seen."""
+    running = given(*RUNNING)
+    late = minutes(10_000)
+    order = jobs.exited(late, 255, engine_away_since=minutes(4.5), unknown=True)
+    after = running.when(order, at=minutes(10_001)).after
+    assert [event.type for event in after.events[-2:]][-1] == "RunExited"
+    assert "TimeoutReached" not in [event.type for event in after.events]
+    exited = after.events[-1]
+    assert (exited.occurred_at, exited.body.outcome) == (minutes(4.5), S.FAILED)
+    assert bill(after).credited
+
+
 @pytest.mark.parametrize("unknown", [True, False])
 def test_an_end_that_nobody_knows_is_our_fault(unknown: bool) -> None:
     """And it is told so; a process that says of itself what the engine says then is billed."""

@@ -153,7 +153,7 @@ class DockerEngine:
         if answer.status != 200:
             raise refused(f"inspect {name_or_id}", answer)
         container = self._ends.corrected(inspect.container(answer.body))
-        return await with_oom_events(self._control, container, self._look_s)
+        return await with_oom_events(self._control, self._clock, container, self._look_s)
 
     async def list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
         wanted = [f"{name}={value}" if value else name for name, value in labels.items()]

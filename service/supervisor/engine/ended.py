@@ -3,7 +3,8 @@
 dockerd says it (`die`) before it writes it down. Killed in between, it finds a container at its next start of
 which containerd knows nothing any more, and gives it code 0 and that moment as its end; or code 255. So what
 was heard goes before what it believes then. (Docker 20.10 and containerd 1.6: a job that ended with 3 was
-DONE.)
+DONE. Where both codes are the same, the moment is wrong: the process would have run on, paid for and perhaps
+out of its time, until its engine was back.)
 
 But the code of its `die` is what containerd answers then, and 255 where it has nothing to say any more; the
 record has what containerd had reported. That differs where a container's shim was killed: containerd ends the
@@ -64,15 +65,17 @@ class Ends:
     def corrected(self, found: Container) -> Container:
         """What the engine says of a container now, with the end that it had said before."""
         heard = self._ends.get(found.id)
-        if heard is None or found.exit_code is None or heard.code == found.exit_code:
+        if heard is None or found.exit_code is None or found.finished_at is None:
+            return found
+        if heard.code == found.exit_code and found.finished_at <= heard.at + _CLEARLY:
             return found
         if found.started_at is not None and heard.at < found.started_at - _CLEARLY:
             return found  # somebody on the node has started it once more, and nobody heard of that
-        if heard.code == _NONE_GIVEN and found.finished_at is not None and found.finished_at <= heard.at:
+        if heard.code == _NONE_GIVEN and found.finished_at <= heard.at:
             # Written down as it was said, and not by a dockerd that came later.
             return replace(found, lost=found.exit_code == _SIGKILLED and not found.oom_killed)
         if not heard.said:
             was, says = heard.code, found.exit_code
-            _log.warning("engine forgot an exit code", container=found.id[:12], was=was, says=says)
+            _log.warning("engine forgot an end", container=found.id[:12], was=was, says=says)
             self._ends[found.id] = heard._replace(said=True)
         return replace(found, exit_code=heard.code, finished_at=heard.at)

@@ -84,8 +84,10 @@ async def until_now(
     since: datetime = _BEGINNING,
     timeout_s: float,
 ) -> list[dict[str, Any]]:
-    """As `recent`, of all that there has been."""
-    until = max(since, await clock.now(timeout_s))
+    """As `recent`, of all that there has been. Nothing, where its clock was set back before `since`."""
+    until = await clock.now(timeout_s)
+    if since > until:
+        return []
     try:
         return await recent(wire, filters, since=since, until=until, timeout_s=timeout_s)
     except Unavailable:

@@ -56,6 +56,13 @@ def test_what_grows_is_told(name: str, growth: float) -> None:
     assert told.startswith(f"{name} grew")
 
 
+def test_only_memory_may_grow_with_the_bill_and_no_more_than_by_its_lines() -> None:
+    assert grown(noisy("rss", 34 * MIB), jobs=5000)
+    assert grown(noisy("rss", 34 * MIB), jobs=9000) == []
+    assert grown(noisy("rss", 50 * MIB), jobs=9000)
+    assert grown(noisy("tasks", 8), jobs=100_000)
+
+
 @pytest.mark.parametrize("leak", ["rss", "descriptors", "nothing"])
 async def test_a_process_that_leaks_is_seen(leak: str) -> None:
     async def of_none() -> int:

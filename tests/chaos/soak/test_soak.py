@@ -108,7 +108,7 @@ async def test_a_soak(chaos: Chaos) -> None:
                     killed = await soak(load, Random(seed), seconds, every_s)
                 await load.rest()
                 found = await evidence(load)
-            wrong = faults(found) + (grown(sampler.samples) if chaos.long else [])
+            wrong = faults(found) + (grown(sampler.samples, load.over) if chaos.long else [])
             assert not wrong, f"seed {seed}: {wrong}"
         except BaseException:
             print(f"seed {seed}: what was said is kept in {house.keep('soak')}")
