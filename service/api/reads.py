@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -194,6 +195,10 @@ async def runs_of_project(pool: asyncpg.Pool, project: str) -> list[Run]:
     """The bill of every run of a project, in the order in which they were placed."""
     with translated():
         records = await pool.fetch(_SQL.runs_of_project, project)
+    return await asyncio.to_thread(_runs, records)  # a project has as many as it ever had
+
+
+def _runs(records: list[Any]) -> list[Run]:
     return [FOLDS["billing"].decoder.decode(record["row"]) for record in records]
 
 
