@@ -74,8 +74,17 @@ async def read(call: Call) -> web.StreamResponse:
         )
         await response.prepare(call.request)
         async with aclosing(chunks):
-            await pump(call.request, response, chunks)
+            await pump(call.request, response, _wanted(call.request, chunks))
     return response
+
+
+async def _wanted(request: web.Request, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What there is to be sent. Whoever has left is not read any further for."""
+    async for chunk in chunks:
+        if gone(request):
+            raise ConnectionResetError("the client has left")
+        if chunk:
+            yield chunk
 
 
 async def _follow(
@@ -124,6 +133,8 @@ class _Source:
     async def read(self) -> AsyncIterator[bytes]:
         self._waited_since = asyncio.get_running_loop().time()
         async for chunk in self.chunks:
+            if not chunk:
+                continue
             self._waited_since = math.inf
             yield chunk
             self._waited_since = asyncio.get_running_loop().time()

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from service.api import jobs
-from service.api.call import Call
+from service.api.call import SERVICE, Call
 from tests.api.yard import ADMIN, DEADLINE_S, OPERATOR, READER, Printer, Supervision, Yard, gathered
 from tests.support.waiting import until
 
@@ -72,7 +72,6 @@ async def test_two_hundred_follow_one_log_to_its_end(yard: Yard, job: str) -> No
     printer = Printer(yard, job)
     printer.line("first")
     metrics = yard.app
-    from service.api.call import SERVICE
 
     followers = metrics[SERVICE].metrics.followers
 
@@ -110,7 +109,6 @@ async def test_following_a_run_that_ended_without_a_log_ends(
 async def test_an_ended_runs_log_is_not_cut_short_for_a_slow_client(
     yard: Yard, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.api.call import SERVICE
 
     monkeypatch.setattr("service.api.logs.LAST_OUTPUT_S", 0.1)
     monkeypatch.setattr("service.api.logs.GONE_S", 0.05)
@@ -146,7 +144,6 @@ async def test_each_run_has_its_own_log(yard: Yard, job: str, supervision: Super
 
 
 async def test_a_client_that_leaves_is_noticed(yard: Yard, job: str) -> None:
-    from service.api.call import SERVICE
 
     followers = yard.app[SERVICE].metrics.followers
     headers = {"Authorization": f"Bearer {yard.tokens[OPERATOR]}"}
@@ -157,7 +154,6 @@ async def test_a_client_that_leaves_is_noticed(yard: Yard, job: str) -> None:
 
 
 async def test_followers_end_when_the_service_closes(yard: Yard, job: str) -> None:
-    from service.api.call import SERVICE
 
     followers = yard.app[SERVICE].metrics.followers
     following = asyncio.create_task(yard.call("GET", f"/v1/job/{job}/log?follow=true"))
@@ -165,3 +161,25 @@ async def test_followers_end_when_the_service_closes(yard: Yard, job: str) -> No
     await yard.app.shutdown()
     with pytest.raises(aiohttp.ClientPayloadError):  # cut, so that it does not look like the log's end
         await following
+
+
+async def test_nothing_more_is_read_for_who_has_left(
+    yard: Yard, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, done = asyncio.Event(), asyncio.Event()
+
+    async def nothing_wanted(*_: Any, **__: Any) -> Any:
+        try:
+            while True:
+                yield b""
+                reading.set()
+                await asyncio.sleep(0.01)
+        finally:
+            done.set()
+
+    monkeypatch.setattr(yard.app[SERVICE].parts.logs, "read", nothing_wanted)
+    asking = asyncio.create_task(yard.call("GET", f"/v1/job/{job}/log?page=1000000"))
+    await reading.wait()
+    asking.cancel()
+    async with asyncio.timeout(DEADLINE_S):
+        await done.wait()
