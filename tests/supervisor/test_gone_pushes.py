@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from service.domain import commands as cmd
@@ -20,9 +20,17 @@ from service.supervisor import orphans
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
-from tests.supervisor.replaced import another_engine, submitted
+from tests.supervisor.replaced import (
+    another_engine,
+    asks_for_lease,
+    given_to_another,
+    nobody_holds,
+    submitted,
+)
 from tests.supervisor.world import PROJECT, World
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
+
+T = TypeVar("T")
 
 #: Long enough to renew it in time on a busy machine.
 TTL_S = 0.8
@@ -62,10 +70,10 @@ async def test_several_are_pushed_in_turn(
     door.hold()
     door.knocked.clear()
     async with world.supervised(lease_ttl_s=TTL_S):
-        await door.knocked.wait()
+        await soon(door.knocked.wait())
         while not looks.empty():
             looks.get_nowait()
-        assert [await looks.get() for _ in range(3)] == [True] * 3
+        assert [await soon(looks.get()) for _ in range(3)] == [True] * 3
         door.open()
         for job in jobs:
             assert not (await pushed_again(world, job)).volumes_kept
@@ -96,8 +104,8 @@ async def test_what_the_engines_own_supervisor_has_pushed_is_not_pushed_again(
     job_is_open = [job]
     world.ledger.take_lease = late  # type: ignore[method-assign]
     async with world.supervised(lease_ttl_s=TTL_S):
-        assert await taken.get() is not None, "of the supervisor that came back"
-        assert await taken.get() is not None
+        assert await soon(taken.get()) is not None, "of the supervisor that came back"
+        assert await soon(taken.get()) is not None
         await until(lambda: nobody_holds(world, engine_id), what="the lease is given back")
     said = [event.body for event in await world.events(job)]
     states = [body.state for body in said if isinstance(body, DataSyncMoved) and body.sync_id == "again"]
@@ -135,7 +143,7 @@ async def test_what_somebody_else_may_push_is_left_to_him(
     looks = looked(monkeypatch)
     node = "node-2" if why == "another node's" else "node-1"
     async with world.supervised(lease_ttl_s=TTL_S, node=node):
-        assert [await looks.get() for _ in range(4)] == [False] * 4
+        assert [await soon(looks.get()) for _ in range(4)] == [False] * 4
         known = await world.ledger.job(job)
         assert (known.push_ordered, known.data_syncs[-1].manual) == ("again", False)
     if held is not None:
@@ -157,17 +165,16 @@ async def test_a_supervisor_of_the_engine_that_comes_back_waits_until_it_is_push
     door.knocked.clear()
     await order_push(world, job)
     async with world.supervised(lease_ttl_s=TTL_S):
-        await door.knocked.wait()
+        await soon(door.knocked.wait())
         asked = asks_for_lease(world)
         world.engine = first
         async with world.supervised(lease_ttl_s=TTL_S, ready=False) as back:
             for _ in range(3):
-                assert await asked.get() is None
+                assert await soon(asked.get()) is None
             assert not back.ready.is_set()
             door.open()
             assert not (await pushed_again(world, job)).volumes_kept
-            async with asyncio.timeout(world.deadline_s):
-                await back.ready.wait()
+            await soon(back.ready.wait())
     syncs = (await world.ledger.job(job)).data_syncs
     assert [sync.state for sync in syncs if sync.id == "again"] == ["DONE"]
     assert await bucket.holds() == {"model": b"weights"}
@@ -185,14 +192,44 @@ async def test_who_loses_the_lease_lets_go_of_the_push(
     door.knocked.clear()
     await order_push(world, job)
     async with world.supervised(lease_ttl_s=TTL_S):
-        await door.knocked.wait()
+        await soon(door.knocked.wait())
         lost = await given_to_another(world, engine_id)
         asked = asks_for_lease(world, engine_id)
-        assert await asked.get() is None, "it began anew, and so had let go"
+        assert await soon(asked.get()) is None, "it began anew, and so had let go"
         door.open()
         known = await world.ledger.job(job)
         assert (known.push_ordered, await bucket.holds()) == ("again", {})
         await world.ledger.release_lease(lost)
+        assert not (await pushed_again(world, job)).volumes_kept
+    assert await bucket.holds() == {"model": b"weights"}
+
+
+async def test_who_cannot_renew_the_lease_lets_go_of_the_push(
+    stored_on_fake: World, bucket: Bucket, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is over, and somebody else may have it."""
+    world = stored_on_fake
+    job = await left_kept(world, bucket, door)
+    engine_id, renew = world.fake._info.id, world.ledger.renew_lease
+    another_engine(world)
+    door.hold()
+    door.knocked.clear()
+    await order_push(world, job)
+    cut = asyncio.Event()
+
+    async def cut_off(lease: Lease, *how: Any, **more: Any) -> bool:
+        if lease.engine == engine_id and cut.is_set():
+            await asyncio.Event().wait()
+        return await renew(lease, *how, **more)
+
+    monkeypatch.setattr(world.ledger, "renew_lease", cut_off)
+    async with world.supervised(lease_ttl_s=TTL_S):
+        await soon(door.knocked.wait())
+        asked = asks_for_lease(world, engine_id)
+        cut.set()
+        assert await soon(asked.get()) is not None, "it let go, gave it back, and began anew"
+        cut.clear()
+        door.open()
         assert not (await pushed_again(world, job)).volumes_kept
     assert await bucket.holds() == {"model": b"weights"}
 
@@ -223,6 +260,11 @@ async def pushed_again(world: World, job: UUID) -> Job:
     return await world.when(job, lambda known, _: is_over(known), "pushed again")
 
 
+async def soon(awaited: Awaitable[T]) -> T:
+    async with asyncio.timeout(DEADLINE_S):
+        return await awaited
+
+
 def looked(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[bool]:
     """What each look for orphans finds from now on."""
     looks: asyncio.Queue[bool] = asyncio.Queue()
@@ -235,36 +277,3 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[bool]:
 
     monkeypatch.setattr(orphans.Orphans, "look", told)
     return looks
-
-
-async def nobody_holds(world: World, engine_id: str) -> bool:
-    return not any(each.held for each in await world.ledger.leases() if each.engine == engine_id)
-
-
-def asks_for_lease(world: World, engine_id: str = "") -> asyncio.Queue[Lease | None]:
-    """What is answered from now on to who asks for the lease of this engine, or of any."""
-    answers: asyncio.Queue[Lease | None] = asyncio.Queue()
-    take = world.ledger.take_lease
-
-    async def asked(engine: str, *how: Any, **more: Any) -> Lease | None:
-        lease = await take(engine, *how, **more)
-        if engine_id in ("", engine):
-            answers.put_nowait(lease)
-        return lease
-
-    world.ledger.take_lease = asked  # type: ignore[method-assign]
-    return answers
-
-
-async def given_to_another(world: World, engine_id: str) -> Lease:
-    """Somebody took the lease when it was over, which nobody has noticed yet."""
-    connection = await asyncpg.connect(world.url)
-    try:
-        await connection.execute(
-            "UPDATE jobyard.leases SET expires_at = renewed_at WHERE engine = $1", engine_id
-        )
-    finally:
-        await connection.close()
-    lease = await world.ledger.take_lease(engine_id, "elsewhere/1", 3600.0, locked=False)
-    assert lease is not None
-    return lease
