@@ -83,6 +83,13 @@ def has_pushes(job: Job) -> bool:
     return any(volume.push_to is not None for volume in job.spec.volumes)
 
 
+def lie_here(yard: Yard, job: Job) -> bool:
+    """Whether any of what the run is to push is in our state directory: that of another machine may have it.
+    Raises `OSError`."""
+    pushed = (index for index, volume in enumerate(job.spec.volumes) if volume.push_to is not None)
+    return any(root_of(yard, job, index).is_dir() for index in pushed)
+
+
 def keep(yard: Yard, run: RunId) -> None:
     """Mark the run's volumes as kept until they are pushed or the job is deleted, for whoever looks at the
     disk. It is the ledger's word that keeps them: a full disk has no room for a mark.

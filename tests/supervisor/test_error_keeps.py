@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -20,6 +18,7 @@ from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON
+from tests.supervisor.replaced import swept
 from tests.supervisor.world import PROJECT, World, volume
 from tests.support.waiting import until
 
@@ -42,7 +41,7 @@ async def test_what_a_run_that_is_lost_has_made_can_still_be_pushed(
         ended = await world.end(job)
         assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, "container-lost", True)
         assert ended.info.message.endswith(KEPT)
-        await _swept(world)
+        await swept(world)
         assert (world.volume(job) / "model").read_bytes() == b"weights"
         pushed = await _pushed_again(world, job)
         assert (pushed.state, pushed.volumes_kept) == (State.ERROR, False)
@@ -70,7 +69,7 @@ async def test_an_engine_that_refuses_at_the_end_of_a_run_loses_nothing_of_it(
         await world.fake.exit(container_name(RunId(job, 1)), 0)
         ended = await world.end(job)
         assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, "engine-refused", True)
-        await _swept(world)
+        await swept(world)
         assert not (await _pushed_again(world, job)).volumes_kept
     assert await bucket.holds() == {"model": b"weights"}
 
@@ -99,18 +98,6 @@ async def test_a_container_that_the_engine_does_not_remove_makes_no_other_end(
         await until(removed)
         door.open()
         assert not (await _pushed_again(world, job)).volumes_kept
-
-
-async def _swept(world: World) -> None:
-    """A whole sweep has begun and ended."""
-    for _ in range(2):
-        left = world.settings.user_volumes_dir / PROJECT / str(uuid4())
-        left.mkdir(parents=True)
-        await until(partial(_is_gone, left), what="a volume of nobody goes, after those of runs")
-
-
-def _is_gone(path: Path) -> bool:
-    return not path.exists()
 
 
 async def _pushed_again(world: World, job: UUID) -> Job:
