@@ -16,11 +16,13 @@ from structlog.testing import capture_logs
 from service.domain.states import State
 from service.errors import EngineError, Misconfigured
 from service.ledger.leases import Database
-from service.supervisor.guard import HostLock, holder_name
+from service.supervisor import guard
+from service.supervisor.guard import HostLock
 from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import DONE, RUNS_ON
 from tests.supervisor.stoppable import Stopped
 from tests.supervisor.supervise import supervising
+from tests.supervisor.test_holders import another
 from tests.supervisor.world import World
 from tests.support.waiting import until
 
@@ -72,16 +74,37 @@ class TestHostLock:
     def test_a_directory_that_others_can_write_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setattr(guard, "_places", lambda: (tmp_path,))
         (tmp_path / f"jobyard-locks-{os.getuid()}").mkdir(mode=0o777)
         (tmp_path / f"jobyard-locks-{os.getuid()}").chmod(0o777)
         with pytest.raises(Misconfigured, match="0700"):
             HostLock("engine", uuid4(), ONE)
 
-    def test_holders_of_one_host_share_its_name(self) -> None:
-        first, second = holder_name(), holder_name()
-        assert first != second
-        assert first.rpartition("/")[0] == second.rpartition("/")[0]
+    def test_a_link_to_a_directory_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guard, "_places", lambda: (tmp_path,))
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        (tmp_path / f"jobyard-locks-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(Misconfigured, match="0700"):
+            HostLock("engine", uuid4(), ONE)
+
+    def test_the_environment_does_not_move_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        ledger = uuid4()
+        before = HostLock("engine", ledger, ONE).path
+        for name in ("TMPDIR", "TMP", "TEMP", "HOME", "XDG_RUNTIME_DIR"):
+            monkeypatch.setenv(name, str(tmp_path))
+        monkeypatch.setattr("tempfile.tempdir", None)
+        assert HostLock("engine", ledger, ONE).path == before
+
+    def test_it_lies_in_the_first_place_that_can_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").touch()
+        bad = (tmp_path / "missing", tmp_path / "file")
+        monkeypatch.setattr(guard, "_places", lambda: (*bad, tmp_path))
+        assert HostLock("engine", uuid4(), ONE).path.parent.parent == tmp_path
+        monkeypatch.setattr(guard, "_places", lambda: bad)
+        with pytest.raises(Misconfigured, match=f"{bad[0]}, {bad[1]}"):
+            HostLock("engine", uuid4(), ONE)
 
 
 async def logged(lines: Sequence[MutableMapping[str, Any]], text: str) -> None:
@@ -111,6 +134,41 @@ async def test_the_second_takes_over_when_the_first_ends(on_fake: World) -> None
         await on_fake.kill(job)
         assert (await on_fake.end(job)).state is State.INTERRUPTED
     assert on_fake.created(job) == [container_name(RunId(job, 1))]
+
+
+async def test_the_second_waits_for_the_first_with_another_lock_too(
+    on_fake: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a service with a private /tmp and /run, or in a container. Each holds "the" lock of the host."""
+    with capture_logs() as lines:
+        async with on_fake.supervised(lease_ttl_s=600) as first:
+            monkeypatch.setattr(guard, "_lock_dir", lambda: tmp_path)
+            async with on_fake.supervised(ready=False) as second:
+                await logged(lines, "waiting")
+                assert len(list(tmp_path.glob("engine-*.lock"))) == 1, "it has that lock"
+                job = await on_fake.submit(DONE)
+                await on_fake.end(job)
+                assert first.ready.is_set() and not second.ready.is_set()
+    assert await epochs(on_fake) == [1]
+
+
+async def test_who_has_the_lock_takes_the_lease_of_a_holder_that_was_killed(on_fake: World) -> None:
+    """Before it has the lock it does not: another of this host has it, which goes first."""
+    with another() as (process, killed):
+        process.kill()
+        process.wait()
+    info, head = await on_fake.fake.info(), await on_fake.ledger.head()
+    database = await on_fake.ledger.which_database()
+    hangs = HostLock(f"{info.id} {info.root_dir}", head.ledger_id, database)
+    assert hangs.take()
+    assert await on_fake.ledger.take_lease(info.id, killed, 600)
+    with capture_logs() as lines:
+        async with on_fake.supervised(ready=False) as waits:
+            await logged(lines, "waiting")
+            assert not waits.ready.is_set()
+            hangs.release()
+            await waits.ready.wait()
+    assert await epochs(on_fake) == [2]
 
 
 @pytest.mark.parametrize("before", ["ensure_network", "create", "start"])
@@ -289,3 +347,18 @@ async def test_an_error_that_nobody_foresaw_is_not_the_end(on_fake: World) -> No
     async with on_fake.supervised():
         job = await on_fake.submit(DONE)
         assert (await on_fake.end(job)).state is State.DONE
+
+
+async def test_one_that_could_not_give_its_lease_back_takes_it_again_at_once(on_fake: World) -> None:
+    """It knows of itself that it is over, whoever else must wait."""
+    stopped = Stopped()
+    stopped.stop_before = "release_lease"
+    on_fake.fake.fail_next("block_metadata", error=EngineError("no such thing"))
+    with capture_logs() as lines:
+        async with on_fake.supervised(lease_ttl_s=600, stopped=stopped, ready=False):
+            await stopped.reached.wait()
+            await logged(lines, "supervisor failed; it begins again")
+            stopped.go_on()
+            job = await on_fake.submit(DONE)
+            assert (await on_fake.end(job)).state is State.DONE
+    assert await epochs(on_fake) == [1, 2]

@@ -44,6 +44,11 @@ class _HostLock:
             del self.holders[self._host]
 
 
+def _is_gone(holder: str) -> bool:
+    """A host has one process at a time: whoever was there before has ended."""
+    return holder.partition("/")[0] == HOST.get().partition("/")[0]
+
+
 class _Here:
     """An executor without threads."""
 
@@ -85,6 +90,7 @@ def without_chance(chance: Random, objects: Objects, disk_free: Callable[[], int
         silent(),
         patch("service.supervisor.supervisor.holder_name", lambda: HOST.get()),
         patch("service.supervisor.supervisor.HostLock", _HostLock),
+        patch("service.supervisor.guard.is_gone", _is_gone),
         patch("service.supervisor.images.random.uniform", chance.uniform),
         # A ping finds out what is cut without an end, which nothing is here.
         patch("service.ledger.writer.PING_S", 15.0),
