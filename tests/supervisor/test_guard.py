@@ -18,7 +18,6 @@ from service.errors import EngineError, Misconfigured
 from service.ledger.leases import Database
 from service.supervisor import guard
 from service.supervisor.guard import HostLock
-from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import DONE, RUNS_ON
 from tests.supervisor.stoppable import Stopped
 from tests.supervisor.supervise import supervising
@@ -133,7 +132,7 @@ async def test_the_second_takes_over_when_the_first_ends(on_fake: World) -> None
         assert await epochs(on_fake) == [1, 2]
         await on_fake.kill(job)
         assert (await on_fake.end(job)).state is State.INTERRUPTED
-    assert on_fake.created(job) == [container_name(RunId(job, 1))]
+    assert on_fake.created(job) == [await on_fake.name(job)]
 
 
 async def test_the_second_waits_for_the_first_with_another_lock_too(
@@ -194,7 +193,7 @@ async def test_one_that_was_stopped_starts_nothing_when_it_goes_on(on_fake: Worl
             # One that stood closer than its last question can still make one more; it never starts it. What
             # it could still start was made anew by the other, under another id.
             assert len(on_fake.created(job)) == (1 if before == "ensure_network" else 2)
-            assert on_fake.fake.started == [container_name(RunId(each, 1)) for each in (job, later)]
+            assert on_fake.fake.started == [await on_fake.name(each) for each in (job, later)]
 
 
 async def test_one_that_was_stopped_before_a_start_starts_nothing_that_has_ended(on_fake: World) -> None:
@@ -219,7 +218,7 @@ async def test_one_that_was_stopped_before_a_start_starts_nothing_that_has_ended
                 await logged(lines, "lease lost")
             removing.open.set()
             assert (await on_fake.end(job)).state is State.DONE
-    assert on_fake.fake.started == [container_name(RunId(job, 1))]
+    assert on_fake.fake.started == [await on_fake.name(job)]
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["the second goes on", "the second ends"])
@@ -250,7 +249,7 @@ async def test_a_run_that_a_stopped_one_began_in_the_last_moment_is_not_begun_ag
         if after is not None:
             after.open.set()
             ended = await on_fake.end(job)
-    assert on_fake.fake.started == [container_name(RunId(job, 1))]
+    assert on_fake.fake.started == [await on_fake.name(job)]
     assert (ended.state, ended.info.code) == (State.ERROR, "container-lost")
     assert (await on_fake.bill(job)).net == 0
 
@@ -278,7 +277,7 @@ async def test_an_interrupted_run_that_a_stopped_one_may_begin_is_over_only_when
                 ended = await on_fake.end(job)
                 stopped.go_on()
                 await logged(lines, "lease lost")
-    assert on_fake.fake.started == [container_name(RunId(job, 1))] * begins
+    assert on_fake.fake.started == [await on_fake.name(job)] * begins
     assert (ended.state, ended.exit_code is not None) == (State.INTERRUPTED, begins)
 
 
@@ -289,7 +288,7 @@ async def test_what_a_stopped_one_reports_is_refused(on_fake: World) -> None:
         job = await on_fake.submit(RUNS_ON)
         await on_fake.reach(job, State.RUNNING)
         stopped.stop_before = "submit"
-        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        await on_fake.fake.exit(await on_fake.name(job))
         await stopped.reached.wait()
         async with on_fake.supervised(lease_ttl_s=600):
             assert (await on_fake.end(job)).state is State.DONE
@@ -333,7 +332,7 @@ async def test_nobody_needs_the_ledger_to_keep_what_it_has(on_fake: World) -> No
         await on_fake.reach(job, State.RUNNING)
         stopped.stop_before = "renew_lease"
         await stopped.reached.wait()
-        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        await on_fake.fake.exit(await on_fake.name(job))
         stopped.go_on()
         assert (await on_fake.end(job)).state is State.DONE
         assert only.ready.is_set()
