@@ -324,6 +324,33 @@ async def test_a_process_that_is_stopped_past_its_lease(on_docker: World) -> Non
     assert await epochs(world) == [1, 2, 3]
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="namespaces are root's to make")
+async def test_a_service_in_a_container_of_the_same_machine_waits_for_the_first(on_docker: World) -> None:
+    """It has a lock and pids of its own, and the machine's id."""
+    shell = f'mount -t tmpfs -o mode=0700 tmpfs {guard._lock_dir()} && exec "$@"'
+    container = (
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        shell,
+        "sh",
+    )
+    async with (
+        on_docker.supervised(lease_ttl_s=600) as first,
+        supervising(on_docker, ready=False, within=container) as second,
+    ):
+        await second.logged("another supervisor holds the engine; waiting")
+        job = await on_docker.submit(DONE)
+        assert (await on_docker.end(job)).state is State.DONE
+        assert first.ready.is_set()
+    assert await epochs(on_docker) == [1]
+
+
 async def test_nobody_needs_the_ledger_to_keep_what_it_has(on_fake: World) -> None:
     """While the ledger is silent nobody else can have taken the lease: work goes on when it is back."""
     stopped = Stopped()

@@ -35,12 +35,16 @@ class _HostLock:
     def take(self) -> bool:
         return self.holders.setdefault(self._host, self) is self
 
+    @property
+    def held(self) -> bool:
+        return self.holders.get(self._host) is self
+
     def sign(self) -> None: ...
 
     def other(self) -> None: ...
 
     def release(self) -> None:
-        if self.holders.get(self._host) is self:
+        if self.held:
             del self.holders[self._host]
 
 
