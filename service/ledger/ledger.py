@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -214,12 +214,14 @@ class Ledger:
 
     # -- leases -------------------------------------------------------------------------------------
 
-    async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
-        """Take an engine's lease, or None. `locked`: we hold the host's lock of the engine."""
+    async def take_lease(
+        self, engine: str, holder: str, ttl_s: float, *, gone: Callable[[str], bool] = leases.nobody_knows
+    ) -> Lease | None:
+        """Take an engine's lease, or None. `gone`: whether the holder before is known to be."""
         try:
             with translated():
                 async with self.pool.acquire() as connection:
-                    return await leases.take(connection, engine, holder, ttl_s, locked=locked)
+                    return await leases.take(connection, engine, holder, ttl_s, gone=gone)
         except Unavailable:
             if self._owner is not None:
                 await end_stuck(self._owner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -38,7 +38,9 @@ class SupervisorLedger(Protocol):
 
     async def which_database(self) -> Database: ...
 
-    async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None: ...
+    async def take_lease(
+        self, engine: str, holder: str, ttl_s: float, *, gone: Callable[[str], bool] = ...
+    ) -> Lease | None: ...
 
     async def renew_lease(self, lease: Lease, ttl_s: float, *, seen: bool = True) -> bool: ...
 

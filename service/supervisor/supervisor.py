@@ -22,7 +22,8 @@ from service.supervisor.clock import LedgerClock
 from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import Engine, EngineInfo
-from service.supervisor.guard import HostLock, holder_name, take_lease
+from service.supervisor.guard import HostLock, take_lease
+from service.supervisor.holders import holder_name
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import LEDGER, RunId
 from service.supervisor.ports import SupervisorLedger

@@ -117,7 +117,7 @@ async def test_streams_outlive_a_postgres_that_restarts(
     ):
         await furnish(direct)
         await yard.token(READER, READER)
-        assert await direct.take_lease(ENGINE, "test", 60.0, locked=False)
+        assert await direct.take_lease(ENGINE, "test", 60.0)
         job = await _submitted(yard)
         async with socket(yard, "?type=RunNoted") as live, sse(yard, "?type=RunNoted") as browser:
             await live.until_live()

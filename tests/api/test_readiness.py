@@ -104,7 +104,7 @@ async def test_a_supervisor_that_lost_its_engine_is_told(yard: Yard, on_duty: Fa
     await _execute(
         yard, "UPDATE jobyard.leases SET expires_at = clock_timestamp() WHERE engine = $1", engine_id
     )
-    assert await yard.ledger.take_lease("another engine", "elsewhere/1", 60.0, locked=False) is not None
+    assert await yard.ledger.take_lease("another engine", "elsewhere/1", 60.0) is not None
     assert (await _parts(yard, 503))["supervisor"]["why"].startswith("none holds the engine; the last one")
 
 

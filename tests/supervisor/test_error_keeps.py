@@ -14,7 +14,7 @@ from service.errors import EngineError
 from service.supervisor import container, shift
 from service.supervisor.driver import FAILURES, KEPT
 from service.supervisor.effects import Yard
-from service.supervisor.names import RunId, container_name
+from service.supervisor.names import RunId
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON
@@ -66,7 +66,7 @@ async def test_an_engine_that_refuses_at_the_end_of_a_run_loses_nothing_of_it(
         job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
         await world.reach(job, State.RUNNING)
         (world.volume(job) / "model").write_bytes(b"weights")
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         ended = await world.end(job)
         assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, "engine-refused", True)
         await swept(world)
@@ -88,7 +88,7 @@ async def test_a_container_that_the_engine_does_not_remove_makes_no_other_end(
                 world.fake.fail_next("remove", error=EngineError("the engine is out of order"))
             if shut:
                 door.shut()
-            await world.fake.exit(container_name(RunId(job, 1)), 0)
+            await world.fake.exit(await world.name(job), 0)
             ended = await world.end(job)
             assert (ended.state, ended.volumes_kept) == (State.FAILED if shut else State.DONE, shut)
 

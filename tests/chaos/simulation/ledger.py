@@ -49,8 +49,8 @@ class SimLedger(Ledger):
     async def which_database(self) -> Database:
         return Database("the only one")
 
-    async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
-        lease = await super().take_lease(engine, holder, ttl_s, locked=locked)
+    async def take_lease(self, engine: str, holder: str, ttl_s: float, **how: Any) -> Lease | None:
+        lease = await super().take_lease(engine, holder, ttl_s, **how)
         if lease is not None:
             self._process.epoch = lease.epoch
             self._server.on_lease(self._process)
