@@ -17,7 +17,6 @@ from typing import Any
 from service.errors import JobyardError, StaleEpoch, Unavailable
 from service.ledger.leases import Lease
 from service.supervisor.effects import Yard
-from service.supervisor.guard import WITHOUT_LOCK
 from service.tasks import dropped
 
 _RELEASED_IN_S = 2.0
@@ -54,11 +53,10 @@ class Stead:
                         await self._yard.ledger.release_lease(lease)
 
     async def _take(self, engine: str) -> Lease:
-        """The host's lock of that engine is not ours, and the holder's name says so: whoever gets it must not
-        take the lease from us at once."""
+        """Never one that has not run out. Whoever gets the host's lock of that engine sees by the holder's
+        name that we live, and waits."""
         yard = self._yard
-        holder = f"{WITHOUT_LOCK}{yard.lease.holder.removeprefix(WITHOUT_LOCK)}"
-        lease = await yard.ledger.take_lease(engine, holder, yard.settings.lease_ttl_s, locked=False)
+        lease = await yard.ledger.take_lease(engine, yard.lease.holder, yard.settings.lease_ttl_s)
         if lease is None:
             raise _back(engine)
         return lease

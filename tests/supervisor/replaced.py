@@ -74,6 +74,6 @@ async def given_to_another(world: World, engine_id: str) -> Lease:
         )
     finally:
         await connection.close()
-    lease = await world.ledger.take_lease(engine_id, "elsewhere/1", 3600.0, locked=False)
+    lease = await world.ledger.take_lease(engine_id, "elsewhere/1", 3600.0)
     assert lease is not None
     return lease

@@ -15,7 +15,7 @@ from service.errors import EngineAway
 from service.supervisor import container, shift
 from service.supervisor.driver import KEPT
 from service.supervisor.effects import Yard
-from service.supervisor.names import RunId, container_name
+from service.supervisor.names import RunId
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.replaced import another_engine, submitted, swept
@@ -46,7 +46,7 @@ async def left_pushing(world: World, bucket: Bucket, door: Door) -> UUID:
     job = await submitted(world, bucket)
     door.hold()
     door.knocked.clear()
-    await world.fake.exit(container_name(RunId(job, 1)), 0)
+    await world.fake.exit(await world.name(job), 0)
     await door.knocked.wait()
     return job
 
@@ -102,7 +102,7 @@ async def test_nothing_is_kept_of_a_run_that_was_pushed_before_its_engine_was_go
     async with world.supervised(lease_ttl_s=SHORT):
         job = await submitted(world, bucket)
         gate = world.fake.gates.hold("remove")
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         await gate.reached.wait()
     await _ends_with_nothing_kept(world, job)
     assert await bucket.holds() == {"model": b"weights"}

@@ -17,7 +17,6 @@ from service.domain.job import Job
 from service.domain.states import State
 from service.ledger.leases import Lease
 from service.supervisor import orphans
-from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.replaced import (
@@ -137,7 +136,7 @@ async def test_what_somebody_else_may_push_is_left_to_him(
     first, engine_id = world.engine, world.fake._info.id
     held = None
     if why == "its lease is held":
-        held = await world.ledger.take_lease(engine_id, "elsewhere/1", 3600.0, locked=False)
+        held = await world.ledger.take_lease(engine_id, "elsewhere/1", 3600.0)
     another_engine(world)
     await order_push(world, job)
     looks = looked(monkeypatch)
@@ -240,7 +239,7 @@ async def left_kept(world: World, bucket: Bucket, door: Door, state: State = Sta
         job = await submitted(world, bucket)
         door.shut()
         if state is State.FAILED:
-            await world.fake.exit(container_name(RunId(job, 1)), 0)
+            await world.fake.exit(await world.name(job), 0)
         else:
             await world.engine.remove((await world.container(job)).id, force=True)
         ended = await world.end(job)
