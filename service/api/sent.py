@@ -39,6 +39,9 @@ async def sent(call: Call, response: web.StreamResponse, holder: str | None) -> 
         holding.take(len(body))
         await streamed.prepare(call.request)
         await pump(call.request, streamed, _pieces(body))
+    except ConnectionError:  # before a byte of it was sent
+        call.request[EDGE].line["cut"] = "client"
+        cut_off(call.request)
     finally:
         holding.leave()
         if holding.was_cut:

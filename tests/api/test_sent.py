@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from service.api import reads
 from service.api.call import SERVICE
 from service.api.sent import LARGE_BYTES, TOO_MUCH
 from service.domain import commands as cmd
@@ -22,8 +23,9 @@ JOBS = 110
 
 
 @pytest.fixture
-async def yard(database: str, tmp_path: Path) -> AsyncIterator[Yard]:
+async def yard(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Yard]:
     """Jobs whose list is of some megabytes; a token may ask twice at once."""
+    monkeypatch.setattr(reads, "MOST_BYTES", 2**40)
     await until_no_months_end()
     async with opened(database, tmp_path, {}, token_requests=2) as made:
         await furnish(made.ledger)
