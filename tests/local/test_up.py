@@ -83,6 +83,19 @@ async def test_a_variable_that_is_there_and_empty(state: Path, name: str) -> Non
     assert not (state / "master.key").exists()
 
 
+async def test_variables_that_look_like_settings_and_are_none_are_named(state: Path) -> None:
+    """Once each, in the log and in a line for people; all that the repository reads itself is known."""
+    ours = {"JOBYARD_NODE_CPUS": "1", "JOBYARD_TOKEN": "t", "JOBYARD_TEST_S3": "{}", "JOBYARD_BENCH_AWS": "a"}
+    wrong = {"JOBYARD_NODE_CPU": "hidden", "JOBYARD_FRIDGE": "hidden", "JOBYARD_MASTER_KEY": "none"}
+    said = await refused(state, "--port", "0", **ours, **wrong)
+    notes = [line for line in said.splitlines() if "is no setting" in line]
+    assert [line for line in notes if not line.startswith("{")] == [
+        "jobyard: JOBYARD_FRIDGE is no setting, and is ignored.",
+        "jobyard: JOBYARD_NODE_CPU is no setting, and is ignored; did you mean JOBYARD_NODE_CPUS?",
+    ]
+    assert len(notes) == 4 and "hidden" not in said
+
+
 @pytest.mark.parametrize("key", ["not base64", base64.b64encode(b"short").decode()])
 async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
     said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_KEY=key)
