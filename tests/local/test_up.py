@@ -266,21 +266,23 @@ async def test_one_that_is_stopped_while_it_is_read_in_says_so(state: Path) -> N
 
 
 def test_a_store_that_refuses_its_keys_is_told_of_at_once(state: Path, database_url: str) -> None:
-    said = said_at_first(state, database_url, secretKey="not-the-secret-that-it-has")
+    said = said_at_first(state, database_url, cpus="4000", secretKey="not-the-secret-that-it-has")
+    assert "But JOBYARD_NODE_CPUS is 4000, more than the " in said
     assert "But the object store is not ready: it refuses the service. " in said
 
 
 def test_nothing_is_said_of_parts_that_are_well(state: Path, database_url: str) -> None:
-    assert "not ready" not in said_at_first(state, database_url)
+    assert "But " not in said_at_first(state, database_url, cpus="1")
 
 
-def said_at_first(state: Path, database_url: str, **changed: str) -> str:
-    """What `up` says until it has told how to stop it."""
+def said_at_first(state: Path, database_url: str, *, cpus: str, **changed: str) -> str:
+    """What `up` says until it has told how to stop it; `changed` of what the store is entered with."""
     store = json.loads(os.environ["JOBYARD_TEST_S3"]) | changed
     given = {
         "DATABASE_URL": database_url,
         "DOCKER_HOST": os.environ["JOBYARD_TEST_DOCKER_HOST"],
         "JOBYARD_S3": json.dumps(store),
+        "JOBYARD_NODE_CPUS": cpus,
         "JOBYARD_SSH_PORT": "off",
         "JOBYARD_LOG_LEVEL": "critical",
     }

@@ -96,7 +96,7 @@ def test_a_project_has_so_many_registries() -> None:
 )
 def test_a_password_does_not_follow_its_registry_to_another_place(url: str) -> None:
     made = given().when(attach()).after
-    made.when(change(url=url)).refused(Invalid, "password: nothing is not allowed; it is needed again")
+    made.when(change(url=url)).refused(Invalid, "password: it is missing; it is needed again")
     scheme, _, host = url.partition("://")
     moved = registry_set(url=url, scheme=scheme, host=host, password=OTHER)
     made.when(change(url=url, password=OTHER)).then(moved)
