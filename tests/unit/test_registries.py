@@ -107,7 +107,7 @@ def test_a_password_does_not_follow_its_registry_to_another_place(url: str) -> N
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({"url": None}, "url: nothing"),
+        ({"url": None}, "url: it is missing"),
         ({"url": ""}, "url: ''"),
         ({"url": "registry"}, "the host has a dot or a port"),
         ({"url": "ftp://registry.example.org"}, "without a path"),
@@ -118,12 +118,12 @@ def test_a_password_does_not_follow_its_registry_to_another_place(url: str) -> N
         ({"url": "https://ann:hunter2@registry.example.org"}, "a URL with a user"),
         ({"url": "https://registry.example.org\n"}, "url"),
         ({"url": "https://registry .example.org"}, "url"),
-        ({"username": None}, "username: nothing"),
+        ({"username": None}, "username: it is missing"),
         ({"username": ""}, "username"),
         ({"username": "a:b"}, "without ':'"),
         ({"username": "a\nb"}, "username"),
         ({"username": "a" * 256}, "1 to 255"),
-        ({"password": None}, "password: nothing"),
+        ({"password": None}, "password: it is missing"),
     ],
 )  # fmt: skip
 def test_registries_that_are_refused(changed: dict[str, Any], text: str) -> None:
