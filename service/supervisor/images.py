@@ -175,7 +175,7 @@ def _unavailable(
         case "missing":
             message = f"Image {image} cannot be pulled: {host} has no such image or tag."
         case "architecture":
-            message = f"Image {image} cannot be used, which must be for linux/amd64: {why}"
+            message = f"Image {image} cannot be used: {why}; it must be for linux/amd64"
         case "unreachable" if why.endswith("cannot be reached"):
             message = f"Image {image} cannot be pulled: registry {host} cannot be reached."
         case "unreachable":

@@ -75,7 +75,7 @@ async def test_a_registry_that_does_not_answer(on_fake: World) -> None:
         ("toomanyrequests: slow", "cannot be pulled: the registry asks to slow down."),
         (
             "no matching manifest for linux/amd64",
-            "cannot be used, which must be for linux/amd64: it has no linux/amd64 variant.",
+            "cannot be used: it has no linux/amd64 variant; it must be for linux/amd64.",
         ),
         ("something else", "cannot be pulled: something else."),
     ],
