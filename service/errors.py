@@ -82,13 +82,14 @@ class Invalid(Rejected):
     """A field holds something that is not allowed.
 
     `field` is the dotted path as the caller wrote it (`resources.cpu`, `volumes[0].mountPath`);
-    `given` is what stood there, already safe to show; `allowed` says what may stand there.
+    `given` is what stood there, already safe to show, and None where nothing did; `allowed` says what may.
     """
 
     code = "invalid"
 
     def __init__(self, field: str, given: object, allowed: str) -> None:
-        super().__init__(f"{field}: {_shown(given)} is not allowed; {allowed}")
+        what = "it is missing" if given is None else f"{_shown(given)} is not allowed"
+        super().__init__(f"{field}: {what}; {allowed}")
         self.field = field
         self.given = given
         self.allowed = allowed
@@ -310,8 +311,6 @@ class Misconfigured(JobyardError):
 
 
 def _shown(given: object) -> str:
-    if given is None:
-        return "nothing"
     text = given if isinstance(given, str) else repr(given)
     text = text if len(text) <= 120 else text[:117] + "..."
     return repr(text) if isinstance(given, str) else text

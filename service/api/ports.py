@@ -51,6 +51,9 @@ class Logs(Protocol):
     ) -> AsyncGenerator[bytes, None]:
         """What there is, then what comes, until the log is complete. As above."""
 
+    async def exists(self, job: UUID, run: int) -> bool:
+        """Whether there is any file of the run's log, if only an empty one."""
+
 
 class StoredObject(Protocol):
     """One object of a container. Sizes are bytes."""

@@ -148,6 +148,8 @@ class Supervisor:
             )
         if self._settings.node_gpus and not info.gpu_driver:
             _log.warning("GPUs are configured, but no NVIDIA driver is seen", gpus=self._settings.node_gpus)
+        for line in beyond(info, self._settings):
+            _log.warning("more than the node has", why=line)
         _log.info("supervisor started", engine=info.id, epoch=lease.epoch, jobs=len(watch.jobs))
         return shift
 
@@ -162,3 +164,17 @@ def node_of(info: EngineInfo, settings: Settings) -> Node:
         gpus=settings.node_gpus,
         gpu_trouble=trouble,
     )
+
+
+def beyond(info: EngineInfo, settings: Settings) -> list[str]:
+    """A sentence for each thing of which more is on offer than the engine's machine has. That may be meant,
+    as with jobs that mostly wait, so it is only said."""
+    return [
+        f"JOBYARD_{name} is {offered}, more than the {there} that the Docker Engine reports: jobs are "
+        "promised what the machine does not have."
+        for name, offered, there in (
+            ("NODE_CPUS", settings.node_cpus, info.cpus),
+            ("NODE_MEMORY", settings.node_memory, info.memory_bytes),
+        )
+        if offered is not None and offered > there
+    ]

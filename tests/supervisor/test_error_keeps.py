@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +48,29 @@ async def test_what_a_run_that_is_lost_has_made_can_still_be_pushed(
         assert (pushed.state, pushed.volumes_kept) == (State.ERROR, False)
         assert await bucket.holds() == {"model": b"weights"}
         await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+@pytest.mark.parametrize("removed", ["one of two", "all", "all volumes of all"])
+async def test_only_what_is_there_is_said_to_be_kept(
+    stored_on_fake: World, bucket: Bucket, removed: str
+) -> None:
+    """As when somebody removes a volume by hand while the job runs. Where nothing is there at all, the
+    disk may not be mounted: what is on it is not given up."""
+    world, some_are_left = stored_on_fake, removed != "all"
+    async with world.supervised():
+        out = [volume(path, "RW", bucket.name, prefix=path[1:]) for path in ("/out", "/more")]
+        job = await world.submit(RUNS_ON, volumes=out)
+        await world.reach(job, State.RUNNING)
+        for index in (0,) if removed == "one of two" else (0, 1):
+            world.volume(job, index).rmdir()
+        if removed == "all volumes of all":
+            shutil.rmtree(world.settings.volumes_dir)
+        await world.fake.exit(await world.name(job), 0)
+        ended = await world.end(job)
+    said = "The node's storage failed: volume 0: No such file or directory."
+    assert (ended.state, ended.info.code) == (State.ERROR, "node-storage")
+    assert ended.info.message == (f"{said} {KEPT}" if some_are_left else said)
+    assert ended.volumes_kept == some_are_left
 
 
 async def test_an_engine_that_refuses_at_the_end_of_a_run_loses_nothing_of_it(

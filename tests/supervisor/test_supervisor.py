@@ -124,7 +124,7 @@ async def test_what_the_engine_says_is_told_without_paths_of_the_host(on_fake: W
     async with on_fake.supervised():
         ended = await on_fake.end(await on_fake.submit(RUNS_ON))
     assert (ended.state, ended.info.code) == (State.ERROR, "engine-refused")
-    assert ended.info.message == "The engine refused: mounting (a path): (a path): no such thing"
+    assert ended.info.message == "The engine refused: mounting (a path): (a path): no such thing."
 
 
 @pytest.mark.parametrize(

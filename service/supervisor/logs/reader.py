@@ -113,6 +113,10 @@ class LogReader:
         async with self._scans:
             return await loop.run_in_executor(self._threads, work, *of)
 
+    async def exists(self, job: UUID, run: int) -> bool:
+        """Whether there is any file of the run's log. Of a run that has ended there is, if only an end."""
+        return bool(await self._aside(RunLog(self._root, job, run).numbers))
+
     async def complete(self, job: UUID, run: int) -> bool:
         """Whether all output of the run is here and no more will come."""
         cursor = Cursor(RunLog(self._root, job, run))
