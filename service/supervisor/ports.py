@@ -9,12 +9,12 @@ from uuid import UUID
 
 from service.domain.commands import Command
 from service.domain.directory import Project
-from service.domain.events import Event
 from service.domain.job import Job
 from service.domain.spec import Sealed
 from service.ledger.commit import Receipt
+from service.ledger.follow import Had
 from service.ledger.leases import Database, Held, Lease
-from service.ledger.read import Head
+from service.ledger.read import Head, Mark, Portion
 
 
 class SupervisorLedger(Protocol):
@@ -24,7 +24,7 @@ class SupervisorLedger(Protocol):
 
     async def now(self) -> datetime: ...
 
-    async def job(self, job: UUID, project: str | None = None) -> Job: ...
+    async def job_seen(self, job: UUID) -> tuple[Job, Mark]: ...
 
     async def find_job(self, job: UUID) -> Job | None: ...
 
@@ -34,7 +34,7 @@ class SupervisorLedger(Protocol):
 
     async def open_secret(self, sealed: Sealed) -> str: ...
 
-    def follow(self, after: int) -> AsyncIterator[list[Event]]: ...
+    def follow_on(self, had: Had) -> AsyncIterator[Portion]: ...
 
     async def which_database(self) -> Database: ...
 
