@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 
+from service.domain import behind
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.room import Place, Reserve, judged
@@ -16,7 +17,7 @@ _log = structlog.get_logger()
 
 
 class Admission:
-    """Looks at the node's disks and memory, and tells the ledger of each change.
+    """Looks at the node's disks and memory and at the database's clock, and tells the ledger of each change.
 
     What is not told yet holds already: a run is placed by an event, after the one that lets it begin.
     """
@@ -49,7 +50,9 @@ class Admission:
             places.append(("engine", root))
         # Not in a thread: it takes microseconds, and a disk that hangs stops all else of a supervisor too.
         levels = room.read(places)
-        found = judged(levels, self._reserve, settings.node, self._stopped)
+        full = judged(levels, self._reserve, settings.node, self._stopped)
+        await self._yard.clock.sync()
+        found = full or behind.judged(self._yard.clock.behind_s)
         changed = found != self._stopped
         self._looked, self._stopped = True, found
         await self._tell()

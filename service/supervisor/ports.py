@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from service.domain.spec import Sealed
 from service.ledger.commit import Receipt
 from service.ledger.follow import Had
 from service.ledger.leases import Database, Held, Lease
+from service.ledger.ledger import Clock
 from service.ledger.read import Head, Mark, Portion
 
 
@@ -22,7 +22,7 @@ class SupervisorLedger(Protocol):
 
     async def head(self) -> Head: ...
 
-    async def now(self) -> datetime: ...
+    async def clock(self) -> Clock: ...
 
     async def job_seen(self, job: UUID) -> tuple[Job, Mark]: ...
 
