@@ -66,7 +66,7 @@ def test_a_planted_bug_is_found(plant: Plant) -> None:
         assert any(words in (play(seed).broken or "") for seed in seeds)
 
 
-@pytest.mark.parametrize("seed", [0, 16, 34, 296, 534, 646])  # in the last three the engine forgets it
+@pytest.mark.parametrize("seed", [0, 16, 34, 144, 145, 163])  # in the last three the engine forgets it
 def test_what_is_begun_in_the_last_moment_before_it_is_put_away(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
