@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import structlog
@@ -29,6 +30,7 @@ class Admission:
         self._stopped: Info | None = None
         self._told: Info | None = None
         self._looked = False
+        self._telling = asyncio.Lock()
 
     @property
     def stopped(self) -> Info | None:
@@ -51,7 +53,7 @@ class Admission:
         # Not in a thread: it takes microseconds, and a disk that hangs stops all else of a supervisor too.
         levels = room.read(places)
         full = judged(levels, self._reserve, settings.node, self._stopped)
-        await self._yard.clock.sync()
+        # As it was when the lease was last renewed: a look asks nobody, and holds also where nobody answers.
         found = full or behind.judged(self._yard.clock.behind_s)
         changed = found != self._stopped
         self._looked, self._stopped = True, found
@@ -59,12 +61,13 @@ class Admission:
         return changed
 
     async def _tell(self) -> None:
-        if self._told == (stopped := self._stopped):
-            return
-        yard = self._yard
-        command = cmd.SetAdmission(
-            engine=yard.engine_id, epoch=yard.epoch, node=yard.settings.node, stopped=stopped
-        )
-        await yard.ledger.submit(command, actor=f"supervisor:{yard.engine_id[:12]}")
-        self._told = stopped
-        _log.warning("admission", stopped=stopped.code if stopped else None, node=yard.settings.node)
+        async with self._telling:  # the plan and the look may both, and it is said once
+            if self._told == (stopped := self._stopped):
+                return
+            yard = self._yard
+            command = cmd.SetAdmission(
+                engine=yard.engine_id, epoch=yard.epoch, node=yard.settings.node, stopped=stopped
+            )
+            await yard.ledger.submit(command, actor=f"supervisor:{yard.engine_id[:12]}")
+            self._told = stopped
+            _log.warning("admission", stopped=stopped.code if stopped else None, node=yard.settings.node)

@@ -33,7 +33,7 @@ async def test_no_run_begins_while_the_clock_is_behind_and_running_ones_go_on(on
         return await told(on_fake) == [CLOCK_BEHIND]
 
     with structlog.testing.capture_logs() as log:
-        async with on_fake.supervised(room_look_s=0.05):
+        async with on_fake.supervised(room_look_s=0.05, lease_ttl_s=0.6):
             runs = await on_fake.submit(RUNS_ON)
             await on_fake.reach(runs, State.RUNNING)
             await last_event_at(on_fake, "clock_timestamp() + interval '1 day'")
@@ -51,8 +51,8 @@ async def test_no_run_begins_while_the_clock_is_behind_and_running_ones_go_on(on
 
 
 async def test_a_clock_that_is_a_little_behind_stops_nothing(on_fake: World) -> None:
+    await last_event_at(on_fake, "clock_timestamp() + interval '4 seconds'")
     async with on_fake.supervised(room_look_s=0.05):
-        await last_event_at(on_fake, "clock_timestamp() + interval '4 seconds'")
         job = await on_fake.submit(DONE)
         assert (await on_fake.end(job)).state is State.DONE
         assert await told(on_fake) == []
