@@ -44,6 +44,7 @@
     │   └── UnsafeKey             an object key that must not become a path
     ├── Unreadable                a file of ours is not whole, was changed, or is of a version not known here
     ├── LedgerCorrupt             the hash chain does not hold
+    ├── EventsLost                the ledger has no longer what was read of it: a failover lost events
     ├── CheckpointRefused         what was signed before, or lies where it is kept, contradicts the ledger
     └── Misconfigured             the configuration cannot work
 
@@ -299,6 +300,16 @@ class LedgerCorrupt(JobyardError):
 
     def __init__(self, position: int, message: str) -> None:
         super().__init__(message)
+        self.position = position
+
+
+class EventsLost(JobyardError):
+    """`position` is where its reader was. What he knows of it may never have been."""
+
+    code = "events-lost"
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"the ledger has lost events that were read of it, at position {position} or before")
         self.position = position
 
 

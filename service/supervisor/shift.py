@@ -21,6 +21,7 @@ from service.domain.job import Job
 from service.domain.scheduling import Node, plan
 from service.domain.states import PLACED, State
 from service.errors import (
+    EventsLost,
     JobyardError,
     NotFound,
     StaleEpoch,
@@ -59,7 +60,8 @@ class Shift:
         self._orphans = Orphans(yard, self._stead)
 
     async def run(self) -> None:
-        """Raises `StaleEpoch`, or what nobody here can explain. Containers live on; all else is let go."""
+        """Raises `StaleEpoch`, `EventsLost`, or what nobody here can explain. Containers live on; all else is
+        let go."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._yard.watch.run())
@@ -71,10 +73,13 @@ class Shift:
                 group.create_task(self._watch_room())
                 group.create_task(self._watch_orphans())
         except BaseExceptionGroup as several:  # what `except*` raises Python before 3.11.4 wraps once more
-            stale, rest = several.split(StaleEpoch)
-            if stale is None or rest is not None:
+            over, rest = several.split((StaleEpoch, EventsLost))
+            if over is None or rest is not None:
                 raise
-            raise StaleEpoch("another supervisor has the engine") from stale
+            for error in over.exceptions:
+                if isinstance(error, EventsLost):
+                    raise error from None
+            raise StaleEpoch("another supervisor has the engine") from over
         finally:
             for task in self._drivers.values():
                 task.cancel()

@@ -15,7 +15,7 @@ from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.scheduling import Node
 from service.domain.states import State
-from service.errors import JobyardError, StaleEpoch, Unavailable
+from service.errors import EventsLost, JobyardError, StaleEpoch, Unavailable
 from service.ledger.leases import Lease
 from service.supervisor.adoption import adopt
 from service.supervisor.clock import LedgerClock
@@ -64,6 +64,8 @@ class Supervisor:
                 await whole(self._one_epoch())
             except StaleEpoch as error:
                 _log.warning("lease lost", error=error.message)
+            except EventsLost as error:
+                _log.warning("a failover lost events; the supervisor begins again", error=error.message)
             except Unavailable as error:
                 _log.warning("supervisor interrupted", error=error.message)
             except Exception:  # noqa: BLE001 (jobs must never be left without anybody)

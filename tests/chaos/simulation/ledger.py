@@ -9,10 +9,11 @@ from uuid import UUID
 from service.domain.commands import Command
 from service.domain.events import Event
 from service.ledger.commit import Receipt
-from service.ledger.follow import Listener, follow
+from service.ledger.follow import Had, Listener, follow, follow_on
 from service.ledger.keys import Keys
 from service.ledger.leases import Database, Lease
 from service.ledger.ledger import Ledger
+from service.ledger.read import Portion
 from service.ledger.writer import Writer
 from service.vault import MasterKey, Secret
 from tests.chaos.simulation.connection import Connection, Pool
@@ -45,6 +46,9 @@ class SimLedger(Ledger):
         self, after: int, *, job: UUID | None = None, project: str | None = None
     ) -> AsyncIterator[list[Event]]:
         return follow(self.pool, self.listener, after, job=job, project=project, poll_s=POLL_S)
+
+    def follow_on(self, had: Had) -> AsyncIterator[Portion]:
+        return follow_on(self.pool, self.listener, had, poll_s=POLL_S)
 
     async def which_database(self) -> Database:
         return Database("the only one")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.domain import commands as cmd
+from service.ledger.follow import Had
 from service.ledger.leases import Lease
 from tests.chaos.simulation.conformance.grounds import Fake, Ground, Real
 from tests.support.jobs import PRICES
@@ -84,14 +85,20 @@ async def test_of_many_at_once_one_has_it(ground: Ground) -> None:
             await ledger.release_lease(lease)
 
 
-async def test_a_follower_has_each_event_once_and_is_woken_by_a_commit(ground: Ground) -> None:
+@pytest.mark.parametrize("proven", [False, True])
+async def test_a_follower_has_each_event_once_and_is_woken_by_a_commit(ground: Ground, proven: bool) -> None:
     async with ground.ledger() as ledger, ground.ledger() as other:
         await until(ledger.listener.connected.is_set)
         seen: list[int] = []
 
         async def follow() -> None:
-            async for events in ledger.follow(0):
-                seen.extend(event.position for event in events)
+            had = Had()
+            if not proven:
+                async for events in ledger.follow(0):
+                    seen.extend(event.position for event in events)
+            async for portion in ledger.follow_on(had):
+                seen.extend(event.position for event in portion.events)
+                had.read_to(portion.end)
 
         following = asyncio.create_task(follow())
         hints = ledger.listener.hints
