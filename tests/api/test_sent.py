@@ -40,13 +40,13 @@ async def yard(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         yield made
 
 
-def asking(yard: Yard, path: str, token: str = READER) -> socket.socket:
+def asking(yard: Yard, path: str, token: str = READER, more: str = "") -> socket.socket:
     """A client that takes nothing of its answer."""
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host, _, port = yard.url.removeprefix("http://").partition(":")
     line.connect((host, int(port)))
-    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {yard.tokens[token]}\r\n\r\n"
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {yard.tokens[token]}\r\n{more}\r\n"
     line.sendall(head.encode())
     return line
 
