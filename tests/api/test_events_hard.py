@@ -273,3 +273,8 @@ async def test_large_events_count_with_what_all_clients_hold(
     for line in (lazy, other):
         line.close()
     await until(lambda: held.bytes == 0)
+    monkeypatch.setattr(held, "_most", 2**30)
+    lazy = await asyncio.to_thread(asking, yard, "/v1/events?after=0", READER, accept)
+    await until(lambda: held.bytes >= large)
+    lazy.close()
+    await until(lambda: held.bytes == 0)
