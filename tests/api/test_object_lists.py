@@ -32,13 +32,16 @@ def followed(yard: Yard) -> int:
     return len(yard.app[SERVICE].watch._followers)
 
 
-async def test_a_store_is_not_asked_any_more_when_the_client_has_left(yard: Yard, endless: Canned) -> None:
+async def test_a_store_is_not_asked_any_more_when_the_client_has_left(
+    yard: Yard, endless: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "FIND_S", 3600.0)
     headers = {"Authorization": f"Bearer {yard.tokens[READER]}"}
     async with aiohttp.ClientSession() as http:
         asking = asyncio.create_task(http.get(f"{yard.url}{PATH}?page=100", headers=headers))
         await until(lambda: len(endless.asked) > 3)
         asking.cancel()
-    await until(lambda: not followed(yard), what="the listing ended")
+    await until(lambda: not followed(yard), 20.0, what="the listing ended")
     asked = len(endless.asked)
     assert (await yard.call("GET", f"{PATH}?size=1")).status == 200
     assert len(endless.asked) == asked + 1

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from service.api.call import SERVICE
 from service.domain.webhooks import read_webhook_url
 from service.outward import names
 from service.outward.addresses import OWN_NETWORKS
 from service.webhooks.send import Sender
-from tests.api.yard import OPERATOR, Answer, Yard
+from tests.api.yard import ADMIN, OPERATOR, Answer, Yard
 from tests.support.waiting import DEADLINE_S, until
 
 MANY = 3 * names.EACH
@@ -85,3 +86,20 @@ async def test_slow_names_of_one_project_stop_no_other(
     finally:
         servers.free.set()
         await asyncio.gather(*asking)
+
+
+async def test_a_webhooks_host_is_looked_up_for_its_project(yard: Yard) -> None:
+    asked: list[str] = []
+
+    async def resolve(host: str, _port: int) -> list[str]:
+        asked.append(names._asker.get())
+        return ["127.0.0.1"]
+
+    hooks = yard.app[SERVICE].parts.hooks
+    object.__setattr__(hooks, "sender", Sender(OWN_NETWORKS, resolve=resolve))
+    made = await yard.call("POST", "/v1/webhook", {"url": "https://hook.test:1/"}, token=ADMIN)
+    assert made.status == 200, made.raw
+    assert asked == ["default"]
+    tried = await yard.call("POST", f"/v1/webhook/{made.json['id']}/test", token=ADMIN)
+    assert tried.status == 200, tried.raw
+    assert asked == ["default"] * 2
