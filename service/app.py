@@ -24,6 +24,7 @@ from service.domain.directory import DataStore
 from service.domain.gitstores import GitEndpoint, GitLogin
 from service.errors import Unavailable
 from service.ledger.ledger import Ledger
+from service.outward import names
 from service.ssh.gateway import gateway
 from service.ssh.ports import SshParts
 from service.supervisor.data.git import check as git_check
@@ -99,8 +100,10 @@ class OpenStores:
 
     @asynccontextmanager
     async def open(self, project: str, store: DataStore) -> AsyncIterator[StorePort]:
-        async with self._shelf.open(await access_of(self._ledger, store)) as opened:
-            yield opened
+        access = await access_of(self._ledger, store)
+        with names.asked_by(project):
+            async with self._shelf.open(access) as opened:
+                yield opened
 
     async def ask_git(self, endpoint: GitEndpoint, login: GitLogin | None) -> tuple[str, ...]:
         async with self._turns:

@@ -28,6 +28,7 @@ from service.domain.gitstores import (
     require_login,
 )
 from service.errors import FetchDenied, FetchRefused, HostKeyRefused, Invalid
+from service.outward import names
 
 MOST_USERNAME_CHARS = 255
 MOST_PASSWORD_CHARS = 4096
@@ -170,7 +171,8 @@ def _is_key(kind: str, text: str) -> bool:
 async def _tried(call: Call, at: GitEndpoint, login: GitLogin | None) -> GitLogin | None:
     """Ask the server; of one with ssh, remember the key that it showed. Raises `Invalid` or `Unavailable`."""
     try:
-        host_keys = await call.service.parts.stores.ask_git(at, login)
+        with names.asked_by(call.project):
+            host_keys = await call.service.parts.stores.ask_git(at, login)
     except HostKeyRefused as error:
         allowed = "those that the server has, or none to take the one that it shows"
         raise Invalid(f"{_GIT}.hostKeys", Said(error.message), allowed) from None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
@@ -19,12 +20,16 @@ from service.api.datastores import object_store
 from service.api.errors import Said
 from service.api.ports import Store
 from service.api.query import Query
-from service.api.stream import pump
+from service.api.stream import pump, while_wanted
 from service.domain.volumes import check_container
-from service.errors import Invalid, NotFound, StoreMissing, UnsafeKey
+from service.errors import Invalid, NotFound, StoreMissing, Unavailable, UnsafeKey
 
 MOST_ROWS = 1000
 MOST_KEY_BYTES = 1024
+#: A page by its number is the store's whole listing up to it: a hundred requests, one after the other.
+MOST_PASSED = 100_000
+#: So long a store is asked for a page of ours, which it may make of thousands of its own.
+FIND_S = 60.0
 #: A client that sends nothing for so long is gone.
 RECEIVE_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 256 * 1024
@@ -33,36 +38,83 @@ _KEY_AFTER = 7
 
 
 class ObjectsAsked(Query, frozen=True):
+    """With `cursor` (empty for the first page) a list goes on where it was left, however long it is: stores
+    are asked from there. A page by its number is looked for from the beginning, among the first 100,000."""
+
     prefix: Annotated[str, Meta(max_length=MOST_KEY_BYTES)] = ""
     page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     size: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
+    cursor: Annotated[str, Meta(max_length=2048)] | None = None
 
 
 async def find(call: Call) -> wire.ObjectList:
-    """One page; `pageCount` and `total` tell what is known so far: stores do not count ahead."""
+    """One page; `pageCount` and `total` tell what is known so far: stores do not count ahead. With a cursor
+    `links.next` leads on until there is no more."""
     asked: ObjectsAsked = call.query
-    first, items, more = (asked.page - 1) * asked.size, [], False
+    first = (asked.page - 1) * asked.size if asked.cursor is None else 0
+    if first + asked.size > MOST_PASSED:
+        most = MOST_PASSED // asked.size
+        raise Invalid(
+            "page", asked.page, f"at most {most} of this size; `cursor` leads on, or name a `prefix`"
+        )
+    after = _after(asked.cursor) if asked.cursor else ""
     async with AsyncExitStack() as stack:
         store, container = await _opened(call, stack)
-        seen = 0
-        try:
-            async for found in store.list(container, asked.prefix):
-                if seen == first + asked.size:
-                    more = True
-                    break
-                if seen >= first:
-                    items.append(wire.StoredObject(key=found.key, size=found.size, modified=found.modified))
-                seen += 1
-        except StoreMissing as error:
-            raise NotFound(error.message) from error
-    following = str(call.request.rel_url.update_query(page=asked.page + 1)) if more else UNSET
+        with call.service.watch.followed(None, 0, call.token) as follower:
+            work = _page(store, container, asked, first, after)
+            found = await while_wanted(call.request, follower, work)
+    if found is None:
+        raise Unavailable(f"the listing was ended: {follower.why or 'the client left'}")
+    items, seen, more = found
+    if asked.cursor is not None:
+        following = _link(call, cursor=_cursor(items[-1].key)) if more else UNSET
+        return wire.ObjectList(items=items, metadata=wire.Metadata(links=wire.Links(next=following)))
     metadata = wire.Metadata(
         current_page=asked.page,
         page_count=asked.page + more,
         total=seen + more,
-        links=wire.Links(next=following),
+        links=wire.Links(next=_link(call, page=asked.page + 1) if more else UNSET),
     )
     return wire.ObjectList(items=items, metadata=metadata)
+
+
+async def _page(
+    store: Store, container: str, asked: ObjectsAsked, first: int, after: str
+) -> tuple[list[wire.StoredObject], int, bool]:
+    """The objects from `first` on behind the key `after`; how many there were up to their end, and whether
+    there are more."""
+    items: list[wire.StoredObject] = []
+    seen = 0
+    try:
+        async with asyncio.timeout(FIND_S), aclosing(store.list(container, asked.prefix, after)) as listed:
+            async for found in listed:
+                if len(items) == asked.size:
+                    return items, seen, True
+                if seen >= first:
+                    items.append(wire.StoredObject(key=found.key, size=found.size, modified=found.modified))
+                seen += 1
+    except StoreMissing as error:
+        raise NotFound(error.message) from error
+    except TimeoutError:
+        said = f"the store listed {seen} objects in {FIND_S:.0f} s, and this page was not found among them"
+        raise Unavailable(f"{said}; go on by `cursor`, or name a `prefix`") from None
+    return items, seen, False
+
+
+def _link(call: Call, **changed: str | int) -> str:
+    return str(call.request.rel_url.update_query(**changed))
+
+
+def _cursor(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def _after(cursor: str) -> str:
+    """The key that a cursor goes on behind. Raises `Invalid`."""
+    try:
+        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError:  # no base64, or no text in it
+        raise Invalid("cursor", cursor, "the one in `links.next`, or empty for the first page") from None
 
 
 async def download(call: Call) -> web.StreamResponse:

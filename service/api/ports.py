@@ -93,7 +93,8 @@ class Store(Protocol):
 
     async def ensure_container(self, name: str) -> None: ...
 
-    def list(self, container: str, prefix: str = "") -> AsyncIterator[StoredObject]: ...
+    def list(self, container: str, prefix: str = "", after: str = "") -> AsyncGenerator[StoredObject, None]:
+        """Those behind the key `after`, in the order of their keys."""
 
     async def upload(self, container: str, key: str, stream: AsyncIterator[bytes]) -> StoredObject: ...
 

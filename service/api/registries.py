@@ -12,6 +12,7 @@ from service.domain.directory import Project, Registry
 from service.domain.events import Event, RegistrySet
 from service.domain.registries import MAX_PASSWORD_CHARS, RegistryUrl
 from service.errors import Invalid, NotFound
+from service.outward import names
 
 
 async def create(call: Call) -> wire.Registry:
@@ -74,7 +75,9 @@ async def _check(call: Call, command: cmd.SetRegistry, password: str | None) -> 
         raise Invalid("url", made.url, allowed)
     if call.query.check:
         secret = password if password is not None else await call.ledger.open_secret(made.password)
-        await registry_check.check(place, made.username, secret, call.service.parts.settings.store_networks)
+        allow = call.service.parts.settings.store_networks
+        with names.asked_by(call.project):
+            await registry_check.check(place, made.username, secret, allow)
 
 
 async def find(call: Call) -> wire.RegistryList:

@@ -25,6 +25,7 @@ from service.domain.webhooks import (
 from service.domain.weburls import is_address
 from service.errors import Erased, FetchRefused, Invalid, NotFound, NotNow, Unavailable
 from service.ledger.commit import Receipt
+from service.outward import names
 from service.outward.addresses import NotPublic
 from service.webhooks import ping, reads
 from service.webhooks.reads import Attempt, Standing
@@ -194,7 +195,8 @@ async def _url(call: Call, text: str) -> WebhookUrl:
         raise NotNow(f"the hosts of other webhooks are being looked up; try again in a moment, or {_WITHOUT}")
     try:
         async with hooks.lookups:
-            await sender.addresses(url)
+            with names.asked_by(call.project):
+                await sender.addresses(url)
     except NotPublic:
         raise Invalid("url", url.place, _HTTP if url.scheme == "http" else _HTTPS) from None
     except FetchRefused:

@@ -128,16 +128,17 @@ class Client:
         *,
         size: int = PAGE_SIZE,
         limit: int | None = None,
+        apart: str = "id",
         **params: str | int | list[str] | None,
     ) -> list[Any]:
         """As `pages`, of a list that has cursors: whatever comes and goes meanwhile, nothing comes again, and
-        nothing is left out."""
+        nothing is left out. `apart`: the field that tells one item from another."""
         items: dict[str, Any] = {}
         cursor: str | None = ""
         while cursor is not None and (limit is None or len(items) < limit):
             answer = await self.get(path, cursor=cursor, size=min(size, limit or size), **params)
             for item in answer["items"]:
-                items.setdefault(item["id"], item)  # one that moved in the list may come again all the same
+                items.setdefault(item[apart], item)  # one that moved in the list may come again all the same
             following = answer["metadata"].get("links", {}).get("next")
             cursor = None if following is None else URL(following).query["cursor"]
         return list(items.values())[:limit]

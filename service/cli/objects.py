@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from service.cli.parse import Bucket
 from service.errors import Invalid, Rejected, UnsafeKey
 
 AT_ONCE = 4
-_PAGE_SIZE = 1000  # the most that the service lists at once: a store is listed anew for every page
+_PAGE_SIZE = 1000  # the most that the service lists at once
 
 
 class Moved(NamedTuple):
@@ -47,7 +46,7 @@ async def placed(client: Client, bucket: Bucket) -> tuple[str, str]:
 async def listed(client: Client, alias: str, container: str, prefix: str) -> list[Any]:
     """The objects whose keys begin with `prefix`: key, size, modified."""
     path = object_path(alias, container)
-    return await client.pages(path, size=_PAGE_SIZE, prefix=prefix or None, apart=itemgetter("key"))
+    return await client.in_order(path, size=_PAGE_SIZE, prefix=prefix or None, apart="key")
 
 
 def keys_of(files: Sequence[Path], prefix: str) -> list[tuple[str, Path]]:

@@ -15,13 +15,14 @@ from typing import Any, TypeAlias
 
 from service.domain.shown import shown
 from service.errors import FetchRefused, Unavailable
+from service.outward import names
 
 RESOLVE_S = 30.0
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
-"""Addresses of a host, as text. Raises OSError."""
+"""Addresses of a host, as text. Raises OSError, UnicodeError and Unavailable."""
 
 _PUBLIC_V6 = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -79,14 +80,8 @@ class NotPublic(FetchRefused):
         self.address = address
 
 
-async def system_resolve(host: str, port: int) -> list[str]:
-    """What the system's resolver says."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
 async def checked(
-    host: str, port: int, allow: tuple[Network, ...], resolve: Resolve = system_resolve
+    host: str, port: int, allow: tuple[Network, ...], resolve: Resolve = names.resolve
 ) -> list[str]:
     """The addresses of `host`, all of which may be connected to. One look-up.
 

@@ -23,6 +23,7 @@ from service.errors import (
     Unavailable,
     WrongState,
 )
+from service.outward import names
 from service.supervisor import container, sync, volumes
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.refusals import without_paths
@@ -69,7 +70,8 @@ class RunDriver:
         waits = failures = 0
         while (job := self._job()) is not None:
             try:
-                await self._steps.take(job)
+                with names.asked_by(job.project):
+                    await self._steps.take(job)
                 waits = failures = 0
             except StaleEpoch:
                 raise

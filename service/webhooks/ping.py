@@ -11,6 +11,7 @@ from service.domain.cloudevents import TYPE_PREFIX, source_of
 from service.domain.webhooks import Webhook, read_webhook_url
 from service.errors import Erased
 from service.ledger.ledger import Ledger
+from service.outward import names
 from service.webhooks.send import Answer, Sender
 from service.webhooks.signing import signed
 
@@ -27,7 +28,8 @@ async def ping(ledger: Ledger, sender: Sender, project: str, hook: Webhook) -> A
     url = read_webhook_url("url", str(await ledger.open_secret(hook.url)), http=True)
     identity = uuid4()
     body = msgspec.json.encode(_event(identity, head.ledger_id, project, hook, now))
-    return await sender.post(url, signed(keys, f"ping_{identity.hex}", now, body), body)
+    with names.asked_by(project):
+        return await sender.post(url, signed(keys, f"ping_{identity.hex}", now, body), body)
 
 
 def _event(identity: UUID, ledger_id: UUID, project: str, hook: Webhook, now: datetime) -> dict[str, object]:

@@ -20,6 +20,7 @@ from service.domain.cloudevents import frame, source_of
 from service.domain.events import Event, Info
 from service.domain.webhook_filter import filter_of
 from service.domain.webhooks import Webhook, WebhookUrl, message_id
+from service.outward import names
 from service.webhooks import backlog
 from service.webhooks.backoff import retry_after
 from service.webhooks.means import Means
@@ -142,7 +143,8 @@ class Round:
         at = self.now + timedelta(seconds=self._elapsed_s)
         body = _encode(frame(event, source_of(self.means.ledger_id)))
         identity = message_id(self.means.ledger_id, self.hook.id, event.position)
-        answer = await self.means.sender.post(self.url, signed(self.keys, identity, at, body), body)
+        with names.asked_by(self.project):
+            answer = await self.means.sender.post(self.url, signed(self.keys, identity, at, body), body)
         self.means.tally.count(answer)
         line = self.progress.lines.get(name) or Line(self.progress.position)
         attempt = line.trying.attempts + 1

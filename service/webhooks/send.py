@@ -7,11 +7,8 @@ of what lies behind a name.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +17,7 @@ from yarl import URL
 
 from service.domain.webhooks import WebhookUrl
 from service.errors import FetchRefused, Unavailable
+from service.outward import names
 from service.outward.addresses import Network, NotPublic, Resolve, checked, is_within
 from service.outward.pinned import Pinned, trust
 
@@ -30,9 +28,6 @@ MOST_BODY_BYTES = 16 * 1024
 BODY_S = 1.0
 GONE = 410
 USER_AGENT = "jobyard-webhooks/1"
-#: Name servers that do not answer hold up webhooks at most, and nothing else that threads are for. More than
-#: one project can have waiting: a look-up goes on in its thread for a while after its attempt was given up.
-RESOLVERS = 64
 
 
 class Answer(NamedTuple):
@@ -57,14 +52,14 @@ class Sender:
         allow: tuple[Network, ...] = (),
         ca: Path | None = None,
         *,
-        resolve: Resolve | None = None,
+        resolve: Resolve = names.resolve,
         connect_s: float = CONNECT_S,
         whole_s: float = WHOLE_S,
         body_s: float = BODY_S,
     ) -> None:
         self._allow = allow
         self._ca = ca
-        self._resolve = resolve or _looked_up
+        self._resolve = resolve
         self._connect_s = connect_s
         self._whole_s = whole_s
         self._body_s = body_s
@@ -165,18 +160,3 @@ async def _drained(response: aiohttp.ClientResponse, body_s: float) -> None:
                     return
     except (TimeoutError, aiohttp.ClientError, OSError):
         return
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(RESOLVERS, thread_name_prefix="webhook-names")
-
-
-async def _looked_up(host: str, port: int) -> list[str]:
-    """What the system's resolver says, in threads of our own."""
-
-    def look() -> list[str]:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-    return await asyncio.get_running_loop().run_in_executor(_threads(), look)

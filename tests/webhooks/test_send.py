@@ -17,6 +17,7 @@ from aiohttp import web
 
 from service.domain.webhooks import WebhookUrl, read_webhook_url
 from service.errors import FetchRefused
+from service.outward import names
 from service.webhooks.deliverer import PROJECT_CONCURRENCY
 from service.webhooks.send import MOST_BODY_BYTES, Sender
 from tests.support.https import NAME, certify
@@ -243,7 +244,7 @@ async def test_one_project_cannot_hold_all_the_threads_for_names(monkeypatch: py
             ]
             answers = await asyncio.gather(*attempts)
             assert {answer.error for answer in answers} == {"no answer within 0.01 s"}
-        for _ in range(2 * PROJECT_CONCURRENCY):
+        for _ in range(names.EACH):
             assert await asyncio.to_thread(asked.acquire, timeout=DEADLINE_S)
         assert await Sender(LOOPBACK).addresses(url("https://quick.test/")) == ["127.0.0.1"]
     finally:

@@ -21,7 +21,8 @@ from yarl import URL
 
 from service.domain.weburls import WebUrl, read_archive_url
 from service.errors import FetchRefused, Invalid, Unavailable
-from service.outward.addresses import Network, Resolve, checked, system_resolve
+from service.outward import names
+from service.outward.addresses import Network, Resolve, checked
 from service.outward.pinned import Pinned, trust
 from service.supervisor.data import disk
 from service.supervisor.data.model import JOBS_LIMIT
@@ -46,7 +47,7 @@ class Web:
 
     allow: tuple[Network, ...] = ()
     ca: Path | None = None
-    resolve: Resolve = system_resolve
+    resolve: Resolve = names.resolve
     stall_s: float = STALL_S
 
     async def addresses(self, at: WebUrl) -> list[str]:

@@ -30,6 +30,7 @@ from service.errors import FetchRefused, Invalid, StoreForbidden, StoreRefused, 
 from service.outward.addresses import Network, NotPublic, is_metadata, may_connect
 from service.outward.pinned import Checked
 from service.supervisor.data.model import COMPLETE_FACTOR, StoreAccess, Timing
+from service.supervisor.data.s3 import answers
 from service.supervisor.data.s3.bodies import Bodies
 from service.supervisor.data.s3.faults import opening
 
@@ -120,6 +121,7 @@ def session() -> aioboto3.Session:
     It reads times quickly, as the client's own way is most of the cost of a long listing.
     """
     made = AioSession()
+    made.register_component("response_parser_factory", answers.Parsers())
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
     return aioboto3.Session(botocore_session=made)
 
@@ -138,7 +140,7 @@ class _Session(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no type
         streams, request.stream_output = request.stream_output, True  # so that it leaves the reading to us
         answer = await super().send(request)
         if not streams:
-            answer._content = await _bounded(answer.raw)
+            answer._content = await answers.fit(answer.status_code, await _bounded(answer.raw))
         return answer
 
 
@@ -146,9 +148,9 @@ async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
     held = bytearray()
     async for piece in answer.content.iter_any():
         held += piece
-        if len(held) > MAX_ANSWER_BYTES:
+        if len(held) > answers.MOST_BYTES:
             answer.close()
-            raise StoreRefused(f"the store answers with more than {MAX_ANSWER_BYTES} bytes")
+            raise StoreRefused(f"the store answers with more than {answers.MOST_BYTES} bytes")
     return bytes(held)
 
 

@@ -7,7 +7,7 @@ Unavailable (try again later). How it is connected to is `client`'s, how objects
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +28,9 @@ from service.supervisor.data.model import (
     StoreAccess,
     Timing,
 )
-from service.supervisor.data.s3.bodies import Bodies, Body, hashed, moment
+from service.supervisor.data.s3 import listing
+from service.supervisor.data.s3.answers import aside
+from service.supervisor.data.s3.bodies import Bodies, Body, hashed
 from service.supervisor.data.s3.client import connected
 from service.supervisor.data.s3.faults import Barred, persistent, read, translated
 from service.supervisor.data.s3.reading import Download, Take, failing_with_ours, read_chunk, read_stretch
@@ -125,18 +127,21 @@ class Store:
         await self._call(what, create)
         _log.info("container made", container=name, endpoint=self.endpoint)
 
-    async def list(self, container: str, prefix: str = "") -> AsyncIterator[ObjectInfo]:
-        """The objects whose keys begin with `prefix`, in the store's order."""
+    async def list(
+        self, container: str, prefix: str = "", after: str = ""
+    ) -> AsyncGenerator[ObjectInfo, None]:
+        """The objects whose keys begin with `prefix`, in the store's order; only keys behind `after`."""
         check_container(container)
         what, more = f"container {container}", ""
         while True:
-            extra: dict[str, Any] = {"ContinuationToken": more} if more else {}
-            ask = partial(self._client.list_objects_v2, Bucket=container, Prefix=prefix, **extra)
+            extra = {"ContinuationToken": more} if more else {"StartAfter": after} if after else {}
+            ask = partial(listing.ask, self._client, container, prefix, extra)
             page = await self._call(what, ask)
             with read(what):
-                objects = [_info(item["Key"], item["Size"], item) for item in page.get("Contents", ())]
+                objects = await aside(listing.objects, page)
             for each in objects:
-                yield each
+                if not after or each.key.encode() > after.encode():  # some stores know no `StartAfter`
+                    yield each
             more = page.get("NextContinuationToken", "")
             if not page.get("IsTruncated"):
                 return
@@ -148,7 +153,7 @@ class Store:
         what = f"object {shown(key)} in {container}"
         found = await self._call(what, lambda: self._client.head_object(Bucket=container, Key=key))
         with read(what):
-            return _info(key, found["ContentLength"], found)
+            return listing.info(key, found["ContentLength"], found)
 
     async def delete_object(self, container: str, key: str) -> None:
         """Delete an object; one that is gone already is no error."""
@@ -281,13 +286,6 @@ class Multipart:
         """Send part `number`, from 1. Parts may be sent at the same time and in any order."""
         query = {"partNumber": str(number), "uploadId": self.id}
         self.parts[number] = await self._store._put(self.container, self.key, body, query)
-
-
-def _info(key: str, size: int, said: Mapping[str, Any]) -> ObjectInfo:
-    """Of an answer's fields. Raises ValueError and KeyError for what is no object."""
-    if size < 0:
-        raise ValueError("a size below 0 would make room for others")
-    return ObjectInfo(key, size, said.get("ETag", "").strip('"'), moment(said["LastModified"]))
 
 
 async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,0 +1,93 @@
+"""Lists of objects in a store that has no end of them: how far they go, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from service.api import objects
+from service.api.call import SERVICE
+from tests.api.yard import ADMIN, OPERATOR, READER, Yard
+from tests.data.canned import Canned, serving
+from tests.support.waiting import until
+
+PATH = "/v1/datastore/s3/container/box/object"
+
+
+@pytest.fixture
+async def endless(yard: Yard) -> AsyncIterator[Canned]:
+    canned = Canned(["a", "b"])
+    canned.pages = 10**9
+    async with serving(canned) as access:
+        keys = {"accessKey": access.access_key, "secretKey": access.secret_key}
+        body = {"alias": "s3", "type": "s3", "endpoint": access.endpoint, "credentials": {"s3": keys}}
+        assert (await yard.call("POST", "/v1/datastore?check=false", body)).status == 200
+        yield canned
+
+
+def followed(yard: Yard) -> int:
+    return len(yard.app[SERVICE].watch._followers)
+
+
+async def test_a_store_is_not_asked_any_more_when_the_client_has_left(
+    yard: Yard, endless: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "FIND_S", 3600.0)
+    headers = {"Authorization": f"Bearer {yard.tokens[READER]}"}
+    async with aiohttp.ClientSession() as http:
+        asking = asyncio.create_task(http.get(f"{yard.url}{PATH}?page=100", headers=headers))
+        await until(lambda: len(endless.asked) > 3)
+        asking.cancel()
+    await until(lambda: not followed(yard), 20.0, what="the listing ended")
+    asked = len(endless.asked)
+    assert (await yard.call("GET", f"{PATH}?size=1")).status == 200
+    assert len(endless.asked) == asked + 1
+
+
+async def test_nor_when_the_token_was_revoked(yard: Yard, endless: Canned) -> None:
+    await yard.token("passing", OPERATOR)
+    asking = asyncio.create_task(yard.call("GET", f"{PATH}?page=100", token="passing"))
+    await until(lambda: len(endless.asked) > 3)
+    made = (await yard.call("GET", "/v1/token", token=ADMIN)).json["items"]
+    (revoked,) = [each["id"] for each in made if each["spec"]["name"] == "passing"]
+    assert (await yard.call("DELETE", f"/v1/token/{revoked}", token=ADMIN)).status == 204
+    answer = await asking
+    assert (answer.status, "the token was revoked or renewed" in answer.json["message"]) == (503, True)
+    assert not followed(yard)
+
+
+async def test_a_page_that_a_store_never_comes_to_is_given_up(
+    yard: Yard, endless: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "FIND_S", 0.2)
+    answer = await yard.call("GET", f"{PATH}?page=100")
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert "this page was not found among them; go on by `cursor`, or name a `prefix`" in answer.raw.decode()
+
+
+async def test_pages_are_numbered_so_far_as_a_store_is_asked(yard: Yard, endless: Canned) -> None:
+    for page, size, most in ((101, 1000, 100), (1_000_000, 1, 100_000)):
+        answer = await yard.call("GET", f"{PATH}?page={page}&size={size}")
+        assert (answer.status, answer.json["field"]) == (400, "page")
+        said = f"at most {most} of this size; `cursor` leads on, or name a `prefix`"
+        assert said in answer.json["message"]
+    assert endless.asked == []
+
+
+async def test_a_cursor_leads_on_however_many_there_are(yard: Yard, endless: Canned) -> None:
+    endless.pages, endless.keys = 1, [f"k/{n:03} +%ä" for n in range(250)]
+    following: str | None = f"{PATH}?cursor=&size=100&prefix=k/"
+    keys: list[str] = []
+    while following is not None:
+        page = (await yard.call("GET", following)).json
+        assert set(page["metadata"]) <= {"links"}
+        keys += [each["key"] for each in page["items"]]
+        following = page["metadata"].get("links", {}).get("next")
+    assert keys == endless.keys
+    assert len(endless.asked) == 3
+    for wrong in ("ä", "_w", "a"):
+        answer = await yard.call("GET", f"{PATH}?cursor={wrong}")
+        assert (answer.status, answer.json["field"]) == (400, "cursor"), wrong

@@ -1,0 +1,128 @@
+"""Looking up names of strangers: whose name servers do not answer holds up nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from service.errors import Unavailable
+from service.outward.names import Names, asked_by
+from tests.support.waiting import DEADLINE_S, until
+
+
+class Servers:
+    """Name servers; those of hosts that begin with `slow` answer when they are let."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.asked: list[str] = []
+
+    def look(self, host: str, port: int) -> list[str]:
+        self.asked.append(host)
+        if host.startswith("slow"):
+            self.free.wait(DEADLINE_S)
+        if host.startswith("none"):
+            raise socket.gaierror(socket.EAI_NONAME, "no such host")
+        return [f"{host}:{port}"]
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    made = Servers()
+    yield made
+    made.free.set()
+
+
+async def asked(names: Names, project: str, *hosts: str) -> list[asyncio.Task[list[str]]]:
+    """Under way, all of them."""
+    with asked_by(project):
+        tasks = [asyncio.create_task(names.resolve(host, 1)) for host in hosts]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def let_go(tasks: list[asyncio.Task[list[str]]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_nobody_waits_for_anothers_name_servers(servers: Servers) -> None:
+    names = Names(servers.look, threads=8, each=3, waiting=50)
+    slow = await asked(names, "one", *(f"slow{n}.test" for n in range(20)))
+    await until(lambda: len(servers.asked) == 3)
+    (quick,) = await asked(names, "two", "quick.test")
+    assert await quick == ["quick.test:1"]
+    (mine,) = await asked(names, "one", "quick.test")
+    await let_go(slow[3:])  # they had not begun: theirs are no threads to wait for
+    servers.free.set()
+    assert await mine == ["quick.test:1"]
+    assert servers.asked[3:] == ["quick.test", "quick.test"]
+    assert [await each for each in slow[:3]] == [[f"slow{n}.test:1"] for n in range(3)]
+
+
+async def test_a_look_up_counts_until_its_thread_has_ended(servers: Servers) -> None:
+    """Whoever gave it up can have no more of them."""
+    names = Names(servers.look, threads=8, each=2, waiting=2)
+    for _ in range(3):
+        slow = await asked(names, "one", "slow1.test", "slow2.test")
+        await until(lambda: len(servers.asked) >= 2)
+        await let_go(slow)
+    waiting = await asked(names, "one", "a.test", "b.test")
+    with asked_by("one"), pytest.raises(Unavailable, match=r"the address of c\.test cannot be looked up now"):
+        await names.resolve("c.test", 1)
+    (other,) = await asked(names, "two", "c.test")
+    assert await other == ["c.test:1"]
+    assert sorted(servers.asked) == ["c.test", "slow1.test", "slow2.test"]
+    servers.free.set()
+    assert [await each for each in waiting] == [["a.test:1"], ["b.test:1"]]
+
+
+async def test_where_all_threads_are_taken_askers_take_turns(servers: Servers) -> None:
+    names = Names(servers.look, threads=2, each=2, waiting=50)
+    first = await asked(names, "one", "slow1.test", "slow2.test", "a.test", "b.test")
+    second = await asked(names, "two", "c.test", "d.test")
+    await until(lambda: len(servers.asked) == 2)
+    servers.free.set()
+    await asyncio.gather(*first, *second)
+    assert servers.asked.index("c.test") < servers.asked.index("b.test")
+
+
+async def test_who_asks_for_nobody_asks_for_a_domain(servers: Servers) -> None:
+    names = Names(servers.look, threads=8, each=1, waiting=50)
+    slow = [asyncio.create_task(names.resolve(f"slow{n}.Name.test.", 1)) for n in range(3)]
+    await until(lambda: len(servers.asked) == 1)
+    assert await names.resolve("quick.other.test", 1) == ["quick.other.test:1"]
+    beside = asyncio.create_task(names.resolve("a.b.name.test", 1))
+    await asyncio.sleep(0)
+    assert servers.asked == ["slow0.Name.test.", "quick.other.test"]
+    servers.free.set()
+    assert await beside == ["a.b.name.test:1"]
+    await asyncio.gather(*slow)
+
+
+async def test_what_the_resolver_raises_is_raised(servers: Servers) -> None:
+    names = Names(servers.look)
+    for _ in range(20):  # and holds no thread
+        with pytest.raises(socket.gaierror):
+            await names.resolve("none.test", 1)
+    await until(lambda: not names._lines)
+
+
+def test_an_end_waits_for_no_name_server(servers: Servers) -> None:
+    before = set(threading.enumerate())
+
+    async def given_up() -> None:
+        names = Names(servers.look)
+        await let_go(await asked(names, "one", "slow.test"))
+
+    asyncio.run(given_up())
+    (left,) = {thread for thread in threading.enumerate() if thread.name == "names"} - before
+    assert left.daemon
