@@ -22,6 +22,7 @@ from service.domain.weburls import is_address
 from service.errors import FetchRefused, Invalid, Unavailable
 from service.outward.addresses import Network, NotPublic, may_connect
 from service.outward.pinned import Checked
+from service.outward.strangers import Connector
 
 CHECK_TIMEOUT_S = 15.0
 MOST_ANSWER_BYTES = 64 * 1024
@@ -77,7 +78,7 @@ async def check(place: RegistryUrl, username: str, password: str, allow: tuple[N
     jar = aiohttp.DummyCookieJar()
     try:
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=Checked(allow), use_dns_cache=False),
+            connector=Connector(resolver=Checked(allow), use_dns_cache=False),
             timeout=timeout,
             cookie_jar=jar,
             trust_env=False,

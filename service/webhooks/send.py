@@ -22,6 +22,7 @@ from service.domain.webhooks import WebhookUrl
 from service.errors import FetchRefused, Unavailable
 from service.outward.addresses import Network, NotPublic, Resolve, checked, is_within
 from service.outward.pinned import Pinned, trust
+from service.outward.strangers import Connector
 
 CONNECT_S = 5.0
 WHOLE_S = 15.0
@@ -97,7 +98,7 @@ class Sender:
         addresses = await self.addresses(url)
         if self._context is None:
             self._context = await asyncio.to_thread(trust, self._ca)
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             resolver=Pinned(url.at.host, addresses),
             ssl=self._context,
             use_dns_cache=False,

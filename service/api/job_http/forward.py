@@ -17,6 +17,7 @@ from service.api.job_http.weighing import JobSide
 from service.api.stream import cut_off, pump, while_wanted
 from service.api.watch import Follower
 from service.errors import Unavailable
+from service.outward.strangers import Connector
 
 CONNECT_S = 5.0
 IDLE_S = 3600.0
@@ -38,7 +39,7 @@ def session() -> aiohttp.ClientSession:
     nowhere_else = aiohttp.TraceConfig()
     nowhere_else.on_request_redirect.append(_redirected)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        connector=Connector(limit=0, force_close=True),
         trace_configs=[nowhere_else],
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
