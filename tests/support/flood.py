@@ -1,6 +1,7 @@
 """A server that floods whoever asks it, in a process of its own: as fast as one can, and without end.
 
-`flood.py <what>`. It prints its port, and then `begun` and `left` for each connection that it floods.
+`flood.py <what>`. It prints its port, and then `begun` and `left` for each connection that it floods; or, for
+`nothing`, of which it takes all that comes.
 """
 
 from __future__ import annotations
@@ -21,20 +22,25 @@ WHAT = {
     "chunks": b"1\r\na\r\n",
     "messages": b"\x82\x01a",
     "pings": b"\x89\x00",
+    "nothing": b"",
 }
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def _flood(connection: socket.socket, what: str) -> None:
     head = b""
-    while not head.endswith(b"\r\n\r\n"):
+    while b"\r\n\r\n" not in head:
         part = connection.recv(65536)
         if not part:
             return
         head += part
     print("begun", flush=True)
     try:
-        connection.sendall(HEADS[what] if what in HEADS else _switched(head))
+        connection.sendall(_switched(head) if b"Sec-WebSocket-Key" in head else HEADS.get(what, b""))
+        if what == "nothing":
+            while connection.recv(65536):
+                continue
+            raise ConnectionResetError
         piece = WHAT[what] * (240_000 // len(WHAT[what]))
         while True:
             connection.sendall(piece)

@@ -113,11 +113,19 @@ async def test_what_comes_after_an_answer_is_not_kept_for_the_next_request() -> 
         await left.wait()
 
 
-async def test_a_large_body_comes_whole() -> None:
+async def test_a_large_body_comes_whole_and_by_one_read_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    rested: list[int] = []
+
+    def spied(protocol: BaseProtocol, data: bytes) -> None:
+        rested.append(len(data))
+        rest(protocol, data)
+
+    monkeypatch.setattr("service.outward.strangers.rest", spied)
     body = bytes(range(256)) * (32 * 4096)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with saying(INTERIM + head + body) as url, asking() as http, http.get(url) as answer:
         assert await answer.read() == body
+    assert sum(rested) > len(body)
 
 
 class Counted(BaseProtocol):
