@@ -37,7 +37,7 @@ from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.logs.reader import LogReader
 from service.supervisor.logs.writer import LogLimits
 from service.supervisor.store_keys import access_of
-from service.supervisor.supervisor import Supervisor
+from service.supervisor.supervisor import Supervisor, beyond
 from service.vault import SigningKey
 from service.webhooks.deliverer import Deliverer
 from service.webhooks.send import Sender
@@ -77,6 +77,10 @@ class Duty:
     async def version(self) -> str:
         """Of the engine that answers. Raises `Unavailable`."""
         return (await self._info()).version
+
+    async def beyond(self, settings: Settings) -> list[str]:
+        """What is on offer and not there, in words. Raises `Unavailable`."""
+        return beyond(await self._info(), settings)
 
     async def _info(self) -> EngineInfo:
         if self._taken is None:

@@ -44,6 +44,7 @@
     │   └── UnsafeKey             an object key that must not become a path
     ├── Unreadable                a file of ours is not whole, was changed, or is of a version not known here
     ├── LedgerCorrupt             the hash chain does not hold
+    ├── EventsLost                the ledger has no longer what was read of it: a failover lost events
     ├── CheckpointRefused         what was signed before, or lies where it is kept, contradicts the ledger
     └── Misconfigured             the configuration cannot work
 
@@ -82,13 +83,14 @@ class Invalid(Rejected):
     """A field holds something that is not allowed.
 
     `field` is the dotted path as the caller wrote it (`resources.cpu`, `volumes[0].mountPath`);
-    `given` is what stood there, already safe to show; `allowed` says what may stand there.
+    `given` is what stood there, already safe to show, and None where nothing did; `allowed` says what may.
     """
 
     code = "invalid"
 
     def __init__(self, field: str, given: object, allowed: str) -> None:
-        super().__init__(f"{field}: {_shown(given)} is not allowed; {allowed}")
+        what = "it is missing" if given is None else f"{_shown(given)} is not allowed"
+        super().__init__(f"{field}: {what}; {allowed}")
         self.field = field
         self.given = given
         self.allowed = allowed
@@ -301,6 +303,16 @@ class LedgerCorrupt(JobyardError):
         self.position = position
 
 
+class EventsLost(JobyardError):
+    """`position` is where its reader was. What he knows of it may never have been."""
+
+    code = "events-lost"
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"the ledger has lost events that were read of it, at position {position} or before")
+        self.position = position
+
+
 class CheckpointRefused(JobyardError):
     code = "checkpoint-refused"
 
@@ -310,8 +322,6 @@ class Misconfigured(JobyardError):
 
 
 def _shown(given: object) -> str:
-    if given is None:
-        return "nothing"
     text = given if isinstance(given, str) else repr(given)
     text = text if len(text) <= 120 else text[:117] + "..."
     return repr(text) if isinstance(given, str) else text

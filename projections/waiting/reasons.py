@@ -7,6 +7,7 @@ from uuid import UUID
 
 from projections.waiting.moments import Moment
 from projections.waiting.yard import PastYard
+from service.domain.behind import CLOCK_BEHIND
 from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.room import DISK_FULL, MEMORY_FULL
@@ -14,7 +15,7 @@ from service.domain.scheduling import Need, Plan, dominant_share
 
 #: `node`: the node's own work, such as starting a container; `node-lost`: nobody looks after it.
 Constraint = Literal[
-    "quota", "budget", "cpu", "memory", "gpu", "disk", "registry", "data", "node-lost", "node"
+    "quota", "budget", "cpu", "memory", "gpu", "disk", "registry", "data", "clock", "node-lost", "node"
 ]
 #: Why a job goes before another: earlier in the line of its project, first for too long, a smaller share, or
 #: given its place at this very moment.
@@ -22,8 +23,8 @@ Before = Literal["earlier-in-line", "waited-longer", "smaller-share", "being-pla
 
 OF_RESOURCE: dict[str, Constraint] = {"cpus": "cpu", "memory": "memory", "gpus": "gpu"}
 
-#: What the node is short of, when no run may begin on it.
-OF_STOP: dict[str, Constraint] = {DISK_FULL: "disk", MEMORY_FULL: "memory"}
+#: What the node is short of, or has to wait for, when no run may begin on it.
+OF_STOP: dict[str, Constraint] = {DISK_FULL: "disk", MEMORY_FULL: "memory", CLOCK_BEHIND: "clock"}
 
 LOST = Info("node-lost", "Nobody looked after the node: the service was not there, or did not reach it.")
 NO_NODE = Info("no-node", "No node has been there yet.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
+from aiohttp import web
 from msgspec import UNSET, Meta, field
 
 from service.api import past, past_lists, reads, scope, wire
-from service.api.call import Call
+from service.api.call import Call, encoded, json_response
 from service.api.query import Moment, Query
 from service.domain.bills.run import ZERO, Run, under
 from service.domain.pricing import absent, seconds, window
@@ -52,10 +54,19 @@ async def quota(call: Call) -> wire.Quota:
     )
 
 
-async def billing(call: Call) -> wire.Bill:
-    """The bill stays when a job is deleted."""
+async def billing(call: Call) -> web.StreamResponse:
+    """The bill stays when a job is deleted. One of all jobs has a line for each run: it is made, and encoded,
+    beside what others ask for."""
     asked: BillAsked = call.query
-    runs = [run for run in await _runs(call, asked.job) if _placed(run, asked)]
+    if asked.job is not None:
+        return json_response(encoded(_bill(await _runs(call, asked.job), asked)))
+    async with call.service.bills.taken(call.request, call.project):
+        runs = await _runs(call, None)
+        return json_response(await asyncio.to_thread(lambda: encoded(_bill(runs, asked))))
+
+
+def _bill(known: list[Run], asked: BillAsked) -> wire.Bill:
+    runs = [run for run in known if _placed(run, asked)]
     lines = [_line(under(run, asked.policy)) for run in runs]
     currencies = sorted({line.currency for line in lines if line.currency})
     return wire.Bill(

@@ -22,6 +22,7 @@ from service.api.openapi import DOCUMENT, document
 from service.api.ports import ApiParts
 from service.api.readiness import Readiness
 from service.api.routes import ROUTES
+from service.api.sent import sent
 from service.api.watch import Watch
 from service.config import Settings
 
@@ -81,7 +82,7 @@ def _add_routes(app: web.Application) -> None:
     """In the order of the table; HEAD wherever there is GET, OPTIONS on every path."""
     methods: dict[str, list[str]] = {}
     for route in ROUTES:
-        handler = endpoint(route)
+        handler = endpoint(route, sent)
         app.router.add_route(route.method, route.path, handler)
         allowed = methods.setdefault(route.path, [])
         allowed.append(route.method)

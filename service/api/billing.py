@@ -11,10 +11,11 @@ from collections import defaultdict
 from decimal import Decimal
 from uuid import UUID
 
+from aiohttp import web
 from msgspec.structs import replace
 
 from service.api import past, past_lists, projects, reads, scope, wire
-from service.api.call import Call
+from service.api.call import Call, encoded, json_response
 from service.api.query import Moment, Query
 from service.api.scope import Level
 from service.domain import commands as cmd
@@ -24,7 +25,7 @@ from service.domain.bills.book import Prices, read_book
 from service.domain.bills.compare import Compared, add, compared, summed
 from service.domain.bills.explain import Explanation, explained
 from service.domain.bills.run import ZERO, Run, under
-from service.domain.bills.statement import AsOf, Month, Statement, ended_at, statement
+from service.domain.bills.statement import AsOf, Month, ended_at, statement
 from service.domain.events import Event
 from service.domain.pricing import DEFAULT_POLICY, PolicyName
 from service.errors import Forbidden, Invalid, NotFound
@@ -50,7 +51,13 @@ class ExplainAsked(Query, frozen=True):
     as_of: Moment | None = None
 
 
-async def of_month(call: Call) -> Statement:
+async def of_month(call: Call) -> web.StreamResponse:
+    """A statement has a line for each run: it is made, and encoded, beside what others ask for."""
+    async with call.service.bills.taken(call.request, call.project):
+        return json_response(await _of_month(call))
+
+
+async def _of_month(call: Call) -> bytes:
     asked: StatementAsked = call.query
     month = Month.read("month", asked.month) if asked.month is not None else None
     project = await project_asked(call, asked.project)
@@ -66,7 +73,11 @@ async def of_month(call: Call) -> Statement:
         runs = [run for run in runs if run.job in seen]
     credits = [] if selector is not None else await bills.credits(pool, project, then.position)
     policy = asked.policy or DEFAULT_POLICY
-    return await asyncio.to_thread(statement, project, month, runs, credits, then, policy)
+
+    def made() -> bytes:
+        return encoded(statement(project, month, runs, credits, then, policy))
+
+    return await asyncio.to_thread(made)
 
 
 async def replay(call: Call) -> wire.Replay:

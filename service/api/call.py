@@ -52,6 +52,8 @@ class Service:
     shown: Shown = field(default_factory=Shown)
     #: Whoever plans a past of many runs again takes a whole core meanwhile: one at a time.
     planning: Turns = field(default_factory=lambda: Turns(1))
+    #: Bills take one for each of their runs; most have few.
+    bills: Turns = field(default_factory=lambda: Turns(2, most_of_project=16))
     #: Replays take a processor for themselves: one at a time.
     replays: Turns = field(default_factory=lambda: Turns(1))
     #: How many exports are being made at a time: each holds a connection to the database.
@@ -181,8 +183,20 @@ class Route(NamedTuple):
 _NOBODY: Any = None
 
 
-def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """The aiohttp handler of a route: let in, read, handle, answer."""
+Sent = Callable[[Call, web.StreamResponse, str | None], Awaitable[web.StreamResponse]]
+
+
+async def left_to_aiohttp(
+    _call: Call, response: web.StreamResponse, _holder: str | None
+) -> web.StreamResponse:
+    return response
+
+
+def endpoint(
+    route: Route, sent: Sent = left_to_aiohttp
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The aiohttp handler of a route: let in, read, handle, answer. What is large is `sent` before its
+    request counts as done."""
     reader = bodies.BodyReader(route.takes) if route.takes else None
     query = QueryReader(route.query) if route.query else None
     # A part with a pattern is whatever follows, and for its handler to read.
@@ -195,13 +209,13 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
         service = request.app[SERVICE]
         call = Call(service, request, _NOBODY)
         if route.level is Level.PUBLIC:
-            return await answer(call)
+            return await sent(call, await answer(call), None)
         call.token = await service.tokens.caller(request)
         line = request[EDGE].line
         line["token"], line["project"] = call.token.id, call.token.project
         with service.limits.admitted(call.token.id, stream=route.follows and wants_stream(request)):
             scope.require(call.token, route.level)
-            return await answer(call)
+            return await sent(call, await answer(call), call.project)
 
     async def answer(call: Call) -> web.StreamResponse:
         request = call.request

@@ -5,7 +5,6 @@ This is the slow path. A body that fits never comes here: typed decoding has tak
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from decimal import Decimal, InvalidOperation
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import inspect as mi
 
 from service.api.errors import Said
+from service.domain.nearest import hint
 from service.errors import Invalid
 
 #: Below these, what was given is never shown: it may be a secret, or hold one.
@@ -188,10 +188,7 @@ def _fields(value: dict[str, Any], info: mi.StructType, path: str) -> None:
 
 
 def _nearest(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key[:64], known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"the fields are {', '.join(known) or 'none'}"
+    return hint(key, known) or f"the fields are {', '.join(known) or 'none'}"
 
 
 def _shown(value: Any, path: str) -> Any:

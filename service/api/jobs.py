@@ -174,11 +174,11 @@ def _time(seconds: int | None) -> datetime | None:
 
 
 def _metadata(call: Call, asked: JobsAsked, found: reads.Page) -> wire.Metadata:
-    """With a cursor, `links.next` leads on until a page is not full."""
+    """With a cursor, `links.next` leads on as long as there is more; a page of large jobs is not full."""
     if found.total is not None:
         return metadata(call, asked, found.total)
     following: str | UnsetType = UNSET
-    if found.last is not None and len(found.jobs) == asked.size:
+    if found.last is not None and (len(found.jobs) == asked.size or found.is_cut):
         cursor = cursors.write((asked.sort, asked.order), found.last)
         following = str(call.request.rel_url.update_query(cursor=cursor))
     return wire.Metadata(links=wire.Links(next=following))

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from aiohttp import web
 from msgspec import Meta
@@ -18,9 +19,13 @@ from service.api.client import gone
 from service.api.query import Query
 from service.api.stream import cut_off, pump
 from service.api.watch import Follower
+from service.domain.job import Job
+from service.domain.states import State
 from service.errors import Invalid
 
 MOST_LINES = 1_000_000
+#: In the place of the log of a run that had a process, when there is no file of it (any more).
+NONE_KEPT = b"[jobyard] No log of this run is kept here.\n"
 #: After a run has ended, more of its output is waited for so long.
 LAST_OUTPUT_S = 10.0
 #: How often it is looked whether the client is still there.
@@ -60,6 +65,8 @@ async def read(call: Call) -> web.StreamResponse:
             chunks = call.service.parts.logs.follow(
                 job.id, run, tail=asked.tail, since=asked.since, timestamps=asked.timestamps
             )
+            if await _is_lost(call, job, run):
+                chunks = _none_kept(asked)
             await response.prepare(call.request)
             await _follow(call, response, chunks, follower)
     else:
@@ -72,10 +79,48 @@ async def read(call: Call) -> web.StreamResponse:
             page=asked.page,
             size=asked.size,
         )
+        if await _is_lost(call, job, run):
+            chunks = _none_kept(asked)
         await response.prepare(call.request)
         async with aclosing(chunks):
-            await pump(call.request, response, chunks)
+            await pump(call.request, response, _wanted(call.request, chunks))
     return response
+
+
+async def _wanted(request: web.Request, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What there is to be sent. Whoever has left is not read any further for."""
+    async for chunk in chunks:
+        if gone(request):
+            raise ConnectionResetError("the client has left")
+        if chunk:
+            yield chunk
+
+
+async def _is_lost(call: Call, job: Job, run: int) -> bool:
+    """Whether the run is over, had a process, and has no log here. One that printed nothing has one."""
+    over = job.ended or run < job.run
+    return over and _has_begun(job, run) and not await call.service.parts.logs.exists(job.id, run)
+
+
+def _has_begun(job: Job, run: int) -> bool:
+    """Whether the run's process began; also where the job's history no longer tells."""
+    if run == job.run:
+        return job.started_at is not None
+    states = [visit.state for visit in job.history if visit.run == run]
+    return not states or states[0] is not State.QUEUED or State.RUNNING in states
+
+
+async def _none_kept(asked: LogAsked) -> AsyncGenerator[bytes, None]:
+    """The one line of such a log, if that is among those that are asked for."""
+    if asked.tail != 0 and asked.page in (None, 1):
+        yield NONE_KEPT
+
+
+async def _none_kept_of(call: Call, job: UUID, run: int) -> AsyncGenerator[bytes, None]:
+    """As `_none_kept`, of a run that was followed and has ended since."""
+    found = await call.ledger.job_now(job)
+    if found is not None and await _is_lost(call, found[0], run):
+        yield NONE_KEPT
 
 
 async def _follow(
@@ -98,11 +143,14 @@ async def _follow(
                     break
             pending = {task for task in (pumping, cut, over) if not task.done()}
             await asyncio.wait(pending, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
+        is_silent = not pumping.done() and over.done() and not cut.done() and not gone(request)
     finally:
         for task in (pumping, *waits):
             task.cancel()
         await asyncio.gather(pumping, *waits, return_exceptions=True)
         metrics.followers.dec()
+    if is_silent:
+        await pump(request, response, _none_kept_of(call, call.path_id("job"), follower.run))
     if follower.cut.is_set():
         request[EDGE].line["cut"] = follower.why
         cut_off(request)  # who follows must not take this for the end of the run
@@ -124,6 +172,8 @@ class _Source:
     async def read(self) -> AsyncIterator[bytes]:
         self._waited_since = asyncio.get_running_loop().time()
         async for chunk in self.chunks:
+            if not chunk:
+                continue
             self._waited_since = math.inf
             yield chunk
             self._waited_since = asyncio.get_running_loop().time()

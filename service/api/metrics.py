@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from service.domain.behind import CLOCK_BEHIND
 from service.domain.directory import Node
 from service.domain.room import DISK_FULL, MEMORY_FULL
 from service.webhooks.tally import Tally
@@ -76,7 +77,7 @@ class Metrics:
         )
         self.stopped = Gauge(
             "jobyard_node_stopped",
-            "1 while no run begins on the node, as it is short of disk space or memory.",
+            "1 while no run begins on the node: it is short of disk space or memory, or the clock is behind.",
             ("node", "reason"),
             registry=self.registry,
         )
@@ -122,7 +123,7 @@ class Metrics:
 
     def looked_at(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
-            for reason in (DISK_FULL, MEMORY_FULL):
+            for reason in (DISK_FULL, MEMORY_FULL, CLOCK_BEHIND):
                 self.stopped.labels(node.name, reason).set(node.stopped == reason)
 
     def text(self) -> bytes:

@@ -38,7 +38,7 @@ class Logs(Protocol):
         page: int | None = None,
         size: int = 1000,
     ) -> AsyncGenerator[bytes, None]:
-        """What there is now, in chunks."""
+        """What there is now, in chunks; empty ones while nothing of what was read is wanted."""
 
     def follow(
         self,
@@ -49,7 +49,10 @@ class Logs(Protocol):
         since: datetime | None = None,
         timestamps: bool = False,
     ) -> AsyncGenerator[bytes, None]:
-        """What there is, then what comes, until the log is complete."""
+        """What there is, then what comes, until the log is complete. As above."""
+
+    async def exists(self, job: UUID, run: int) -> bool:
+        """Whether there is any file of the run's log, if only an empty one."""
 
 
 class StoredObject(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import datetime
 
 from service.api import wire
@@ -13,6 +12,7 @@ from service.domain import commands as cmd
 from service.domain.bills import reading
 from service.domain.bills.book import Listed, listed
 from service.domain.flavors import check_flavor_name
+from service.domain.nearest import hint
 from service.errors import Invalid
 
 
@@ -59,8 +59,7 @@ def _valid_from(text: str | None) -> datetime | None:
 
 
 def _nearest(flavor: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(flavor[:64], known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"the flavors are {', '.join(known)}"
+    return hint(flavor, known) or f"the flavors are {', '.join(known)}"
 
 
 def _view(each: Listed) -> wire.Price:

@@ -1,4 +1,5 @@
-"""Whether the service can do its work: its database, its supervisor, the engine, the default object store.
+"""Whether the service can do its work: its database and the clock of that, its supervisor, the engine, the
+default object store.
 
 Everybody may ask, without a token. So what is told are fixed words of ours, never an error's, and however
 many ask, the parts are looked at once a moment.
@@ -17,6 +18,7 @@ from service.api import wire
 from service.api.ports import ApiParts
 from service.api.scope import ROOT_PROJECT
 from service.api.wire import Part
+from service.domain.behind import MOST_BEHIND_S
 from service.errors import JobyardError, KeysErased, Unavailable
 from service.ledger.leases import Held
 
@@ -70,13 +72,15 @@ class Readiness:
         database, engine = await asyncio.gather(
             _told("database", self._database), _told("engine", self._engine)
         )
-        supervisor = store = _not_asked("the database is not ready")
+        clock = supervisor = store = _not_asked("the database is not ready")
         if database is _OK:
-            supervisor, store = await asyncio.gather(
-                _told("supervisor", self._supervisor), _told("store", self._store)
+            clock, supervisor, store = await asyncio.gather(
+                _told("clock", self._clock),
+                _told("supervisor", self._supervisor),
+                _told("store", self._store),
             )
-        parts = wire.Parts(database=database, supervisor=supervisor, engine=engine, store=store)
-        down = any(part.status == "down" for part in (database, supervisor, engine, store))
+        parts = wire.Parts(database=database, clock=clock, supervisor=supervisor, engine=engine, store=store)
+        down = any(part.status == "down" for part in (database, clock, supervisor, engine, store))
         return wire.Ready(status="not-ready" if down else "ready", parts=parts)
 
     async def _database(self) -> Part:
@@ -84,6 +88,16 @@ class Readiness:
             return _down(_OTHER_SCHEMA)
         if not await self._ledger.takes_writes():
             return _down(FULL)
+        return _OK
+
+    async def _clock(self) -> Part:
+        """What is recorded meanwhile has no time of its own: nothing is billed, and no run begins."""
+        behind_s = (await self._ledger.clock()).behind_s
+        if behind_s > MOST_BEHIND_S:
+            return _down(
+                f"it is {behind_s:.0f} s behind the ledger's last event: all times stand still, and no run "
+                "begins, until it has caught up"
+            )
         return _OK
 
     async def _engine(self) -> Part:

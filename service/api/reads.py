@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -20,6 +21,7 @@ from service.domain.job import Job
 from service.domain.selectors import Selector
 from service.domain.spec import JobSpec
 from service.domain.states import ENDED, State
+from service.errors import Invalid
 from service.ledger.database import translated
 from service.ledger.job_rows import JobRows
 from service.ledger.read import END
@@ -56,6 +58,10 @@ Sort = Literal[
 ]
 
 
+#: As much of jobs' rows as one page has at most: what is answered of them is held several times over.
+MOST_BYTES = 4 * 1024**2
+
+
 class After(NamedTuple):
     """Where a cursor goes on: after the job that was created at a position and has a sort key."""
 
@@ -70,6 +76,8 @@ class Page(NamedTuple):
     now: datetime
     total: int | None
     last: After | None
+    #: There are more, which would have been too many bytes at once.
+    is_cut: bool = False
 
 
 class Wanted(NamedTuple):
@@ -120,6 +128,9 @@ async def page(
     with translated():
         count: Any = await pool.fetchrow(_SQL.count, *wanted.arguments())
         records = await _ordered(pool, wanted, sort, up, size, offset, None)
+    if _is_cut(records, size):
+        few = f"at most {len(records)} of these jobs at once, as they are large; or any number by cursor"
+        raise Invalid("size", size, few)
     return page_of(records, rows, count["now"], count["total"])
 
 
@@ -137,19 +148,24 @@ async def page_after(
     with translated():
         records = await _ordered(pool, wanted, sort, up, size, 0, after)
         now: Any = records[0]["now"] if records else await pool.fetchval(_SQL.now)
-    return page_of(records, rows, now, None)
+    return page_of(records, rows, now, None)._replace(is_cut=_is_cut(records, size))
+
+
+def _is_cut(records: list[Any], size: int) -> bool:
+    return len(records) < size and sum(len(record["row"].encode()) for record in records) >= MOST_BYTES
 
 
 async def _ordered(
     pool: asyncpg.Pool, wanted: Wanted, sort: Sort, up: bool, size: int, offset: int, after: After | None
 ) -> list[Any]:
     if sort == "createdAt" and not up and not offset and wanted.is_all:
-        return await pool.fetch(_SQL.newest_of_all, wanted.project, after.position if after else END, size)
+        position = after.position if after else END
+        return await pool.fetch(_SQL.newest_of_all, wanted.project, position, size, MOST_BYTES)
     arguments: tuple[Any, ...] = (*wanted.arguments(), size, offset, after.position if after else None)
     if sort == "createdAt":
-        return await pool.fetch(_SQL.oldest if up else _SQL.newest, *arguments)
+        return await pool.fetch(_SQL.oldest if up else _SQL.newest, *arguments, MOST_BYTES)
     statement = _SQL.ascending if up else _SQL.descending
-    return await pool.fetch(statement, *arguments, sort, after.key if after else None)
+    return await pool.fetch(statement, *arguments, sort, after.key if after else None, MOST_BYTES)
 
 
 def page_of(records: list[Any], rows: JobRows, now: datetime, total: int | None) -> Page:
@@ -194,6 +210,10 @@ async def runs_of_project(pool: asyncpg.Pool, project: str) -> list[Run]:
     """The bill of every run of a project, in the order in which they were placed."""
     with translated():
         records = await pool.fetch(_SQL.runs_of_project, project)
+    return await asyncio.to_thread(_runs, records)  # a project has as many as it ever had
+
+
+def _runs(records: list[Any]) -> list[Run]:
     return [FOLDS["billing"].decoder.decode(record["row"]) for record in records]
 
 

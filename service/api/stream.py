@@ -67,7 +67,7 @@ async def pump(request: web.Request, response: web.StreamResponse, chunks: Async
         edge.line["cut"] = "service"
         cut_off(request)
     finally:
-        edge.line["sent_bytes"] = sent
+        edge.line["sent_bytes"] = edge.line.get("sent_bytes", 0) + sent
 
 
 def cut_off(request: web.Request) -> None:

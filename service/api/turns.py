@@ -12,14 +12,15 @@ from aiohttp import web
 from service.api.client import gone
 from service.errors import NotNow
 
-#: As much of such work as one project may have waiting and under way.
+#: As much of such work as one project may have waiting and under way, unless it is said otherwise.
 MOST_OF_PROJECT = 4
 
 
 class Turns:
     """So many have their turn at a time, in the order in which they came."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, most_of_project: int = MOST_OF_PROJECT) -> None:
+        self._most = most_of_project
         self._free = asyncio.Semaphore(at_once)
         self.asked: Counter[str] = Counter()
 
@@ -29,8 +30,8 @@ class Turns:
 
         Raises `NotNow` when the project has enough of them, or nobody is there any more to be answered.
         """
-        if self.asked[project] >= MOST_OF_PROJECT:
-            allowed = f"{MOST_OF_PROJECT} such requests of your project are under way"
+        if self.asked[project] >= self._most:
+            allowed = f"{self._most} such requests of your project are under way"
             raise NotNow(f"{allowed}; try again when one is done")
         self.asked[project] += 1
         try:

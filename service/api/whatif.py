@@ -146,8 +146,8 @@ async def _answer(call: Call, since: datetime, until: datetime, found: list[Comp
         model_error=_error(model_error(found)),
         items=[_run(each) for each in seen[:MOST_ITEMS]],
         more=max(0, len(seen) - MOST_ITEMS),
-        totals=_sums(seen, with_cost=True),
-        others=_sums([each for each in found if id(each) not in named], with_cost=False),
+        totals=_sums(seen, currency=call.service.parts.settings.currency),
+        others=_sums([each for each in found if id(each) not in named]),
     )
 
 
@@ -199,8 +199,9 @@ def _error(error: ModelError) -> wire.ModelError:
     )
 
 
-def _sums(found: Iterable[Compared], *, with_cost: bool) -> wire.WhatIfSums:
-    runs = list(found)
+def _sums(found: Iterable[Compared], *, currency: str = "") -> wire.WhatIfSums:
+    """With costs where a currency is named: that of no difference at all."""
+    runs, with_cost = list(found), bool(currency)
     moves = [each.moved for each in runs if each.moved is not None]
     costs = [each.cost_difference for each in runs if each.changed]
     currencies = {each.currency for each in runs if each.changed and each.currency}
@@ -216,8 +217,12 @@ def _sums(found: Iterable[Compared], *, with_cost: bool) -> wire.WhatIfSums:
         lost=sum(_is_placed(each.baseline) and not _is_placed(each.whatif) for each in runs),
         wait_seconds=seconds(sum((each.difference or timedelta() for each in runs), timedelta())),
         cost_difference=cost,
-        currency="".join(currencies) if with_cost and len(currencies) == 1 else "",
+        currency=_of_all(currencies or {currency}) if with_cost else "",
     )
+
+
+def _of_all(currencies: set[str]) -> str:
+    return "".join(currencies) if len(currencies) == 1 else ""
 
 
 def _is_placed(told: Told) -> bool:

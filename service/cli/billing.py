@@ -92,7 +92,10 @@ async def billing(
     until: Annotated[str | None, typer.Option("--to", help="Runs before this time (RFC 3339).")] = None,
     then: AsOf = None,
 ) -> None:
-    """Shows what your runs cost, line by line; or a statement, a replay, an explanation: see the commands."""
+    """Shows what your runs cost, line by line.
+
+    The commands below make a statement of it, replay it under another policy, and explain it.
+    """
     params: dict[str, str | int | list[str] | None] = {
         "job": job,
         "policy": policy,

@@ -1,13 +1,19 @@
-"""What a job would cost, as `jobyard job run --dry-run` shows it."""
+"""What a job would cost, as `jobyard job run --dry-run` shows it, and whether any node could ever hold it."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import typer
 
 from service.cli import exits
+from service.cli.client import Client
 from service.cli.output import Output, span
+from service.errors import JobyardError
+
+#: Whoever has submitted a job does not wait longer to be told of it.
+_ASKED_S = 2.0
 
 
 def show(output: Output, found: Any) -> None:
@@ -29,11 +35,40 @@ def show(output: Output, found: Any) -> None:
             ),
             "budget": _budget(found["budget"]),
             "nodes": _nodes(found["nodes"]),
-            "submit": "would be taken" if refused is None else f"would be refused: {refused['message']}",
+            "submit": _taken(found) if refused is None else f"would be refused: {refused['message']}",
         },
     )
     if refused is not None:
         raise typer.Exit(exits.Exit.REFUSED)
+
+
+async def waits_for_ever(client: Client, spec: dict[str, Any]) -> list[str]:
+    """Why a job that was just submitted waits, where no node could ever hold it; otherwise nothing.
+
+    The job is there by now: what is not answered at once is not said, and `job why` tells it.
+    """
+    try:
+        async with asyncio.timeout(_ASKED_S):
+            found = await client.post("/job/estimate", spec)
+    except (JobyardError, TimeoutError):
+        return []
+    if not _fits_nowhere(found):
+        return []
+    said = [f"No node can hold the job, so it waits for ever as things are: {_nodes(found['nodes'])}."]
+    resources = spec.get("resources") or {}
+    if found["kind"] == "gpu" and not resources.get("gpu"):
+        said.append("Where neither -c nor -g is given, a job asks for a GPU; -c 1 asks for a CPU.")
+    return said
+
+
+def _fits_nowhere(found: Any) -> bool:
+    """False also where no node is known yet: nobody can tell."""
+    return bool(found["nodes"]) and not any(node["holds"] for node in found["nodes"])
+
+
+def _taken(found: Any) -> str:
+    never = ", and the job would wait for ever as things are: no node can hold it"
+    return f"would be taken{never if _fits_nowhere(found) else ''}"
 
 
 def _at_timeout(found: Any) -> str:

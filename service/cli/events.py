@@ -66,8 +66,11 @@ async def events(
         typer.Option("--label", "-l", metavar="SELECTOR", help="Only of jobs whose labels were such then."),
     ] = None,
 ) -> None:
-    """Shows the project's events, in order: what there is, or with --follow what comes (and with --after what
-    there is as well). With -o json a CloudEvents document is on each line."""
+    """Shows what happened in the project, in order.
+
+    That is what there is, or with --follow what comes; with --follow and --after both. With -o json a
+    CloudEvents document is on each line.
+    """
     asked = [("job", each) for each in job or ()] + [("type", each) for each in kind or ()]
     asked += [("state", each.upper()) for each in states or ()]
     asked += [] if label is None else [("labelSelector", label)]

@@ -97,7 +97,7 @@ def _keys(
     if username is not None:
         keys["basicAuth"] = {"username": username, "password": _password(password_stdin)}
     elif password_stdin:
-        raise Invalid("--password-stdin", None, "a password needs its --username")
+        raise Invalid("--username", None, "--password-stdin gives the password of one")
     if private_key is not None:
         try:
             keys["sshKeypair"] = {"privateKey": private_key.read_text()}
@@ -114,5 +114,5 @@ def _password(from_stdin: bool) -> str:
         return kept or ask.secret("Password or access token", otherwise=otherwise)
     password = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if not password:
-        raise Invalid("--password-stdin", None, "stdin held no password")
+        raise Invalid("--password-stdin", "", "stdin held no password")
     return password

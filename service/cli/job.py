@@ -178,7 +178,7 @@ def shown(job: Any) -> dict[str, Any]:
         "name": spec.get("name"),
         "state": status["state"],
         "info": status.get("info", {}).get("message"),
-        "exit code": status.get("exitCode"),
+        "exit code": _exit_code(status),
         "image": spec["image"],
         "digest": status.get("imageDigest"),
         "command": " ".join(spec.get("command") or []).replace("\n", "\\n"),
@@ -194,6 +194,14 @@ def shown(job: Any) -> dict[str, Any]:
         "history": " > ".join(visit["state"] for visit in status.get("history", [])),
         "secrets": f"erased {clock(status['erasedAt'])}" if status.get("erasedAt") else None,
     }
+
+
+def _exit_code(status: Any) -> Any:
+    """The process's own, or whose it is."""
+    code = status.get("exitCode")
+    if code is None or status.get("info", {}).get("code") != "unknown-outcome":
+        return code
+    return f"{code}, as the engine says, which missed how the process ended"
 
 
 async def _to_the_end(

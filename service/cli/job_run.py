@@ -14,6 +14,7 @@ from service.cli.client import Client
 from service.cli.command import command
 from service.cli.output import Output
 from service.cli.values import ValueCommand
+from service.domain.states import State
 from service.errors import Invalid
 
 _COMMAND = "jobyard.command"
@@ -180,13 +181,19 @@ async def run(
     made = await client.post("/job", spec, key=key)
     if not watched:
         output.done(made["id"], made)
-        return
-    await _follow(client, output, made)
+    else:
+        output.note(f"job {made['id']} ({made['spec'].get('name')})")
+    if made["status"]["state"] == State.QUEUED:
+        for line in await estimate.waits_for_ever(client, spec):
+            output.note(line)
+    if watched:
+        await _follow(client, output, made)
 
 
 def spec_of(context: typer.Context) -> dict[str, Any]:
     """The specification that the options write. What was not given is None. Raises `Invalid`."""
     given = context.params
+    words.check_given("--image", given["image_option"])
     if given["image"] and given["image_option"]:
         said = f"IMAGE is {given['image']} already; what follows it goes after --"
         raise Invalid("--image", given["image_option"], said)
@@ -240,7 +247,6 @@ def _taken_over(spec: dict[str, Any]) -> dict[str, Any]:
 
 async def _follow(client: Client, output: Output, made: Any) -> None:
     """Shows the job to its end and leaves with its outcome. Ctrl-C stops looking, not the job."""
-    output.note(f"job {made['id']} ({made['spec'].get('name')})")
     # With -o the answer alone belongs on stdout.
     screen = watch.Screen(output.err, None if output.format is None else output.err_bytes())
     try:

@@ -23,6 +23,7 @@ _WORDS = {
     "budget": "the budget",
     "registry": "the registry",
     "data": "its data",
+    "clock": "the database's clock",
     "node": "the node's own work",
     "node-lost": "the node",
 }

@@ -27,9 +27,9 @@ NOUNS: dict[str, str | None] = {
     "capabilities": "What jobs can be asked for here.",
     "bucket": "Containers of a data store, and the objects in them.",
     "projections": "Read models: rebuild or verify them from the ledger.",
-    "incident": "A job's history in a file, and its decisions made again from it.",
+    "incident": "A job's history in a file, and decided again from it.",
     "prices": "Prices: what is in force, and what comes.",
-    "audit": "The audit trail: who did what, and the proof that nothing was changed.",
+    "audit": "The audit trail: who did what, and the proof of it.",
     "billing": None,  # says itself what it does, as it is a command too
 }
 #: Commands without a noun, and the module of each.

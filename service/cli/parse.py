@@ -92,8 +92,9 @@ def env_vars(given: Sequence[str], environ: Mapping[str, str]) -> list[dict[str,
     for text in given:
         name, equals, value = text.partition("=")
         if not name:
-            # The text may hold a secret: it is not repeated.
-            raise Invalid("--env", None, "write NAME=VALUE, or NAME to take the value from your environment")
+            # What stands behind it may be a secret: it is not repeated.
+            allowed = "its name is empty; write NAME=VALUE, or NAME to take the value from your environment"
+            raise Invalid("--env", "=…" if equals else "", allowed)
         if not equals:
             if name not in environ:
                 raise Invalid("--env", name, "it is not set in your environment; write NAME=VALUE")

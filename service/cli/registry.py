@@ -109,7 +109,7 @@ def _password(from_stdin: bool) -> str | None:
         return words.kept_in(PASSWORD)
     password = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if not password:
-        raise Invalid("--password-stdin", None, "stdin held no password")
+        raise Invalid("--password-stdin", "", "stdin held no password")
     return password
 
 

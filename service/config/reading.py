@@ -15,7 +15,7 @@ from service.errors import Misconfigured
 from service.vault import Secret
 
 #: What is read where it is used; that it is empty is said here, before anything is made in its place.
-_READ_ELSEWHERE = ("DATABASE_URL", "JOBYARD_MIGRATION_URL", "JOBYARD_MASTER_KEY", "JOBYARD_S3")
+READ_ELSEWHERE = ("DATABASE_URL", "JOBYARD_MIGRATION_URL", "JOBYARD_MASTER_KEY", "JOBYARD_S3")
 
 
 def read_settings(environment: Mapping[str, str], **overrides: Any) -> Settings:
@@ -60,7 +60,7 @@ def _check_filled(environment: Mapping[str, str]) -> None:
     another which is not set. It is not the same as absent: what is secret would be made anew, the ledger
     would be another, and a directory the one that we happen to be started in."""
     ours = [PREFIX + field.name.upper() for field in msgspec.structs.fields(Settings)]
-    for name in (*_READ_ELSEWHERE, *ours):
+    for name in (*READ_ELSEWHERE, *ours):
         text = environment.get(name)
         if text is not None and not text.strip():
             raise Misconfigured(f"{name}: {text!r} is not allowed; {EMPTY}")

@@ -24,6 +24,8 @@ def is_plain(text: str) -> bool:
 
 
 def check_display_name(field: str, name: str) -> None:
-    """Raise `Invalid` for a name that is empty, too long, or not all to be seen."""
+    """Raise `Invalid` for a name that is empty, too long, not all to be seen, or blank."""
     if not 1 <= len(name) <= MAX_CHARS or not is_plain(name):
         raise Invalid(field, name, f"1 to {MAX_CHARS} characters of plain text, {PLAIN}")
+    if not name.strip():  # of any script's blanks
+        raise Invalid(field, name, f"it is blank; 1 to {MAX_CHARS} characters, of which one can be seen")

@@ -1,4 +1,4 @@
-"""Notes of a synchronisation, as one sentence can hold them. Pure."""
+"""Notes of a synchronisation, as one sentence can hold them; and what others said, as one. Pure."""
 
 from __future__ import annotations
 
@@ -12,3 +12,9 @@ def in_short(notes: Sequence[str], count: int) -> str:
     said = notes[:SAID]
     more = f" and {count - len(said)} more" if count > len(said) else ""
     return f"{'; '.join(said)}{more}"
+
+
+def as_sentence(text: str) -> str:
+    """With a full stop unless it has its end: what engines and disks say has none, and more may follow."""
+    text = text.rstrip()
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."

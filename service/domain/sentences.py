@@ -61,10 +61,7 @@ def _of_run(event: Event) -> str:
         case ev.StorageExceeded() as body:
             return f"{run} is stopped: it took {body.used_bytes} bytes of storage of {body.limit_bytes}."
         case ev.RunExited() as body:
-            if body.ended_at is not None:
-                before = f"{body.ended_at:%Y-%m-%d %H:%M:%S}, before it was told to stop"
-                return f"{run}'s process had ended with code {body.exit_code} at {before}."
-            return f"{run}'s process ended with code {body.exit_code}."
+            return _of_exit(run, body)
         case ev.RunAborted() as body:
             return f"{run} ends before it ran: {body.info.message}"
         case ev.RunFinalized() as body:
@@ -87,6 +84,14 @@ def _of_run(event: Event) -> str:
             return f"{run}'s {body.direction} of data is {body.state}, {moved}{said}"
         case _:
             return _taken_apart(event)
+
+
+def _of_exit(run: str, body: ev.RunExited) -> str:
+    at = "" if body.ended_at is None else f" at {body.ended_at:%Y-%m-%d %H:%M:%S}, before it was told to stop"
+    if body.unknown:  # the code is none of the process's own
+        said = f"nobody knows how: the engine missed it, and says code {body.exit_code}"
+        return f"{run}'s process ended{at}; {said}."
+    return f"{run}'s process {'had ended' if at else 'ended'} with code {body.exit_code}{at}."
 
 
 def _of_job(event: Event) -> str:

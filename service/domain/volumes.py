@@ -151,7 +151,8 @@ def _one_source(field: str, base: SourceAsked) -> Place | Web | None:
     named = _named(base)
     if len(named) != 1:
         kinds = ", ".join(wire for _, wire in _SOURCES)
-        raise Invalid(field or "dataStore", named or None, f"a volume has exactly one source, one of {kinds}")
+        given = named if named or field else None  # a volume that is there, and has none of them
+        raise Invalid(field or "dataStore", given, f"a volume has exactly one source, one of {kinds}")
     field = f"{field}." if field else ""
     if base.data_store is not None:
         return _place(f"{field}dataStore", base.data_store)

@@ -15,8 +15,10 @@ import asyncpg
 import structlog
 
 from service.domain.events import Event
+from service.errors import EventsLost
 from service.ledger import read
 from service.ledger.database import PASSING, close
+from service.ledger.read import BEGINNING, Mark, Portion
 
 CHANNEL = "jobyard"
 PING_S = 3.0
@@ -127,5 +129,44 @@ async def follow(
         if events:
             after = events[-1].position
             yield events
+        else:
+            await listener.moved(hints, poll_s)
+
+
+class Had:
+    """What a reader had of the ledger: he read all up to `at`, and knows of more from beside his reading."""
+
+    def __init__(self) -> None:
+        self.at = BEGINNING
+        #: Where the ledger ended when he looked beside his reading, as far as that lies beyond `at`.
+        self.ahead: set[Mark] = set()
+
+    def saw(self, end: Mark) -> None:
+        """He looked at what the ledger was when it ended there."""
+        if end.position > self.at.position:
+            self.ahead.add(end)
+
+    def read_to(self, end: Mark) -> None:
+        """An event and its hash prove all before it."""
+        self.at = end
+        self.ahead = {mark for mark in self.ahead if mark.position > end.position}
+
+
+async def follow_on(
+    pool: asyncpg.Pool, listener: Listener, had: Had, *, poll_s: float = POLL_S
+) -> AsyncIterator[Portion]:
+    """The next events of all after `had.at`, for ever: who has taken a portion in calls `had.read_to`.
+
+    Each look proves that the ledger still has what was had of it. Raises `EventsLost` when it has not, and
+    `Unavailable` when cut off.
+    """
+    while True:
+        hints = listener.hints
+        portion = await read.portion(pool, had.at)
+        ahead = frozenset(had.ahead)
+        if portion is None or (ahead and await read.lost(pool, ahead)):
+            raise EventsLost(had.at.position)
+        if portion.events:
+            yield portion
         else:
             await listener.moved(hints, poll_s)

@@ -43,6 +43,8 @@ REWRITE_PAUSE_MOST_S = 60.0
 #: A job's key whose job never came to be goes after this: its submit was refused long ago.
 LEFT_OVER = timedelta(hours=1)
 _TIDY_S = 600.0
+#: Before the first look: no event has such a hash.
+_UNSEEN = b""
 
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
@@ -249,17 +251,18 @@ class Keys:
     async def watch(self, listener: Listener) -> None:
         """For ever: notice keys that somebody destroyed, and finish what a killed process left undone."""
         loop = asyncio.get_running_loop()
-        seen, seen_at, tidied_at, blind = -1, loop.time(), loop.time() - _TIDY_S, False
+        seen: bytes | None = _UNSEEN
+        seen_at, tidied_at, blind = loop.time(), loop.time() - _TIDY_S, False
         while True:
             hints = listener.hints
             try:
                 # Where all readers are busy, a look waits for one of them.
                 with translated():
                     async with asyncio.timeout(BLIND_S):
-                        last: int = await self._pool.fetchval(_SQL.last_destroyed)
+                        last: bytes | None = await self._pool.fetchval(_SQL.last_destroyed)
                 seen_at, blind = loop.time(), False
                 untidy = seen_at - tidied_at >= _TIDY_S
-                if last and seen < 0:
+                if last is not None and seen == _UNSEEN:
                     self._owed.set()  # who deleted may have been killed before it rewrote
                 if last != seen:
                     self.forget()  # now, as the deletion may have to wait for a reader too

@@ -6,6 +6,7 @@ counts. So a supervisor that was stopped past its lease can do no harm when it g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -60,26 +61,29 @@ async def held(source: Any) -> list[Held]:
         return [Held(*record) for record in await source.fetch(_SQL.all)]
 
 
-async def take(source: Any, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
+def nobody_knows(_: str) -> bool:
+    """Of every holder, that it may be there still."""
+    return False
+
+
+async def take(
+    source: Any, engine: str, holder: str, ttl_s: float, *, gone: Callable[[str], bool] = nobody_knows
+) -> Lease | None:
     """Take the lease when it is free or over; None otherwise.
 
-    `holder` is `<host>/<process>`. With `locked` we hold the host's own lock of this engine, so that a
-    holder of the same host must be gone, and its lease is taken at once. `source` is a connection.
+    `gone`: whether the holder of this name is known to be gone; then its lease is taken at once. It is asked
+    with the lease's row in hand, so that nobody else has taken it since. `source` is a connection.
     """
     with translated():
         async with source.transaction():
             await source.execute(_SQL.bound, milliseconds(database.IDLE_IN_TRANSACTION_S))
             before = await source.fetchrow(_SQL.look, engine)
-            same_host = before is not None and _host(before["holder"]) == _host(holder)
-            epoch = await source.fetchval(_SQL.take, engine, holder, ttl_s, locked and same_host)
+            is_gone = before is not None and gone(before["holder"])
+            epoch = await source.fetchval(_SQL.take, engine, holder, ttl_s, is_gone)
     if epoch is None:
         return None
-    gone = before is None or before["released"] or (locked and same_host)
-    return Lease(engine, holder, epoch, before["renewed_at"] if before else None, not gone)
-
-
-def _host(holder: str) -> str:
-    return holder.rpartition("/")[0]
+    unfenced = before is not None and not before["released"] and not is_gone
+    return Lease(engine, holder, epoch, before["renewed_at"] if before else None, unfenced)
 
 
 async def renew(source: Any, lease: Lease, ttl_s: float, *, seen: bool = True) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -25,7 +25,7 @@ from service.errors import NotFound, Unavailable
 from service.ledger import asof, database, leases, read
 from service.ledger.commit import Receipt, recalled
 from service.ledger.database import translated
-from service.ledger.follow import Listener, follow
+from service.ledger.follow import Had, Listener, follow, follow_on
 from service.ledger.fresh import FreshJobs
 from service.ledger.job_rows import JobRows
 from service.ledger.keys import Keys
@@ -38,8 +38,19 @@ from service.ledger.writer import Connect, Writer
 from service.vault import MasterKey
 from sql import queries
 
-_SQL = queries("reads")
+_SQL, _FRESH = queries("reads"), queries("fresh")
 _LIVE = sorted(LIVE)
+
+
+class Clock(NamedTuple):
+    """The database's clock: the time, and by how many seconds it is behind the ledger's last event (else 0).
+
+    Behind it is when it was ahead and was put right. No event is recorded before another, so all times stand
+    still until it has caught up.
+    """
+
+    now: datetime
+    behind_s: float
 
 
 class Ledger:
@@ -135,6 +146,15 @@ class Ledger:
         """One job, deleted or not, and the database's time; None when it never was."""
         return await self._jobs.of(job)
 
+    async def job_seen(self, job: UUID) -> tuple[Job, read.Mark]:
+        """One job, and where the ledger ended when it was so. Raises as `job`."""
+        with translated():
+            record: Any = await self.pool.fetchrow(_FRESH.jobs_now, [str(job)])
+        found = None if record is None else self.job_rows.job(record["row"])
+        if found is None or found.deleted:
+            raise NotFound(f"there is no job {job}")
+        return found, read.Mark(record["position"], record["hash"])
+
     async def find_job(self, job: UUID) -> Job | None:
         """One job, deleted or not; None when it never was."""
         found: Job | None = await self._one("status", _SQL.job, str(job))
@@ -197,6 +217,12 @@ class Ledger:
             found: datetime = await self.pool.fetchval(_SQL.now)
         return found
 
+    async def clock(self) -> Clock:
+        """The database's clock, and how it stands to the ledger's last event."""
+        with translated():
+            record: Any = await self.pool.fetchrow(_SQL.clock)
+        return Clock(record["now"], record["behind_s"])
+
     async def open_secret(self, sealed: Sealed) -> str:
         """A sealed secret in the clear; its repr still hides it. Raises `Erased` when its key is gone."""
         return await self.keys.open(sealed)
@@ -214,12 +240,14 @@ class Ledger:
 
     # -- leases -------------------------------------------------------------------------------------
 
-    async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
-        """Take an engine's lease, or None. `locked`: we hold the host's lock of the engine."""
+    async def take_lease(
+        self, engine: str, holder: str, ttl_s: float, *, gone: Callable[[str], bool] = leases.nobody_knows
+    ) -> Lease | None:
+        """Take an engine's lease, or None. `gone`: whether the holder before is known to be."""
         try:
             with translated():
                 async with self.pool.acquire() as connection:
-                    return await leases.take(connection, engine, holder, ttl_s, locked=locked)
+                    return await leases.take(connection, engine, holder, ttl_s, gone=gone)
         except Unavailable:
             if self._owner is not None:
                 await end_stuck(self._owner)
@@ -274,6 +302,10 @@ class Ledger:
     ) -> AsyncIterator[list[Event]]:
         """Every event after a position, in order, each once, for ever."""
         return follow(self.pool, self.listener, after, job=job, project=project)
+
+    def follow_on(self, had: Had) -> AsyncIterator[read.Portion]:
+        """Every event after what was had, for ever, while that is still there; see `follow.follow_on`."""
+        return follow_on(self.pool, self.listener, had)
 
     async def look(self, asked: EventFilter, after: int, *, limit: int = read.PAGE) -> read.Looked:
         """What a filter wants after a position, and the cursor to go on from; see `read.look`."""

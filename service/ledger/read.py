@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -33,6 +33,10 @@ class Head(NamedTuple):
     position: int
     hash: bytes
 
+    @property
+    def mark(self) -> Mark:
+        return Mark(self.position, self.hash)
+
 
 class Mark(NamedTuple):
     """An event of the ledger, by which it is known again: its position and hash. 0 is where it begins."""
@@ -56,6 +60,15 @@ async def still(source: Any, mark: Mark) -> tuple[Mark, bool]:
     with translated():
         record: Any = await source.fetchrow(_SQL.still, *mark)
     return Mark(record["position"], record["hash"]), record["holds"]
+
+
+async def lost(source: Any, marks: Collection[Mark]) -> bool:
+    """Whether the ledger has one of these events no more."""
+    with translated():
+        found: bool = await source.fetchval(
+            _SQL.lost, [mark.position for mark in marks], [mark.hash for mark in marks]
+        )
+    return found
 
 
 async def head(pool: asyncpg.Pool) -> Head:

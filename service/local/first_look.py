@@ -13,6 +13,7 @@ from service.api.wire import Part, Ready
 _TIMEOUT_S = 10.0
 _CALLED = {
     "database": "the database",
+    "clock": "the database's clock",
     "supervisor": "the supervisor",
     "engine": "Docker",
     "store": "the object store",

@@ -22,8 +22,8 @@ from service import app
 from service.audit.bucket import open_place
 from service.cli import exits
 from service.cli.values import state_dir
-from service.config import Settings, read_settings
-from service.errors import JobyardError, Misconfigured
+from service.config import Settings, read_settings, unknown_variables
+from service.errors import JobyardError, Misconfigured, Unavailable
 from service.ledger import address
 from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
@@ -58,6 +58,7 @@ def up(
         make_state(settings.state_dir)
         with _log_of(settings.state_dir) as log:
             set_up_logging(settings.log_level, log)
+            _name_strangers()
             collect_seldom()
             uvloop.run(_up(settings, log))
     except JobyardError as error:
@@ -72,6 +73,13 @@ def up(
         raise typer.Exit(exits.Exit.INTERRUPTED) from None
 
 
+def _name_strangers() -> None:
+    """Variables that look like settings and are none: whoever set them thinks that they have an effect."""
+    for line in unknown_variables(os.environ):
+        _log.warning("variable ignored", why=line)
+        _say(f"jobyard: {line}", file=sys.stderr)
+
+
 def _log_of(state: Path) -> AbstractContextManager[LogFile]:
     """The service's log: a file when a person looks at the terminal, else standard error."""
     return log_file.in_state(state / LOG_FILE) if sys.stderr.isatty() else log_file.on_stderr()
@@ -83,6 +91,8 @@ async def _up(settings: Settings, log: LogFile) -> None:
         stopping.listen(stop)
         _say(f"Jobyard is ready at {ready.url}   (API documentation: {ready.url}/docs)")
         _say(ready.ssh)
+        for line in ready.beyond:
+            _say(f"But {line}")
         for line in await first_look.troubles(ready.url):
             _say(line)
         _say(f"Token and addresses are in {settings.state_dir / UP_JSON}; Ctrl-C stops.")
@@ -94,9 +104,12 @@ async def _up(settings: Settings, log: LogFile) -> None:
 class Running:
     """A service that is ready."""
 
-    def __init__(self, url: str, token: str, parts: Parts, ledger: Ledger, ssh: str) -> None:
+    def __init__(
+        self, url: str, token: str, parts: Parts, ledger: Ledger, ssh: str, beyond: list[str]
+    ) -> None:
         self.url = url
         self.ssh = ssh
+        self.beyond = beyond
         self.token = token
         self.parts = parts
         self.ledger = ledger
@@ -144,7 +157,7 @@ async def running(settings: Settings, log: LogFile) -> AsyncIterator[Running]:
             path, first_run.up_json(url, token, parts.docker_host, parts.database_url, s3)
         )
         stack.callback(path.unlink, missing_ok=True)
-        yield Running(url, token, parts, ledger, _ssh_said(settings, basics))
+        yield Running(url, token, parts, ledger, _ssh_said(settings, basics), await _beyond(duty, settings))
 
 
 class _Basics:
@@ -241,6 +254,15 @@ async def _until_ready(ready: asyncio.Event) -> None:
         raise Misconfigured(
             "another supervisor holds this engine for the same ledger, or the engine does not answer"
         ) from None
+
+
+async def _beyond(duty: app.Duty, settings: Settings) -> list[str]:
+    """What is promised and not there. An engine that does not answer just now is told of by others."""
+    try:
+        return await duty.beyond(settings)
+    except Unavailable as error:
+        _log.warning("not compared with what the engine has", error=error.message)
+        return []
 
 
 def _say(text: str, file: TextIO | None = None) -> None:

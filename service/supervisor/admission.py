@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import structlog
 
+from service.domain import behind
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.room import Place, Reserve, judged
@@ -16,7 +18,7 @@ _log = structlog.get_logger()
 
 
 class Admission:
-    """Looks at the node's disks and memory, and tells the ledger of each change.
+    """Looks at the node's disks and memory and at the database's clock, and tells the ledger of each change.
 
     What is not told yet holds already: a run is placed by an event, after the one that lets it begin.
     """
@@ -28,6 +30,7 @@ class Admission:
         self._stopped: Info | None = None
         self._told: Info | None = None
         self._looked = False
+        self._telling = asyncio.Lock()
 
     @property
     def stopped(self) -> Info | None:
@@ -49,19 +52,22 @@ class Admission:
             places.append(("engine", root))
         # Not in a thread: it takes microseconds, and a disk that hangs stops all else of a supervisor too.
         levels = room.read(places)
-        found = judged(levels, self._reserve, settings.node, self._stopped)
+        full = judged(levels, self._reserve, settings.node, self._stopped)
+        # As it was when the lease was last renewed: a look asks nobody, and holds also where nobody answers.
+        found = full or behind.judged(self._yard.clock.behind_s)
         changed = found != self._stopped
         self._looked, self._stopped = True, found
         await self._tell()
         return changed
 
     async def _tell(self) -> None:
-        if self._told == (stopped := self._stopped):
-            return
-        yard = self._yard
-        command = cmd.SetAdmission(
-            engine=yard.engine_id, epoch=yard.epoch, node=yard.settings.node, stopped=stopped
-        )
-        await yard.ledger.submit(command, actor=f"supervisor:{yard.engine_id[:12]}")
-        self._told = stopped
-        _log.warning("admission", stopped=stopped.code if stopped else None, node=yard.settings.node)
+        async with self._telling:  # the plan and the look may both, and it is said once
+            if self._told == (stopped := self._stopped):
+                return
+            yard = self._yard
+            command = cmd.SetAdmission(
+                engine=yard.engine_id, epoch=yard.epoch, node=yard.settings.node, stopped=stopped
+            )
+            await yard.ledger.submit(command, actor=f"supervisor:{yard.engine_id[:12]}")
+            self._told = stopped
+            _log.warning("admission", stopped=stopped.code if stopped else None, node=yard.settings.node)

@@ -220,7 +220,7 @@ async def _created(yard: Yard, job: Job, run: RunId) -> str:
         raise lost(run)  # it was over before it was put away, or is still on its way to that
     await yard.engine.ensure_network(*_network(yard, job))
     for attempt in range(1, _NAMES_TRIED + 1):
-        spec = await specification(yard, job, container_name(run, attempt))
+        spec = await specification(yard, job, container_name(yard.ledger_id, run, attempt))
         await yard.still_ours()
         try:
             about = {"container": spec.name, "gpus": list(job.gpus)}

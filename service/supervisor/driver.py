@@ -11,6 +11,7 @@ import structlog
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.job import Job
+from service.domain.notes import as_sentence
 from service.domain.states import State
 from service.errors import (
     EngineAway,
@@ -159,11 +160,13 @@ class RunDriver:
 
     async def _fail(self, job: Job, fatal: FatalForRun) -> None:
         """ERROR. What the process may have made is its user's still, and is kept until it is pushed."""
-        kept = sync.may_be_unpushed(job, has_run=job.started_at is not None or container.is_lost(fatal))
-        info = fatal.info
+        has_run = job.started_at is not None or container.is_lost(fatal)
+        kept = sync.may_be_unpushed(job, has_run=has_run) and volumes.are_there(self._yard, job)
+        message = as_sentence(fatal.info.message)
         if kept:
             volumes.keep(self._yard, self._run)
-            info = Info(info.code, f"{info.message} {KEPT}", info.arguments)
+            message = f"{message} {KEPT}"
+        info = Info(fatal.info.code, message, fatal.info.arguments)
         await self._yard.report(cmd.FailRun, job, info=info, volumes_kept=kept)
 
 

@@ -6,8 +6,6 @@ import asyncio
 import fcntl
 import hashlib
 import os
-import platform
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
@@ -17,20 +15,10 @@ import structlog
 
 from service.errors import Misconfigured, Unavailable
 from service.ledger.leases import Database, Lease
+from service.supervisor.holders import is_gone
 from service.supervisor.ports import SupervisorLedger
 
 _log = structlog.get_logger()
-
-WITHOUT_LOCK = "without-lock:"
-
-
-def holder_name() -> str:
-    """`<host>/<process>`: the host part tells whether the host's lock says anything about the holder."""
-    try:
-        host = Path("/etc/machine-id").read_text().strip() or platform.node()
-    except OSError:
-        host = platform.node()
-    return f"{host}/{os.getpid()}-{os.urandom(4).hex()}"
 
 
 class HostLock:
@@ -94,13 +82,27 @@ class HostLock:
 
 
 def _lock_dir() -> Path:
-    """A directory that only this user can write, in the system's place for temporary files."""
-    path = Path(tempfile.gettempdir()) / f"jobyard-locks-{os.getuid()}"
+    """A directory that only this user can write, where nothing in the environment moves it: two services of
+    one host and user have the same. Of root it is in /run, where nobody else can make one first."""
+    places = _places()
+    place = next((each for each in places if os.access(each, os.W_OK | os.X_OK)), None)
+    if place is None:
+        raise Misconfigured(
+            f"the lock of the engine needs one of {', '.join(map(str, places))}, where user {os.getuid()} can"
+            " write none"
+        )
+    path = place / f"jobyard-locks-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077 or not path.is_dir() or path.is_symlink():
         raise Misconfigured(f"{path} must be a directory of user {os.getuid()} with mode 0700")
     return path
+
+
+def _places() -> tuple[Path, ...]:
+    """The first that we can write in. /run/user/<uid> is none of them: it comes and goes with the sessions of
+    its user, and a lock in it would be another one."""
+    return (*((Path("/run"),) if os.getuid() == 0 else ()), Path("/run/lock"), Path("/tmp"))  # noqa: S108
 
 
 async def take_lease(
@@ -114,14 +116,21 @@ async def take_lease(
 ) -> Lease:
     """Wait for the engine's lease. Of one host's processes the one with the lock goes first.
 
+    A lease that is not over is taken with the lock in hand alone, and only from a holder that is gone as the
+    kernel shows. That the lock is free is no proof: whoever has another /run, as in a container, has another
+    lock, and two that took their own's word for it would take the engine from each other for ever.
+
     `in_use`: whether the engine has containers of this ledger. While another database of this ledger has the
     engine, or had it last and its containers are there, nothing is taken: its runs are unknown here, and
     their containers would be put away.
 
-    A lease that is over may be taken without the lock, from a process of this host that hangs and so
-    keeps it. Such a holder says so in its name: that the lock is free is then no proof that it is gone.
+    One that is over may be taken without the lock, from a process of this host that hangs and so keeps it.
     """
     told = ""
+
+    def gone(before: str) -> bool:
+        return lock.held and (before == holder or is_gone(before))  # what was ours is: its epoch has ended
+
     while True:
         why = "another supervisor holds the engine; waiting"
         try:
@@ -133,8 +142,7 @@ async def take_lease(
             else:
                 if locked:
                     lock.sign()
-                name = holder if locked else f"{WITHOUT_LOCK}{holder}"
-                lease = await ledger.take_lease(engine, name, ttl_s, locked=locked)
+                lease = await ledger.take_lease(engine, holder, ttl_s, gone=gone)
         except Unavailable as error:
             _log.warning("lease cannot be asked for", engine=engine, error=error.message)
             lease = None

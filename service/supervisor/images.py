@@ -13,6 +13,7 @@ import random
 from service.domain.events import Info, Value
 from service.domain.images import ImageRef, parse_image
 from service.domain.job import Job
+from service.domain.notes import as_sentence
 from service.domain.registries import DOCKER_HUB, in_shared, is_of_project, registry_host, repository
 from service.domain.room import DISK_FULL
 from service.errors import Erased, ImageReason, ImageUnavailable, NodeFull
@@ -158,6 +159,7 @@ def _unavailable(
 ) -> FatalForRun:
     """Why the run cannot have its image, and what its user can do about it."""
     host = registry_host(image)
+    why = error.message.removeprefix(f"{image} cannot be pulled: ")  # which is said in any case
     match error.reason:
         case "denied" if auth is None:
             message = (
@@ -173,10 +175,12 @@ def _unavailable(
         case "missing":
             message = f"Image {image} cannot be pulled: {host} has no such image or tag."
         case "architecture":
-            message = f"Image {image} cannot be used: it must be for linux/amd64. {error.message}"
+            message = f"Image {image} cannot be used: {why}; it must be for linux/amd64"
+        case "unreachable" if why.endswith("cannot be reached"):
+            message = f"Image {image} cannot be pulled: registry {host} cannot be reached."
         case "unreachable":
-            message = f"Image {image} cannot be pulled: registry {host} cannot be reached. {error.message}"
+            message = f"Image {image} cannot be pulled from registry {host}: {why}"
         case _:
-            message = f"Image {image} cannot be pulled: {error.message}"
+            message = f"Image {image} cannot be pulled: {why}"
     arguments: dict[str, Value] = {"image": str(image), "registry": host, "attempts": attempts}
-    return FatalForRun(Info(_CODES[error.reason], message, arguments))
+    return FatalForRun(Info(_CODES[error.reason], as_sentence(message), arguments))

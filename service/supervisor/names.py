@@ -23,10 +23,14 @@ class RunId(NamedTuple):
         return f"{self.job}/{self.run}"
 
 
-def container_name(run: RunId, attempt: int = 1) -> str:
+def container_name(ledger: UUID, run: RunId, attempt: int = 1) -> str:
     """A name that can be used once: whoever comes second finds the first. An engine may hold on to a name
-    without a container (moby#21198); only then is there a second attempt."""
-    return f"job-{run.job}-{run.run}" + (f"-{attempt}" if attempt > 1 else "")
+    without a container (moby#21198); only then is there a second attempt.
+
+    Two ledgers may have a job of one id, as the same `Idempotency-Key` makes it, and share an engine. At most
+    63 letters, up to ten billion runs: a longer name would not resolve in its network.
+    """
+    return f"job-{_short(ledger)}-{run.job}-{run.run}" + (f"-{attempt}" if attempt > 1 else "")
 
 
 def run_labels(ledger: UUID, run: RunId) -> dict[str, str]:
@@ -43,4 +47,9 @@ def run_of(labels: Mapping[str, str]) -> RunId | None:
 
 
 def network_name(ledger: UUID, project: str) -> str:
-    return f"jobyard-{str(ledger)[:8]}-{project}"
+    return f"jobyard-{_short(ledger)}-{project}"
+
+
+def _short(ledger: UUID) -> str:
+    """Tells the ledgers of one engine apart."""
+    return str(ledger)[:8]

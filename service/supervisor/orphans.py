@@ -2,7 +2,8 @@
 
 An engine is known by the id that its own data has. Where that was lost, or the service was given another
 engine or machine under the same node's name, the runs of the one before have nobody. They are not begun again
-elsewhere: one whose engine comes back after all may still be at work, and must stay the only one.
+elsewhere: one whose engine comes back after all may still be at work, and must stay the only one. What they
+may have made outlives the engine: it lies in the state directory, and is kept and pushed as ever.
 """
 
 from __future__ import annotations
@@ -14,57 +15,94 @@ from contextlib import suppress
 from service.domain import commands as cmd
 from service.domain.events import Info
 from service.domain.job import Job
-from service.domain.states import PLACED
+from service.domain.states import PLACED, State
 from service.errors import NotFound, WrongState
+from service.supervisor import sync, volumes
+from service.supervisor.driver import KEPT
 from service.supervisor.effects import Yard
 from service.supervisor.names import RunId
+from service.supervisor.push_again import is_ordered
+from service.supervisor.stead import Stead
 
 #: An engine is gone when nobody renewed its lease for so many times what one lasts, and we saw that ourselves
 #: for as long: after an outage of the ledger, those that live need a moment to say so.
 LEASES_OVER = 6
 
+NOT_HERE = "What it may have made is not on this node, so nothing of it is kept here."
+
 
 class Orphans:
-    """Looks for them, now and then, and ends them with ERROR."""
+    """Looks for them, now and then. Those that have not ended end with ERROR; of others what was kept can be
+    pushed in the `stead` of their engine."""
 
-    def __init__(self, yard: Yard, ticks: Callable[[], float] | None = None) -> None:
+    def __init__(self, yard: Yard, stead: Stead, ticks: Callable[[], float] | None = None) -> None:
         self._yard = yard
+        self._stead = stead
         self._ticks = ticks or asyncio.get_running_loop().time
         self._unheld_since: dict[str, float] = {}
+        self._gone: set[str] = set()
 
-    async def look(self) -> None:
-        """Raises `Unavailable` and `StaleEpoch`."""
-        yard = self._yard
-        found = [job for job in list(yard.watch.jobs.values()) if self._is_of_another(job)]
-        gone = await self._gone() if found else set()
-        for job in found:
-            if job.engine in gone:
+    async def look(self) -> bool:
+        """Whether any is to be pushed. Raises `Unavailable`, `StaleEpoch` and `OSError`."""
+        found = [job for job in list(self._yard.watch.jobs.values()) if self._is_of_another(job)]
+        self._gone = await self._seen_gone() if found else set()
+        included = [job for job in found if self.include(job)]
+        for job in included:
+            if job.state in PLACED:
                 with suppress(WrongState, NotFound):  # it moved on meanwhile: so somebody has it
-                    await yard.report(cmd.FailRun, job, info=_gone(job, yard.engine_id))
-                    yard.end_log(RunId(job.id, job.run))
-                    yard.untidy.set()
+                    await self._end(job)
+        return any(is_ordered(job) for job in included)
+
+    def include(self, job: Job) -> bool:
+        """As the last look saw it."""
+        return self._is_of_another(job) and job.engine in self._gone
 
     def _is_of_another(self, job: Job) -> bool:
         """Of this node by its name, and of another engine. Another node's are its own supervisor's."""
         yard = self._yard
-        return job.state in PLACED and job.engine != yard.engine_id and job.node == yard.settings.node
+        has_work = job.state in PLACED or is_ordered(job)
+        return has_work and job.engine != yard.engine_id and job.node == yard.settings.node
 
-    async def _gone(self) -> set[str]:
-        """Engines whose lease is over, and was at every look for long enough."""
+    async def _seen_gone(self) -> set[str]:
+        """Engines whose lease is over, and was at every look for long enough; or is ours in their stead."""
         enough_s = LEASES_OVER * self._yard.settings.lease_ttl_s
         now = self._ticks()
         unheld = {
             each.engine
             for each in await self._yard.ledger.leases()
-            if not each.held and each.seen_s > enough_s and each.engine != self._yard.engine_id
+            if each.seen_s > enough_s and (not each.held or self._stead.has(each.engine))
         }
         self._unheld_since = {engine: self._unheld_since.get(engine, now) for engine in unheld}
         return {engine for engine, since in self._unheld_since.items() if now - since >= enough_s}
 
+    async def _end(self, job: Job) -> None:
+        """What its process may have made is kept, if it is here."""
+        yard, run = self._yard, RunId(job.id, job.run)
+        may_be_unpushed = sync.may_be_unpushed(job, has_run=_may_have_run(job))
+        kept = may_be_unpushed and volumes.lie_here(yard, job)
+        if kept:
+            volumes.keep(yard, run)
+        of_its_data = KEPT if kept else NOT_HERE if may_be_unpushed else ""
+        await yard.report(cmd.FailRun, job, info=_gone(job, yard.engine_id, of_its_data), volumes_kept=kept)
+        yard.end_log(run)
+        yard.untidy.set()
 
-def _gone(job: Job, ours: str) -> Info:
+
+def _may_have_run(job: Job) -> bool:
+    """Also where nobody heard of it: it was about to be started when its engine was last seen."""
+    about_to_start = job.pending_at is not None and job.state in (State.PENDING, State.INTERRUPTING)
+    return job.started_at is not None or about_to_start
+
+
+def _gone(job: Job, ours: str, of_its_data: str) -> Info:
+    if job.exit_code is not None:
+        end = f"Its process had ended with code {job.exit_code}, and the run was not over"
+    elif _may_have_run(job):
+        end = "How the process ended cannot be known"
+    else:
+        end = "Its process had not begun"
     message = (
         f"The Docker Engine that ran it is gone: node {job.node} has another one now, and nobody looks after "
-        "the one before. How the process ended cannot be known, and it is not begun again. It costs nothing."
+        f"the one before. {end}; it is not begun again. It costs nothing. {of_its_data}"
     )
-    return Info("engine-gone", message, {"engine": str(job.engine), "now": ours})
+    return Info("engine-gone", message.rstrip(), {"engine": str(job.engine), "now": ours})

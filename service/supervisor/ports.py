@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 from uuid import UUID
 
 from service.domain.commands import Command
 from service.domain.directory import Project
-from service.domain.events import Event
 from service.domain.job import Job
 from service.domain.spec import Sealed
 from service.ledger.commit import Receipt
+from service.ledger.follow import Had
 from service.ledger.leases import Database, Held, Lease
-from service.ledger.read import Head
+from service.ledger.ledger import Clock
+from service.ledger.read import Head, Mark, Portion
 
 
 class SupervisorLedger(Protocol):
@@ -22,9 +22,9 @@ class SupervisorLedger(Protocol):
 
     async def head(self) -> Head: ...
 
-    async def now(self) -> datetime: ...
+    async def clock(self) -> Clock: ...
 
-    async def job(self, job: UUID, project: str | None = None) -> Job: ...
+    async def job_seen(self, job: UUID) -> tuple[Job, Mark]: ...
 
     async def find_job(self, job: UUID) -> Job | None: ...
 
@@ -34,11 +34,13 @@ class SupervisorLedger(Protocol):
 
     async def open_secret(self, sealed: Sealed) -> str: ...
 
-    def follow(self, after: int) -> AsyncIterator[list[Event]]: ...
+    def follow_on(self, had: Had) -> AsyncIterator[Portion]: ...
 
     async def which_database(self) -> Database: ...
 
-    async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None: ...
+    async def take_lease(
+        self, engine: str, holder: str, ttl_s: float, *, gone: Callable[[str], bool] = ...
+    ) -> Lease | None: ...
 
     async def renew_lease(self, lease: Lease, ttl_s: float, *, seen: bool = True) -> bool: ...
 

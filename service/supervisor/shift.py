@@ -21,15 +21,14 @@ from service.domain.job import Job
 from service.domain.scheduling import Node, plan
 from service.domain.states import PLACED, State
 from service.errors import (
-    DataError,
+    EventsLost,
     JobyardError,
     NotFound,
-    Rejected,
     StaleEpoch,
     Unavailable,
     WrongState,
 )
-from service.supervisor import budgets, sync, volumes
+from service.supervisor import budgets
 from service.supervisor.admission import Admission
 from service.supervisor.adoption import adopt
 from service.supervisor.driver import RunDriver
@@ -37,8 +36,9 @@ from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import SUBSCRIBED
 from service.supervisor.names import RunId, run_of
 from service.supervisor.orphans import Orphans
-from service.supervisor.sweep import put_away, sweep
-from service.tasks import whole
+from service.supervisor.push_again import is_ordered, push_again
+from service.supervisor.stead import Stead
+from service.supervisor.sweep import sweep
 
 _log = structlog.get_logger()
 
@@ -56,9 +56,12 @@ class Shift:
         self._drivers: dict[RunId, asyncio.Task[bool]] = {}
         self._first_since: dict[UUID, datetime] = {}
         self._admission = Admission(yard)
+        self._stead = Stead(yard)
+        self._orphans = Orphans(yard, self._stead)
 
     async def run(self) -> None:
-        """Raises `StaleEpoch`, or what nobody here can explain. Containers live on; all else is let go."""
+        """Raises `StaleEpoch`, `EventsLost`, or what nobody here can explain. Containers live on; all else is
+        let go."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._yard.watch.run())
@@ -70,10 +73,13 @@ class Shift:
                 group.create_task(self._watch_room())
                 group.create_task(self._watch_orphans())
         except BaseExceptionGroup as several:  # what `except*` raises Python before 3.11.4 wraps once more
-            stale, rest = several.split(StaleEpoch)
-            if stale is None or rest is not None:
+            over, rest = several.split((StaleEpoch, EventsLost))
+            if over is None or rest is not None:
                 raise
-            raise StaleEpoch("another supervisor has the engine") from stale
+            for error in over.exceptions:
+                if isinstance(error, EventsLost):
+                    raise error from None
+            raise StaleEpoch("another supervisor has the engine") from over
         finally:
             for task in self._drivers.values():
                 task.cancel()
@@ -105,8 +111,9 @@ class Shift:
         for job in mine:
             if job.state in PLACED:
                 self._drive(RunId(job.id, job.run), RunDriver(self._yard, RunId(job.id, job.run)).drive)
-            elif job.push_ordered is not None:
-                self._drive(RunId(job.id, job.run), partial(self._push_again, job))
+        for job in jobs:
+            if is_ordered(job) and (job.engine == self._yard.engine_id or self._orphans.include(job)):
+                self._drive(RunId(job.id, job.run), partial(push_again, self._yard, self._stead, job))
         await self._place(jobs, [job for job in mine if job.state in PLACED])
 
     async def _place(self, jobs: list[Job], placed: list[Job]) -> None:
@@ -167,28 +174,6 @@ class Shift:
                 if not task.cancelled() and (error := task.exception()) is not None:
                     raise error
 
-    async def _push_again(self, job: Job) -> bool:
-        """Push the volumes that were kept; when that works they need not be kept any longer. As `drive`,
-        and nothing is left behind."""
-        pause_s = self._yard.settings.retry_s
-        try:
-            if job.state is State.ERROR:
-                await put_away(self._yard, RunId(job.id, job.run))
-            pushed = await whole(sync.push_all(self._yard, job, sync_id=job.push_ordered))
-            if pushed.problem is None:
-                await volumes.remove(self._yard, RunId(job.id, job.run))
-            return False
-        except StaleEpoch:
-            raise
-        except (Rejected, DataError, Unavailable) as error:
-            _log.warning("push again ended", job=str(job.id), run=job.run, error=error.message)
-        except Exception:  # noqa: BLE001 (one job's volumes must not end the care for all others)
-            _log.exception("push again failed", job=str(job.id), run=job.run)
-            pause_s = SWEEP_S
-        # The order stands unless it was answered, and then this is tried again.
-        await asyncio.sleep(pause_s)
-        return False
-
     async def _keep_tidy(self) -> None:
         """Put away what was left over: when told of something, and now and then. Beside the planning,
         because a container that does not want to end takes its whole grace."""
@@ -228,12 +213,12 @@ class Shift:
 
     async def _watch_orphans(self) -> None:
         """Runs of an engine that this node had before, and that is gone."""
-        orphans = Orphans(self._yard)
         while True:
             try:
-                await orphans.look()
-            except Unavailable as error:
-                _log.warning("runs of other engines not looked at", error=error.message)
+                if await self._orphans.look():
+                    self._yard.watch.stirred.set()
+            except (Unavailable, OSError) as error:
+                _log.warning("runs of other engines not looked at", error=str(error))
             await asyncio.sleep(self._yard.settings.lease_ttl_s)
 
     async def _keep_lease(self) -> None:

@@ -15,14 +15,15 @@ from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.scheduling import Node
 from service.domain.states import State
-from service.errors import JobyardError, StaleEpoch, Unavailable
+from service.errors import EventsLost, JobyardError, StaleEpoch, Unavailable
 from service.ledger.leases import Lease
 from service.supervisor.adoption import adopt
 from service.supervisor.clock import LedgerClock
 from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import Engine, EngineInfo
-from service.supervisor.guard import HostLock, holder_name, take_lease
+from service.supervisor.guard import HostLock, take_lease
+from service.supervisor.holders import holder_name
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import LEDGER, RunId
 from service.supervisor.ports import SupervisorLedger
@@ -63,6 +64,8 @@ class Supervisor:
                 await whole(self._one_epoch())
             except StaleEpoch as error:
                 _log.warning("lease lost", error=error.message)
+            except EventsLost as error:
+                _log.warning("a failover lost events; the supervisor begins again", error=error.message)
             except Unavailable as error:
                 _log.warning("supervisor interrupted", error=error.message)
             except Exception:  # noqa: BLE001 (jobs must never be left without anybody)
@@ -147,6 +150,8 @@ class Supervisor:
             )
         if self._settings.node_gpus and not info.gpu_driver:
             _log.warning("GPUs are configured, but no NVIDIA driver is seen", gpus=self._settings.node_gpus)
+        for line in beyond(info, self._settings):
+            _log.warning("more than the node has", why=line)
         _log.info("supervisor started", engine=info.id, epoch=lease.epoch, jobs=len(watch.jobs))
         return shift
 
@@ -161,3 +166,17 @@ def node_of(info: EngineInfo, settings: Settings) -> Node:
         gpus=settings.node_gpus,
         gpu_trouble=trouble,
     )
+
+
+def beyond(info: EngineInfo, settings: Settings) -> list[str]:
+    """A sentence for each thing of which more is on offer than the engine's machine has. That may be meant,
+    as with jobs that mostly wait, so it is only said."""
+    return [
+        f"JOBYARD_{name} is {offered}, more than the {there} that the Docker Engine reports: jobs are "
+        "promised what the machine does not have."
+        for name, offered, there in (
+            ("NODE_CPUS", settings.node_cpus, info.cpus),
+            ("NODE_MEMORY", settings.node_memory, info.memory_bytes),
+        )
+        if offered is not None and offered > there
+    ]

@@ -83,6 +83,32 @@ def has_pushes(job: Job) -> bool:
     return any(volume.push_to is not None for volume in job.spec.volumes)
 
 
+def lie_here(yard: Yard, job: Job) -> bool:
+    """Whether any of what the run is to push is in our state directory: that of another machine may have it.
+    Raises `OSError`."""
+    pushed = (index for index, volume in enumerate(job.spec.volumes) if volume.push_to is not None)
+    return any(root_of(yard, job, index).is_dir() for index in pushed)
+
+
+def are_there(yard: Yard, job: Job) -> bool:
+    """Whether anything is left of what the job may push: somebody may have removed it by hand. What the disk
+    does not tell counts as there, and so does what lies where there is nothing at all: that may be a disk
+    which is not mounted, and what is not kept is removed once it is there again."""
+    roots = [root_of(yard, job, i) for i, volume in enumerate(job.spec.volumes) if volume.push_to is not None]
+    return any(not _is_gone(root, yard) for root in roots)
+
+
+def _is_gone(root: Path, yard: Yard) -> bool:
+    try:
+        root.lstat()
+    except FileNotFoundError:
+        above = (yard.settings.volumes_dir, yard.settings.user_volumes_dir)
+        return any(any(folder.glob("*")) for folder in above if folder in root.parents)
+    except OSError as error:
+        _log.warning("a volume cannot be looked at", volume=root.name, error=error.strerror)
+    return False
+
+
 def keep(yard: Yard, run: RunId) -> None:
     """Mark the run's volumes as kept until they are pushed or the job is deleted, for whoever looks at the
     disk. It is the ledger's word that keeps them: a full disk has no room for a mark.

@@ -1,7 +1,9 @@
 """The supervisor's view of the jobs it has to look after: loaded once, then kept by following the ledger.
 
 It holds every job that has not ended, and ended ones whose volumes are to be pushed again. Positions
-decide what is newer, so it does not matter from where a state came first.
+decide what is newer, so it does not matter from where a state came first. That holds for one history: when a
+failover has lost events, what others wrote at their positions would be older than what is known. So each look
+proves that the ledger still has all that a state here came of, and where it has not, the epoch ends.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from service.domain.events import JOB_BODIES, Event
 from service.domain.evolve import evolve
 from service.domain.job import Job
 from service.errors import NotFound, Unavailable
+from service.ledger.follow import Had
 from service.supervisor.ports import SupervisorLedger
 
 _log = structlog.get_logger()
@@ -36,24 +39,27 @@ class Watch:
         self._ledger = ledger
         self._retry_s = retry_s
         self._signals: dict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
-        self._position = 0
+        self._had = Had()
         self._gone: OrderedDict[UUID, int] = OrderedDict()
         self.jobs: dict[UUID, Job] = {}
         self.stirred = asyncio.Event()
 
     async def load(self) -> None:
         """Read everything that is live. What happens meanwhile is caught up with by `run`."""
-        self._position = (await self._ledger.head()).position
-        for job in await self._ledger.live_jobs():
+        self._had.read_to((await self._ledger.head()).mark)
+        jobs = await self._ledger.live_jobs()
+        self._had.saw((await self._ledger.head()).mark)
+        for job in jobs:
             self.put(job)
 
     async def run(self) -> None:
-        """Follow the ledger for ever, from where `load` began."""
+        """Follow the ledger for ever, from where `load` began. Raises `EventsLost`: what is known here may be
+        of events that never were, and only a new epoch begins without it."""
         while True:
             try:
-                async for events in self._ledger.follow(self._position):
-                    await self.apply(events)
-                    self._position = events[-1].position
+                async for portion in self._ledger.follow_on(self._had):
+                    await self.apply(portion.events)
+                    self._had.read_to(portion.end)
             except Unavailable as error:
                 _log.warning("ledger cannot be followed", error=error.message)
                 await asyncio.sleep(self._retry_s)
@@ -71,10 +77,11 @@ class Watch:
     async def refresh(self, job: UUID) -> Job | None:
         """The job as the ledger has it now."""
         try:
-            fresh = await self._ledger.job(job)
+            fresh, end = await self._ledger.job_seen(job)
         except NotFound:
             self.forget(job)
             return None
+        self._had.saw(end)
         self.put(fresh)
         return self.jobs.get(job)
 

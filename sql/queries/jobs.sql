@@ -4,47 +4,88 @@ SELECT row, clock_timestamp() AS now FROM fold_status WHERE key = $1
 
 -- name: newest
 -- $1 project, $2 states, $3 selector's terms, $4 name, $5 user, $6 updated after, $7 before: as `jobs_wanted`;
--- $8 most rows, $9 rows to pass over, $10 the position after which a cursor goes on, or null.
-SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key, clock_timestamp() AS now
-FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
-WHERE $10::bigint IS NULL OR (row ->> 'createdPosition')::bigint < $10
-ORDER BY (row ->> 'createdPosition')::bigint DESC
-LIMIT $8 OFFSET $9
+-- $8 most rows, $9 rows to pass over, $10 the position after which a cursor goes on, or null. The last: no more than
+-- so many bytes of rows, and one row at least.
+SELECT row, position, key, now
+FROM (
+    SELECT found.*, sum(octet_length(row)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(row) AS bytes_before
+    FROM (
+        SELECT row::text AS row, (row ->> 'createdPosition')::bigint AS position, '' AS key,
+               clock_timestamp() AS now
+        FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+        WHERE $10::bigint IS NULL OR (row ->> 'createdPosition')::bigint < $10
+        ORDER BY (row ->> 'createdPosition')::bigint DESC
+        LIMIT $8 OFFSET $9
+    ) AS found
+) AS sized
+WHERE bytes_before < $11
 
 -- name: newest_of_all
 -- As `newest`, of all jobs of a project: it has one plan, which is kept. $2 is the position after which a page goes
 -- on; beyond all of them for the first one.
-SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key, clock_timestamp() AS now
-FROM fold_status
-WHERE row ->> 'project' = $1
-  AND NOT coalesce((row ->> 'deleted')::boolean, false)
-  AND (row ->> 'createdPosition')::bigint < $2
-ORDER BY (row ->> 'createdPosition')::bigint DESC
-LIMIT $3
+SELECT row, position, key, now
+FROM (
+    SELECT found.*, sum(octet_length(row)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(row) AS bytes_before
+    FROM (
+        SELECT row::text AS row, (row ->> 'createdPosition')::bigint AS position, '' AS key,
+               clock_timestamp() AS now
+        FROM fold_status
+        WHERE row ->> 'project' = $1
+          AND NOT coalesce((row ->> 'deleted')::boolean, false)
+          AND (row ->> 'createdPosition')::bigint < $2
+        ORDER BY (row ->> 'createdPosition')::bigint DESC
+        LIMIT $3
+    ) AS found
+) AS sized
+WHERE bytes_before < $4
 
 -- name: oldest
-SELECT row, (row ->> 'createdPosition')::bigint AS position, '' AS key, clock_timestamp() AS now
-FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
-WHERE $10::bigint IS NULL OR (row ->> 'createdPosition')::bigint > $10
-ORDER BY (row ->> 'createdPosition')::bigint ASC
-LIMIT $8 OFFSET $9
+SELECT row, position, key, now
+FROM (
+    SELECT found.*, sum(octet_length(row)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(row) AS bytes_before
+    FROM (
+        SELECT row::text AS row, (row ->> 'createdPosition')::bigint AS position, '' AS key,
+               clock_timestamp() AS now
+        FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+        WHERE $10::bigint IS NULL OR (row ->> 'createdPosition')::bigint > $10
+        ORDER BY (row ->> 'createdPosition')::bigint ASC
+        LIMIT $8 OFFSET $9
+    ) AS found
+) AS sized
+WHERE bytes_before < $11
 
 -- name: ascending
 -- As `newest`; $11 names the order as `job_key` knows it, $12 is the key after which a cursor goes on.
-SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key, clock_timestamp() AS now
-FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
-WHERE $10::bigint IS NULL
-   OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) > ($12::text COLLATE "C", $10)
-ORDER BY job_key(row, $11) COLLATE "C" ASC, (row ->> 'createdPosition')::bigint ASC
-LIMIT $8 OFFSET $9
+SELECT row, position, key, now
+FROM (
+    SELECT found.*, sum(octet_length(row)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(row) AS bytes_before
+    FROM (
+        SELECT row::text AS row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key,
+               clock_timestamp() AS now
+        FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+        WHERE $10::bigint IS NULL
+           OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) > ($12::text COLLATE "C", $10)
+        ORDER BY job_key(row, $11) COLLATE "C" ASC, (row ->> 'createdPosition')::bigint ASC
+        LIMIT $8 OFFSET $9
+    ) AS found
+) AS sized
+WHERE bytes_before < $13
 
 -- name: descending
-SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key, clock_timestamp() AS now
-FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
-WHERE $10::bigint IS NULL
-   OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) < ($12::text COLLATE "C", $10)
-ORDER BY job_key(row, $11) COLLATE "C" DESC, (row ->> 'createdPosition')::bigint DESC
-LIMIT $8 OFFSET $9
+SELECT row, position, key, now
+FROM (
+    SELECT found.*, sum(octet_length(row)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(row) AS bytes_before
+    FROM (
+        SELECT row::text AS row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key,
+               clock_timestamp() AS now
+        FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)
+        WHERE $10::bigint IS NULL
+           OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) < ($12::text COLLATE "C", $10)
+        ORDER BY job_key(row, $11) COLLATE "C" DESC, (row ->> 'createdPosition')::bigint DESC
+        LIMIT $8 OFFSET $9
+    ) AS found
+) AS sized
+WHERE bytes_before < $13
 
 -- name: count
 SELECT count(*) AS total, clock_timestamp() AS now FROM jobs_wanted($1, $2, $3, $4, $5, $6, $7)

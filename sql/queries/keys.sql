@@ -24,8 +24,11 @@ RETURNING id, project_key, nonce, box
 SELECT id FROM job_keys WHERE job = $1
 
 -- name: last_destroyed
-SELECT coalesce(max(position), 0) FROM events
-WHERE type IN ('KeyDestroyed', 'ProjectKeyDestroyed') AND position <= (SELECT position FROM ledger_head)
+-- The hash of the event: a failover may lose one and have another at its position. None where there is none.
+SELECT hash FROM events WHERE position = (
+    SELECT max(position) FROM events
+    WHERE type IN ('KeyDestroyed', 'ProjectKeyDestroyed') AND position <= (SELECT position FROM ledger_head)
+)
 
 -- name: destroy_told
 -- Every key that an event says is destroyed, of whatever age: no kill between the two leaves one. A project's

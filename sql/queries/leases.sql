@@ -17,7 +17,7 @@ SELECT engine, epoch, holder, renewed_at, expires_at, expires_at <= clock_timest
 FROM leases WHERE engine = $1 FOR UPDATE
 
 -- name: take
--- $4: whether the holder is known to be gone, because its host's lock was free. `renewed_at` stays, until what
+-- $4: whether the holder is known to be gone. `renewed_at` stays, until what
 -- was left has been taken over: of who is cut off before, nobody may think that the runs were looked after.
 INSERT INTO leases (engine, epoch, holder, renewed_at, expires_at)
 VALUES ($1, 1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))

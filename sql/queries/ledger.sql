@@ -145,6 +145,17 @@ SELECT position, hash,
        ) AS holds
 FROM ledger_head AS head
 
+-- name: lost
+-- Whether it has one of several events no more that it had: at positions $1, with the hashes $2. As `still`.
+SELECT EXISTS (
+    SELECT FROM unnest($1::bigint[], $2::bytea[]) AS had (position, hash)
+    WHERE had.position > 0 AND NOT EXISTS (
+        SELECT FROM events
+        WHERE events.position = had.position AND events.hash = had.hash AND events.position <= head.position
+    )
+)
+FROM ledger_head AS head
+
 -- name: wanted_of_project
 -- $4 project, $5 types or null, $6 states that a job came into or null. Of no more than $7 bytes of data
 -- before the last, and one at least; `looked` tells how many there would have been. Counted as

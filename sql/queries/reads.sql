@@ -51,3 +51,8 @@ SELECT row FROM fold_prices WHERE key = 'book'
 
 -- name: now
 SELECT clock_timestamp()
+
+-- name: clock
+SELECT clock_timestamp() AS now,
+       greatest(0, extract(epoch FROM recorded_at - clock_timestamp()))::float8 AS behind_s
+FROM ledger_head

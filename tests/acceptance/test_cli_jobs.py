@@ -47,6 +47,32 @@ async def test_a_failed_job_is_told_by_the_exit_status(service: Service) -> None
     assert "The process ended with code 3." in said.err
 
 
+async def test_a_job_that_no_node_can_hold_is_told_of_as_it_is_submitted(service: Service) -> None:
+    """As by someone who forgets `-c` where there is no GPU."""
+    never = "No node can hold the job, so it waits for ever as things are: local cannot: "
+    said = await service.cli("job", "run", BUSYBOX, "--", "true")
+    assert (said.code, len(said.out.split())) == (Exit.DONE, 1)
+    lines = said.err.splitlines()
+    assert lines[0] == f"{never}1 GPUs, and it has 0." and "-c 1 asks for a CPU" in lines[1]
+    asked = await service.cli("job", "run", "-o", "json", "-g", "1", BUSYBOX, "--", "true")
+    assert asked.err.startswith(never) and "-c 1" not in asked.err and asked.json["status"]["state"]
+    async with service.start("job", "run", "--watch", "-g", "1", BUSYBOX, "--", "true") as watched:
+        assert watched.stderr is not None
+        _, line = [(await watched.stderr.readline()).decode() for _ in range(2)]
+        assert line.startswith(never)
+        watched.send_signal(signal.SIGINT)
+        await watched.wait()
+    would = await service.cli("job", "run", "--dry-run", "-g", "1", BUSYBOX)
+    assert "would be taken, and the job would wait for ever as things are" in would.out
+    small = await service.cli("job", "run", "--dry-run", "-c", "1", BUSYBOX)
+    assert small.out.rstrip().endswith("would be taken")
+    quiet = await service.cli("job", "run", "-c", "1", BUSYBOX, "--", "true")
+    assert (quiet.code, quiet.err) == (Exit.DONE, "")
+    queued = await service.cli("job", "list", "-s", "QUEUED", "-o", "json")
+    for each in queued.json:
+        assert (await service.cli("job", "delete", "--force", each["id"])).code == Exit.DONE
+
+
 async def test_json_alone_is_on_stdout(service: Service) -> None:
     words = ("job", "run", "--watch", "-c", "1", BUSYBOX, "--", "echo", "hello")
     watched = await service.cli(*words[:3], "-o", "json", *words[3:])

@@ -119,7 +119,9 @@ def test_a_key_is_sent_as_it_is(asked: Asked, tmp_path: Path, monkeypatch: pytes
     left_with(
         "job", "run", "-c", "1", "-s", "~/.ssh/id.pub", "--ssh-public-keys", other, BUSYBOX, "--", "true"
     )
-    assert [(request, body["sshPublicKeys"]) for request, body in asked] == [("POST /job", [KEY, other])]
+    assert [(request, body["sshPublicKeys"]) for request, body in asked] == [
+        (request, [KEY, other]) for request in ("POST /job", "POST /job/estimate")
+    ]
     asked.clear()
     (tmp_path / ".ssh" / "id").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     assert left_with("job", "run", "-c", "1", "-s", "~/.ssh/id", BUSYBOX) == 2

@@ -54,6 +54,21 @@ async def test_an_empty_word_is_said_to_be_empty(tmp_path: Path, words: tuple[st
     assert said == Said(Exit.USAGE, "", f"jobyard: {name}: {why}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "IMAGE: it is missing; name the image to run, or give --from"),
+        (("",), "IMAGE: '' is not allowed; it is empty; write what it stands for"),
+        (("--image", " "), "--image: ' ' is not allowed; it is empty; give it a value, or leave it out"),
+    ],
+)
+async def test_an_image_that_is_not_named_is_asked_for(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    told = await nowhere(tmp_path, "job", "run", "-c", "1", *words)
+    assert told == Said(Exit.USAGE, "", f"jobyard: {said}\n")
+
+
 async def test_a_job_runs_on_units_of_one_kind(tmp_path: Path) -> None:
     said = await nowhere(tmp_path, "job", "run", "-c", "1", "-g", "1", "image")
     assert (said.code, said.err.startswith("jobyard: --cpu: 1 ")) == (Exit.USAGE, True), said

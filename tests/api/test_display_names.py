@@ -56,6 +56,14 @@ async def test_a_name_is_in_any_script(yard: Yard) -> None:
         assert "1 to 255 characters" in answer.json["message"]
 
 
+@pytest.mark.parametrize("name", [" ", "\u00a0\u00a0", " \u2003\u3000"])
+async def test_a_name_is_not_blank(yard: Yard, name: str) -> None:
+    for path, body in (("/v1/token", {"role": ADMIN}), ("/v1/project", {"id": "vision"})):
+        answer = await yard.call("POST", path, body | {"name": name}, token=ADMIN)
+        assert (answer.status, answer.json["field"]) == (400, "name")
+        assert "it is blank" in answer.json["message"]
+
+
 async def test_a_name_of_before_is_read_as_it_is(yard: Yard) -> None:
     for number, char in enumerate(UNSEEN[:3]):
         made = cmd.CreateToken(

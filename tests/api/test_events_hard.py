@@ -9,17 +9,20 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.api.call import SERVICE
 from service.api.events import feed as feeding
 from service.api.events import stream as streaming
 from service.api.events.feed import Pace
+from service.api.events.read import TOO_MUCH
 from service.api.events.source import LedgerSource
 from service.domain import commands as cmd
 from service.domain.events import Info, encode_body
 from service.ledger.ledger import Ledger
 from service.ledger.read import BEGINNING, MOST_BYTES
 from tests.api.streams import Socket, ids, is_control, socket, sse
+from tests.api.test_sent import asking
 from tests.api.yard import ADMIN, ENGINE, MASTER, READER, Supervision, Yard, furnish, opened
 from tests.support.proxy import Proxy, proxied
 from tests.support.waiting import until
@@ -117,7 +120,7 @@ async def test_streams_outlive_a_postgres_that_restarts(
     ):
         await furnish(direct)
         await yard.token(READER, READER)
-        assert await direct.take_lease(ENGINE, "test", 60.0, locked=False)
+        assert await direct.take_lease(ENGINE, "test", 60.0)
         job = await _submitted(yard)
         async with socket(yard, "?type=RunNoted") as live, sse(yard, "?type=RunNoted") as browser:
             await live.until_live()
@@ -247,3 +250,31 @@ async def test_one_project_does_not_take_the_streams_of_the_others(
         assert "of your project" in refused.json["message"]
         async with socket(yard, token="other") as others:
             assert await others.frame()
+
+
+async def test_large_events_count_with_what_all_clients_hold(
+    yard: Yard, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = yard.app[SERVICE].parts.held
+    job = (await yard.submit())["id"]
+    await supervision.running(job)
+    await backlog(yard, job, 120)  # more than the kernel takes for a client
+    large = 3 * NOTE_BYTES
+    accept = "Accept: text/event-stream\r\n"
+    with capture_logs() as lines:
+        lazy = await asyncio.to_thread(asking, yard, "/v1/events?after=0", READER, accept)
+        await until(lambda: held.bytes >= large)
+        async with socket(yard, "?after=0") as stream:
+            assert len(await stream.events(120)) == 120, "who takes what there is loses nothing"
+        await until(lambda: 0 < held.bytes < 40 * large)
+        monkeypatch.setattr(held, "_most", large)
+        other = await asyncio.to_thread(asking, yard, "/v1/events?after=0", READER, accept)
+        await until(lambda: TOO_MUCH in [line.get("cut") for line in lines])
+    for line in (lazy, other):
+        line.close()
+    await until(lambda: held.bytes == 0)
+    monkeypatch.setattr(held, "_most", 2**30)
+    lazy = await asyncio.to_thread(asking, yard, "/v1/events?after=0", READER, accept)
+    await until(lambda: held.bytes >= large)
+    lazy.close()
+    await until(lambda: held.bytes == 0)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 import aiohttp
@@ -12,35 +10,11 @@ import pytest
 
 from service.api.call import SERVICE
 from service.domain import commands as cmd
-from service.ledger import database
 from service.ledger.ledger import Ledger
 from tests.api.streams import DEADLINE_S, is_control, socket
 from tests.api.yard import MASTER, OPERATOR, READER, Yard
-from tests.ledger.tampering import by_force
+from tests.ledger.standby import standby
 from tests.support.waiting import until
-
-_TABLES = ("events", "commands", "folds", "ledger_head")
-
-
-@asynccontextmanager
-async def standby(url: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """What the context yields makes the database what it was when the context was entered."""
-    admin = await database.connect(url, admin=True)
-    try:
-        for table in _TABLES:
-            await admin.execute(f"CREATE TABLE kept_{table} AS TABLE {table}")
-
-        async def fail_over() -> None:
-            async with admin.transaction():
-                for table in _TABLES:
-                    copied = f"INSERT INTO {table} SELECT * FROM kept_{table}"
-                    await by_force(admin, f"DELETE FROM {table}", copied)
-
-        yield fail_over
-    finally:
-        for table in _TABLES:
-            await admin.execute(f"DROP TABLE IF EXISTS kept_{table}")
-        await admin.close()
 
 
 def labelled(job: str, value: str) -> cmd.SetLabel:

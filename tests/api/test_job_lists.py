@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, get_args
 
 import pytest
 
+from service.api import reads
 from service.api.reads import Sort
 from tests.api.yard import ADMIN, Supervision, Yard
 
@@ -77,6 +79,32 @@ async def test_a_cursor_goes_on_where_it_was_whatever_came_before(yard: Yard) ->
     assert (await yard.call("DELETE", f"/v1/job/{old[2]}?force=true")).status == 204
     rest = await _pages(yard, first["metadata"]["links"]["next"])
     assert rest == [old[1], old[0]]
+
+
+async def test_a_page_of_large_jobs_is_shorter_and_nothing_is_left_out(
+    yard: Yard, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = await several(yard, supervision)
+    alike = [
+        f"/v1/job?{more}size=100" for more in ("", "labelSelector=!none&", "sort=status.state&order=asc&")
+    ]
+    whole = [await _pages(yard, f"{url}&cursor=") for url in alike]
+    assert [len(each) for each in whole] == [len(jobs)] * 3
+    monkeypatch.setattr(reads, "MOST_BYTES", 3000)
+    first = (await yard.call("GET", f"{alike[0]}&cursor=")).json
+    assert 0 < len(first["items"]) < len(jobs)
+    for order in ("asc", "desc"):
+        for sort in get_args(Sort):
+            found = await _pages(yard, f"/v1/job?sort={sort}&order={order}&size=100&cursor=")
+            assert len(found) == len(set(found)) == len(jobs)
+    assert [await _pages(yard, f"{url}&cursor=") for url in alike] == whole
+    refused = await yard.call("GET", alike[0])
+    assert refused.status == 400
+    assert refused.json["message"].startswith("size: 100")
+    most = int(re.findall(r"at most (\d+) of", refused.json["message"])[0])
+    assert (await yard.call("GET", f"/v1/job?size={most}")).status == 200
+    monkeypatch.setattr(reads, "MOST_BYTES", 1)
+    assert len(await _pages(yard, f"{alike[0]}&cursor=")) == len(jobs), "one at a time"
 
 
 async def test_a_cursor_of_another_order_is_refused(yard: Yard) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
 
 from service.api import jobs
-from service.api.call import Call
+from service.api.call import SERVICE, Call
+from service.api.logs import NONE_KEPT
+from service.supervisor.logs.format import RunLog
 from tests.api.yard import ADMIN, DEADLINE_S, OPERATOR, READER, Printer, Supervision, Yard, gathered
 from tests.support.waiting import until
 
@@ -72,8 +75,6 @@ async def test_two_hundred_follow_one_log_to_its_end(yard: Yard, job: str) -> No
     printer = Printer(yard, job)
     printer.line("first")
     metrics = yard.app
-    from service.api.call import SERVICE
-
     followers = metrics[SERVICE].metrics.followers
 
     async def follow(_index: int) -> bytes:
@@ -110,8 +111,6 @@ async def test_following_a_run_that_ended_without_a_log_ends(
 async def test_an_ended_runs_log_is_not_cut_short_for_a_slow_client(
     yard: Yard, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.api.call import SERVICE
-
     monkeypatch.setattr("service.api.logs.LAST_OUTPUT_S", 0.1)
     monkeypatch.setattr("service.api.logs.GONE_S", 0.05)
     line, count = "x" * 2**16, 512  # more than all buffers on the way hold
@@ -145,9 +144,48 @@ async def test_each_run_has_its_own_log(yard: Yard, job: str, supervision: Super
     assert (await yard.call("GET", f"{path}?run=1&follow=true")).raw == b"run 1\n"
 
 
-async def test_a_client_that_leaves_is_noticed(yard: Yard, job: str) -> None:
-    from service.api.call import SERVICE
+async def test_a_log_that_is_gone_says_so_and_an_empty_one_says_nothing(
+    yard: Yard, job: str, supervision: Supervision
+) -> None:
+    """Of the runs, the first two had a process: one printed nothing, the other's log is gone. The third had
+    none, and no log either."""
+    path = f"/v1/job/{job}/log"
+    for run in (1, 2):
+        await supervision.running(job, run)
+        printer = Printer(yard, job, run)
+        assert (await yard.call("GET", path)).raw == b""
+        printer.end()
+        await supervision.ended(job, run)
+        assert (await yard.call("GET", path)).raw == b"", "it printed nothing"
+        assert (await yard.call("GET", f"{path}?follow=true")).raw == b""
+        if run == 2:
+            RunLog(yard.settings.logs_dir, UUID(job), run).segment(0).unlink()
+            for more in ("", "?tail=1", "?page=1", "?follow=true", "?follow=true&tail=5"):
+                assert (await yard.call("GET", path + more)).raw == NONE_KEPT, more
+            for more in ("?tail=0", "?page=2", "?follow=true&tail=0"):
+                assert (await yard.call("GET", path + more)).raw == b"", more
+        assert (await yard.call("PUT", f"/v1/job/{job}/start")).status == 204
+    assert (await yard.call("PUT", f"/v1/job/{job}/kill")).status == 204
+    for run, said in ((1, b""), (2, NONE_KEPT), (3, b"")):
+        assert (await yard.call("GET", f"{path}?run={run}")).raw == said, run
+    assert (await yard.call("PUT", f"/v1/job/{job}/start")).status == 204
+    assert (await yard.call("GET", f"{path}?run=3")).raw == b""
 
+
+async def test_whoever_follows_is_told_that_the_log_is_gone(
+    yard: Yard, job: str, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.logs.LAST_OUTPUT_S", 0.1)
+    monkeypatch.setattr("service.api.logs.GONE_S", 0.05)
+    followers = yard.app[SERVICE].metrics.followers
+    await supervision.running(job)
+    following = asyncio.create_task(yard.call("GET", f"/v1/job/{job}/log?follow=true"))
+    await until(lambda: followers._value.get() == 1)
+    await supervision.ended(job)
+    assert (await following).raw == NONE_KEPT
+
+
+async def test_a_client_that_leaves_is_noticed(yard: Yard, job: str) -> None:
     followers = yard.app[SERVICE].metrics.followers
     headers = {"Authorization": f"Bearer {yard.tokens[OPERATOR]}"}
     response: Any = await yard.http.get(f"{yard.url}/v1/job/{job}/log?follow=true", headers=headers)
@@ -157,11 +195,31 @@ async def test_a_client_that_leaves_is_noticed(yard: Yard, job: str) -> None:
 
 
 async def test_followers_end_when_the_service_closes(yard: Yard, job: str) -> None:
-    from service.api.call import SERVICE
-
     followers = yard.app[SERVICE].metrics.followers
     following = asyncio.create_task(yard.call("GET", f"/v1/job/{job}/log?follow=true"))
     await until(lambda: followers._value.get() == 1)
     await yard.app.shutdown()
     with pytest.raises(aiohttp.ClientPayloadError):  # cut, so that it does not look like the log's end
         await following
+
+
+async def test_nothing_more_is_read_for_who_has_left(
+    yard: Yard, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, done = asyncio.Event(), asyncio.Event()
+
+    async def nothing_wanted(*_: Any, **__: Any) -> Any:
+        try:
+            while True:
+                yield b""
+                reading.set()
+                await asyncio.sleep(0.01)
+        finally:
+            done.set()
+
+    monkeypatch.setattr(yard.app[SERVICE].parts.logs, "read", nothing_wanted)
+    asking = asyncio.create_task(yard.call("GET", f"/v1/job/{job}/log?page=1000000"))
+    await reading.wait()
+    asking.cancel()
+    async with asyncio.timeout(DEADLINE_S):
+        await done.wait()

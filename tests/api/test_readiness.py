@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -78,7 +79,7 @@ async def test_a_service_is_ready_when_all_of_its_parts_are(
     yard: Yard, on_duty: FakeEngine, access: StoreAccess
 ) -> None:
     assert await _parts(yard, 200) == {
-        "database": OK, "supervisor": OK, "engine": OK, "store": NONE_CONFIGURED,
+        "database": OK, "clock": OK, "supervisor": OK, "engine": OK, "store": NONE_CONFIGURED,
     }  # fmt: skip
     await _default_store(yard, access)
     assert (await _parts(yard, 200))["store"] == OK
@@ -104,7 +105,7 @@ async def test_a_supervisor_that_lost_its_engine_is_told(yard: Yard, on_duty: Fa
     await _execute(
         yard, "UPDATE jobyard.leases SET expires_at = clock_timestamp() WHERE engine = $1", engine_id
     )
-    assert await yard.ledger.take_lease("another engine", "elsewhere/1", 60.0, locked=False) is not None
+    assert await yard.ledger.take_lease("another engine", "elsewhere/1", 60.0) is not None
     assert (await _parts(yard, 503))["supervisor"]["why"].startswith("none holds the engine; the last one")
 
 
@@ -173,6 +174,23 @@ async def test_a_database_without_disk_space_is_told_until_it_has_some(
     assert (await _parts(yard, 503))["database"]["status"] == "down"
     has_space = True
     assert (await _parts(yard, 200))["database"] == OK
+
+
+async def test_a_database_clock_that_is_behind_the_last_event_is_told(
+    yard: Yard, on_duty: FakeEngine
+) -> None:
+    """It was ahead, and was put right."""
+    last = "UPDATE jobyard.ledger_head SET recorded_at = clock_timestamp() + make_interval(secs => $1)"
+    await _execute(yard, last, 3600.5)
+    clock = (await _parts(yard, 503))["clock"]
+    assert clock["status"] == "down"
+    assert re.fullmatch(
+        r"it is 3[56]\d\d s behind the ledger's last event: all times stand still, and no run begins, "
+        "until it has caught up",
+        clock["why"],
+    )
+    await _execute(yard, last, 4.0)
+    assert (await _parts(yard, 200))["clock"] == OK
 
 
 async def test_a_default_store_that_refuses_or_is_away_is_told_without_secrets(

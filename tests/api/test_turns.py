@@ -60,3 +60,20 @@ async def test_nothing_is_done_for_who_has_left(yard: Yard, monkeypatch: pytest.
     assert done == []
     assert (await replayed(yard)).status == 200
     assert done == [1]
+
+
+@pytest.mark.parametrize("path", ["/v1/billing", "/v1/billing/statement"])
+async def test_bills_wait_for_their_turn_as_well(yard: Yard, path: str) -> None:
+    """They have a line for every run: one project's many questions keep nobody else from his answers."""
+    turns: Turns = yard.app[SERVICE].bills
+    async with AsyncExitStack() as held:
+        for _ in range(2):
+            await held.enter_async_context(turns._free)
+        mine = [asyncio.create_task(yard.call("GET", path)) for _ in range(16)]
+        await until(lambda: turns.asked["default"] == 16)
+        assert (await yard.call("GET", path)).status == 503
+        assert (await yard.call("GET", "/v1/quota")).status == 200
+        theirs = asyncio.create_task(yard.call("GET", path, token="other"))
+        await until(lambda: turns.asked["other"] == 1)
+    assert [each.status for each in await asyncio.gather(*mine, theirs)] == [200] * 17
+    assert not turns.asked

@@ -44,7 +44,8 @@ async def test_with_nothing_changed_it_says_how_exact_it_is(yard: Yard, supervis
     assert (found["modelError"]["otherwise"], found["modelError"]["runs"]) == (0, 2)
     assert float(found["modelError"]["mostSeconds"]) < 0.05
     assert (found["totals"]["changed"], found["totals"]["runs"]) == (0, 3)
-    assert found["totals"]["costDifference"] == "0.000000"
+    assert (found["totals"]["costDifference"], found["totals"]["currency"]) == ("0.000000", "EUR")
+    assert (found["others"]["costDifference"], found["others"]["currency"]) == (None, "")
 
 
 async def test_a_larger_quota_and_node(yard: Yard, supervision: Supervision) -> None:

@@ -340,11 +340,14 @@ async def test_a_node_that_was_full_is_told_for_as_long_as_it_was(
     assert said(await asked(yard, job)) == [("QUEUED", "disk", "node-disk-full")]
     assert (await gauge("node-disk-full"), await gauge("node-memory-full")) == ("1.0", "0.0")
     await admission(Info("node-memory-full", "The memory is nearly full."))
+    await admission(Info("clock-behind", "The clock is behind."))
+    assert (await gauge("clock-behind"), await gauge("node-disk-full")) == ("1.0", "0.0")
     await admission(None)
-    assert await gauge("node-disk-full") == "0.0"
+    assert await gauge("clock-behind") == "0.0"
     await supervision.running(job)
-    assert said(await asked(yard, job))[:3] == [
+    assert said(await asked(yard, job))[:4] == [
         ("QUEUED", "disk", "node-disk-full"),
         ("QUEUED", "memory", "node-memory-full"),
+        ("QUEUED", "clock", "clock-behind"),
         ("QUEUED", "node", "being-placed"),
     ]

@@ -297,7 +297,7 @@ class Supervision:
         self._yard, self._project = yard, project
 
     async def lease(self) -> None:
-        assert await self._yard.ledger.take_lease(ENGINE, "test", 60.0, locked=False) is not None
+        assert await self._yard.ledger.take_lease(ENGINE, "test", 60.0) is not None
 
     async def _say(self, kind: type[cmd.RunCommand], job: str, run: int, **fields: Any) -> None:
         command = kind(project=self._project, engine=ENGINE, epoch=1, job=UUID(job), run=run, **fields)

@@ -22,6 +22,7 @@ from service.ledger.keys import Keys
 from service.ledger.ledger import Ledger
 from tests.audit.conftest import SIGNING, Signed, against, signer
 from tests.conftest import MASTER
+from tests.ledger.standby import standby
 from tests.support import jobs
 from tests.support.jobs import PROJECT
 from tests.support.waiting import until
@@ -303,3 +304,48 @@ async def test_every_proof_bill_and_read_stays(yard: Yard, database_url: str, tm
     finally:
         await connection.close()
     assert (await yard.ledger.job(job)).spec.env[0].value == sealed, "the ciphertext stays"
+
+
+class Looks:
+    """A listener whose owner looks when a test wants it to."""
+
+    def __init__(self) -> None:
+        self.hints = 0
+        self._over, self._next = asyncio.Event(), asyncio.Event()
+
+    async def moved(self, _since: int, _timeout_s: float) -> None:
+        self._over.set()
+        await self._next.wait()
+        self._next.clear()
+
+    async def over(self) -> None:
+        """The next one, or the first."""
+        self._over.clear()
+        self._next.set()
+        await self._over.wait()
+
+
+async def test_a_key_destroyed_where_a_lost_one_was_is_forgotten_as_well(
+    yard: Yard, database_url: str
+) -> None:
+    """A failover lost the word on one key, and the word on another came to its very position."""
+    (one, _), (two, sealed) = await with_secret(yard), await with_secret(yard)
+    other, looks = Keys(yard.ledger.pool, MASTER), Looks()
+    listener: Any = looks
+    watching = asyncio.create_task(other.watch(listener))
+    async with standby(database_url) as fail_over:
+        await told(yard, one)
+        lost = (await yard.ledger.head()).position
+        await looks.over()
+        await looks.over()  # one that began after it
+        assert await other.open(sealed) == CLEAR
+        await fail_over()
+        await told(yard, two)
+        assert (await yard.ledger.head()).position == lost
+        assert await other.open(sealed) == CLEAR
+        await looks.over()
+        await looks.over()
+        with pytest.raises(Erased):
+            await other.open(sealed)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)

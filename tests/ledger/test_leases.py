@@ -26,15 +26,14 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def take(
-    source: asyncpg.Connection, holder: str, ttl_s: float = 600, *, locked: bool = False
+    source: asyncpg.Connection, holder: str, ttl_s: float = 600, *, gone: str = ""
 ) -> Lease | None:
-    return await leases.take(source, "e", holder, ttl_s, locked=locked)
+    """`gone`: the one holder that is known to be."""
+    return await leases.take(source, "e", holder, ttl_s, gone=lambda before: before == gone)
 
 
-async def taken(
-    source: asyncpg.Connection, holder: str, ttl_s: float = 600, *, locked: bool = False
-) -> Lease:
-    lease = await take(source, holder, ttl_s, locked=locked)
+async def taken(source: asyncpg.Connection, holder: str, ttl_s: float = 600, *, gone: str = "") -> Lease:
+    lease = await take(source, holder, ttl_s, gone=gone)
     assert lease is not None
     return lease
 
@@ -43,7 +42,7 @@ async def test_the_first_one_has_it_and_keeps_it(connection: asyncpg.Connection)
     lease = await taken(connection, "host/a")
     assert (lease.epoch, lease.absent_since) == (1, None)
     assert await take(connection, "host/b") is None
-    assert await take(connection, "other/b", locked=True) is None, "another host's lock proves nothing"
+    assert await take(connection, "host/b", gone="host/c") is None, "another one's end proves nothing"
     assert await leases.renew(connection, lease, 600)
 
 
@@ -58,9 +57,9 @@ async def test_a_lease_that_is_over_is_taken_and_its_holder_told(connection: asy
     assert await take(connection, "host/a") is None
 
 
-async def test_the_hosts_own_lock_proves_that_the_holder_is_gone(connection: asyncpg.Connection) -> None:
+async def test_of_a_holder_that_is_gone_it_is_taken_at_once(connection: asyncpg.Connection) -> None:
     old = await taken(connection, "host/a")
-    new = await taken(connection, "host/b", locked=True)
+    new = await taken(connection, "host/b", gone="host/a")
     assert (new.epoch, new.absent_since is None) == (old.epoch + 1, False)
 
 
@@ -103,7 +102,7 @@ async def test_the_word_of_a_holder_that_was_overtaken_does_not_count(
     """However it was held up: the epoch is looked at when the command is decided."""
     job = await yard.submit()
     stale = cmd.PlaceRun(**yard.of(job), node=NODE)
-    overtaken = await leases.take(connection, ENGINE, "host/other", 600, locked=True)
+    overtaken = await leases.take(connection, ENGINE, "host/other", 600, gone=lambda _: True)
     assert overtaken is not None
     with pytest.raises(StaleEpoch):
         await yard.do(stale)
@@ -119,7 +118,7 @@ async def test_a_repeat_of_what_was_done_before_is_answered_under_any_epoch(
     job = await yard.submit()
     placed = cmd.Submission(id=job, command=cmd.PlaceRun(**yard.of(job), node=NODE), actor="test")
     first = await yard.ledger._writer.submit(placed)
-    assert await leases.take(connection, ENGINE, "host/other", 600, locked=True)
+    assert await leases.take(connection, ENGINE, "host/other", 600, gone=lambda _: True)
     assert (await yard.ledger._writer.submit(placed)).events == first.events
 
 
@@ -142,9 +141,9 @@ async def test_who_takes_a_lease_is_told_whether_the_one_before_may_still_go_on(
 
     assert not (await over_soon("host/a")).unfenced, "there was nobody"
     assert (await after_it("host/b")).unfenced, "its lease ran out, and no more is known"
-    locked = await taken(connection, "host/c", locked=True)
-    assert not locked.unfenced, "its host's lock was free"
-    await leases.release(connection, locked)
+    third = await taken(connection, "host/c", gone="host/b")
+    assert not third.unfenced, "it is known to be gone"
+    await leases.release(connection, third)
     assert not (await over_soon("other/d")).unfenced, "it was given back"
 
 

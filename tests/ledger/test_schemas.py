@@ -25,7 +25,7 @@ from service.ledger.ledger import Ledger
 from service.ledger.migrate import migrate
 from service.supervisor import guard
 from service.supervisor.engine.protocol import ContainerSpec
-from service.supervisor.names import RunId, container_name, run_labels
+from service.supervisor.names import RunId, run_labels
 from sql import Migration, migrations
 from tests.conftest import MASTER
 from tests.images import BUSYBOX
@@ -184,20 +184,24 @@ async def taken_over(url: str, ledger: Ledger, folder: Path) -> None:
     with patch.object(guard, "_lock_dir", lambda: folder):
         async with world.supervised():
             await world.when(running.id, lambda _, event: event.type == "RunAdopted", "adopted")
-            await engine.exit(container_name(RunId(running.id, 1)))
+            await engine.exit(name_then(RunId(running.id, 1)))
             ended = await world.end(running.id)
     states = ("QUEUED", "INITIALIZING", "PENDING", "RUNNING", "FINALIZING", "DONE")
     assert tuple(visit.state for visit in ended.history) == states
     (line,) = await ledger.runs(running.id)
     assert (line.run, line.minutes, line.credited) == (1, 2, False)
-    assert [name for call, name in engine.calls if call == "create"].count(
-        container_name(RunId(running.id, 1))
-    ) == 1
+    made = [name for call, name in engine.calls if call == "create" and str(running.id) in name]
+    assert made == [name_then(RunId(running.id, 1))], "no second one under the name of today"
 
 
 async def by_name(ledger: Ledger) -> dict[str, Job]:
     submitted = [event.job for event in await ledger.events(0) if event.type == "JobSubmitted"]
     return {job.spec.name: job for job in await ledger.jobs_of([job for job in submitted if job])}
+
+
+def name_then(run: RunId) -> str:
+    """As versions before 2026-11-29 called a container: without the ledger."""
+    return f"job-{run.job}-{run.run}"
 
 
 async def engine_of_then(ledger: Ledger, job: Job, started_at: datetime) -> FakeEngine:
@@ -208,7 +212,7 @@ async def engine_of_then(ledger: Ledger, job: Job, started_at: datetime) -> Fake
     engine.add_image(BUSYBOX)
     run = RunId(job.id, 1)
     labels = run_labels((await ledger.head()).ledger_id, run)
-    made = await engine.create(ContainerSpec(name=container_name(run), image=BUSYBOX, labels=labels))
+    made = await engine.create(ContainerSpec(name=name_then(run), image=BUSYBOX, labels=labels))
     await engine.start(made)
     now = started_at + timedelta(seconds=90)
     engine._clock = lambda: now

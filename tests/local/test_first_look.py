@@ -24,7 +24,7 @@ async def looks(*whys: str) -> AsyncIterator[str]:
     async def ready(_: web.Request) -> web.Response:
         why, ok = left.pop(0), wire.Part(status="ok")
         store = wire.Part(status="down", why=why) if why else ok
-        parts = wire.Parts(database=ok, supervisor=ok, engine=ok, store=store)
+        parts = wire.Parts(database=ok, clock=ok, supervisor=ok, engine=ok, store=store)
         found = wire.Ready(status="not-ready" if why else "ready", parts=parts)
         return web.Response(body=msgspec.json.encode(found))
 

@@ -83,6 +83,19 @@ async def test_a_variable_that_is_there_and_empty(state: Path, name: str) -> Non
     assert not (state / "master.key").exists()
 
 
+async def test_variables_that_look_like_settings_and_are_none_are_named(state: Path) -> None:
+    """Once each, in the log and in a line for people; all that the repository reads itself is known."""
+    ours = {"JOBYARD_NODE_CPUS": "1", "JOBYARD_TOKEN": "t", "JOBYARD_TEST_S3": "{}", "JOBYARD_BENCH_AWS": "a"}
+    wrong = {"JOBYARD_NODE_CPU": "hidden", "JOBYARD_FRIDGE": "hidden", "JOBYARD_MASTER_KEY": "none"}
+    said = await refused(state, "--port", "0", **ours, **wrong)
+    notes = [line for line in said.splitlines() if "is no setting" in line]
+    assert [line for line in notes if not line.startswith("{")] == [
+        "jobyard: JOBYARD_FRIDGE is no setting, and is ignored.",
+        "jobyard: JOBYARD_NODE_CPU is no setting, and is ignored; did you mean JOBYARD_NODE_CPUS?",
+    ]
+    assert len(notes) == 4 and "hidden" not in said
+
+
 @pytest.mark.parametrize("key", ["not base64", base64.b64encode(b"short").decode()])
 async def test_a_checkpoint_key_that_is_none(state: Path, key: str) -> None:
     said = await refused(state, "--port", "0", JOBYARD_CHECKPOINT_KEY=key)
@@ -253,21 +266,23 @@ async def test_one_that_is_stopped_while_it_is_read_in_says_so(state: Path) -> N
 
 
 def test_a_store_that_refuses_its_keys_is_told_of_at_once(state: Path, database_url: str) -> None:
-    said = said_at_first(state, database_url, secretKey="not-the-secret-that-it-has")
+    said = said_at_first(state, database_url, cpus="4000", secretKey="not-the-secret-that-it-has")
+    assert "But JOBYARD_NODE_CPUS is 4000, more than the " in said
     assert "But the object store is not ready: it refuses the service. " in said
 
 
 def test_nothing_is_said_of_parts_that_are_well(state: Path, database_url: str) -> None:
-    assert "not ready" not in said_at_first(state, database_url)
+    assert "But " not in said_at_first(state, database_url, cpus="1")
 
 
-def said_at_first(state: Path, database_url: str, **changed: str) -> str:
-    """What `up` says until it has told how to stop it."""
+def said_at_first(state: Path, database_url: str, *, cpus: str, **changed: str) -> str:
+    """What `up` says until it has told how to stop it; `changed` of what the store is entered with."""
     store = json.loads(os.environ["JOBYARD_TEST_S3"]) | changed
     given = {
         "DATABASE_URL": database_url,
         "DOCKER_HOST": os.environ["JOBYARD_TEST_DOCKER_HOST"],
         "JOBYARD_S3": json.dumps(store),
+        "JOBYARD_NODE_CPUS": cpus,
         "JOBYARD_SSH_PORT": "off",
         "JOBYARD_LOG_LEVEL": "critical",
     }

@@ -40,7 +40,7 @@ class Stoppable:
             return self._call(name, target)
         if inspect.isasyncgenfunction(target):
             return self._stream(target)
-        if name == "follow":  # answers an asynchronous generator
+        if name == "follow_on":  # answers an asynchronous generator
             return self._stream(target)
         return target
 

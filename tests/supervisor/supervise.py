@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -64,12 +64,18 @@ class Child:
 
 
 @asynccontextmanager
-async def supervising(world: World, *, lease_ttl_s: float = 10.0) -> AsyncIterator[Child]:
-    """A child that supervises the world's engine, killed at the latest when the context ends."""
+async def supervising(
+    world: World, *, lease_ttl_s: float = 10.0, ready: bool = True, within: Sequence[str] = ()
+) -> AsyncIterator[Child]:
+    """A child that supervises the world's engine, killed at the latest when the context ends.
+
+    `within`: what it is begun by.
+    """
     orders = json.dumps([world.url, str(world.settings.state_dir), lease_ttl_s])
     log = world.settings.state_dir / "child.log"
     with log.open("w") as file:
         process = await asyncio.create_subprocess_exec(
+            *within,
             sys.executable,
             "-m",
             "tests.supervisor.supervise",
@@ -80,7 +86,8 @@ async def supervising(world: World, *, lease_ttl_s: float = 10.0) -> AsyncIterat
         )
     child = Child(process, log)
     try:
-        await child.ready()
+        if ready:
+            await child.ready()
         yield child
     finally:
         await child.kill()

@@ -13,7 +13,6 @@ from service.domain.events import RunAdopted
 from service.domain.states import State
 from service.errors import Unavailable
 from service.supervisor import volumes
-from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import RUNS_ON
 from tests.supervisor.stoppable import Stopped
 from tests.supervisor.world import World
@@ -52,7 +51,7 @@ async def test_an_order_while_nobody_was_there_to_stop_what_had_ended(
     if told_to_stop:
         await fake.stop(container.id, 1)
     else:
-        await fake.exit(container_name(RunId(job, 1)))
+        await fake.exit(await on_fake.name(job))
     fake._containers[container.id].finished_at = began + timedelta(milliseconds=1)
     await _until_clearly_after(on_fake, began)
     await on_fake.kill(job)
@@ -92,7 +91,7 @@ async def test_what_was_to_be_stopped_by_us_is_interrupted_whoever_finds_it_ende
         await on_fake.kill(job)
         await gate.reached.wait()
     if stop == "before":  # it was there still when it was to be stopped, and ends before anybody is back
-        await fake.exit(container_name(RunId(job, 1)))
+        await fake.exit(await on_fake.name(job))
     async with on_fake.supervised():
         ended = await on_fake.end(job)
     assert (ended.state, ended.info.code) == (State.INTERRUPTED, "interrupted")
@@ -156,7 +155,7 @@ async def test_a_ledger_that_is_away_for_long_leaves_nobody_looking_after_the_ru
         await on_fake.reach(job, State.RUNNING)
         await on_fake.when(job, lambda _, event: event.type == "RunAdopted", "told")
         await until_renewed_after(on_fake, back)
-        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        await on_fake.fake.exit(await on_fake.name(job))
         await on_fake.end(job)
     events = await on_fake.events(job)
     at = next(index for index, event in enumerate(events) if event.type == "RunAdopted")

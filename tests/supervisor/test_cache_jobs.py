@@ -21,7 +21,7 @@ from service.supervisor.cache.copying import copy
 from service.supervisor.cache.entry import Key, Version
 from service.supervisor.cache.space import Space
 from service.supervisor.engine.protocol import ContainerSpec
-from service.supervisor.names import JOB, RunId, container_name
+from service.supervisor.names import JOB
 from service.supervisor.sync import move
 from service.supervisor.sync.move import NO_ROOM
 from service.supervisor.sync.runs import PINNED
@@ -425,4 +425,4 @@ async def test_a_job_whose_mark_is_damaged_does_not_begin_with_an_empty_folder(
         ended = await world.end(job)
     assert (ended.state, ended.info.code) == (State.ERROR, "node-storage")
     assert world.created(job) == []
-    assert container_name(RunId(job, 1)) not in world.fake.started
+    assert await world.name(job) not in world.fake.started

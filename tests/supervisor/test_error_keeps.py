@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
+import shutil
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -16,10 +15,11 @@ from service.errors import EngineError
 from service.supervisor import container, shift
 from service.supervisor.driver import FAILURES, KEPT
 from service.supervisor.effects import Yard
-from service.supervisor.names import RunId, container_name
+from service.supervisor.names import RunId
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.lab import RUNS_ON
+from tests.supervisor.replaced import swept
 from tests.supervisor.world import PROJECT, World, volume
 from tests.support.waiting import until
 
@@ -42,12 +42,35 @@ async def test_what_a_run_that_is_lost_has_made_can_still_be_pushed(
         ended = await world.end(job)
         assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, "container-lost", True)
         assert ended.info.message.endswith(KEPT)
-        await _swept(world)
+        await swept(world)
         assert (world.volume(job) / "model").read_bytes() == b"weights"
         pushed = await _pushed_again(world, job)
         assert (pushed.state, pushed.volumes_kept) == (State.ERROR, False)
         assert await bucket.holds() == {"model": b"weights"}
         await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+@pytest.mark.parametrize("removed", ["one of two", "all", "all volumes of all"])
+async def test_only_what_is_there_is_said_to_be_kept(
+    stored_on_fake: World, bucket: Bucket, removed: str
+) -> None:
+    """As when somebody removes a volume by hand while the job runs. Where nothing is there at all, the
+    disk may not be mounted: what is on it is not given up."""
+    world, some_are_left = stored_on_fake, removed != "all"
+    async with world.supervised():
+        out = [volume(path, "RW", bucket.name, prefix=path[1:]) for path in ("/out", "/more")]
+        job = await world.submit(RUNS_ON, volumes=out)
+        await world.reach(job, State.RUNNING)
+        for index in (0,) if removed == "one of two" else (0, 1):
+            world.volume(job, index).rmdir()
+        if removed == "all volumes of all":
+            shutil.rmtree(world.settings.volumes_dir)
+        await world.fake.exit(await world.name(job), 0)
+        ended = await world.end(job)
+    said = "The node's storage failed: volume 0: No such file or directory."
+    assert (ended.state, ended.info.code) == (State.ERROR, "node-storage")
+    assert ended.info.message == (f"{said} {KEPT}" if some_are_left else said)
+    assert ended.volumes_kept == some_are_left
 
 
 async def test_an_engine_that_refuses_at_the_end_of_a_run_loses_nothing_of_it(
@@ -67,10 +90,10 @@ async def test_an_engine_that_refuses_at_the_end_of_a_run_loses_nothing_of_it(
         job = await world.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
         await world.reach(job, State.RUNNING)
         (world.volume(job) / "model").write_bytes(b"weights")
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         ended = await world.end(job)
         assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, "engine-refused", True)
-        await _swept(world)
+        await swept(world)
         assert not (await _pushed_again(world, job)).volumes_kept
     assert await bucket.holds() == {"model": b"weights"}
 
@@ -89,7 +112,7 @@ async def test_a_container_that_the_engine_does_not_remove_makes_no_other_end(
                 world.fake.fail_next("remove", error=EngineError("the engine is out of order"))
             if shut:
                 door.shut()
-            await world.fake.exit(container_name(RunId(job, 1)), 0)
+            await world.fake.exit(await world.name(job), 0)
             ended = await world.end(job)
             assert (ended.state, ended.volumes_kept) == (State.FAILED if shut else State.DONE, shut)
 
@@ -99,18 +122,6 @@ async def test_a_container_that_the_engine_does_not_remove_makes_no_other_end(
         await until(removed)
         door.open()
         assert not (await _pushed_again(world, job)).volumes_kept
-
-
-async def _swept(world: World) -> None:
-    """A whole sweep has begun and ended."""
-    for _ in range(2):
-        left = world.settings.user_volumes_dir / PROJECT / str(uuid4())
-        left.mkdir(parents=True)
-        await until(partial(_is_gone, left), what="a volume of nobody goes, after those of runs")
-
-
-def _is_gone(path: Path) -> bool:
-    return not path.exists()
 
 
 async def _pushed_again(world: World, job: UUID) -> Job:

@@ -16,11 +16,12 @@ from structlog.testing import capture_logs
 from service.domain.states import State
 from service.errors import EngineError, Misconfigured
 from service.ledger.leases import Database
-from service.supervisor.guard import HostLock, holder_name
-from service.supervisor.names import RunId, container_name
+from service.supervisor import guard
+from service.supervisor.guard import HostLock
 from tests.supervisor.lab import DONE, RUNS_ON
 from tests.supervisor.stoppable import Stopped
 from tests.supervisor.supervise import supervising
+from tests.supervisor.test_holders import another
 from tests.supervisor.world import World
 from tests.support.waiting import until
 
@@ -72,16 +73,37 @@ class TestHostLock:
     def test_a_directory_that_others_can_write_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setattr(guard, "_places", lambda: (tmp_path,))
         (tmp_path / f"jobyard-locks-{os.getuid()}").mkdir(mode=0o777)
         (tmp_path / f"jobyard-locks-{os.getuid()}").chmod(0o777)
         with pytest.raises(Misconfigured, match="0700"):
             HostLock("engine", uuid4(), ONE)
 
-    def test_holders_of_one_host_share_its_name(self) -> None:
-        first, second = holder_name(), holder_name()
-        assert first != second
-        assert first.rpartition("/")[0] == second.rpartition("/")[0]
+    def test_a_link_to_a_directory_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guard, "_places", lambda: (tmp_path,))
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        (tmp_path / f"jobyard-locks-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(Misconfigured, match="0700"):
+            HostLock("engine", uuid4(), ONE)
+
+    def test_the_environment_does_not_move_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        ledger = uuid4()
+        before = HostLock("engine", ledger, ONE).path
+        for name in ("TMPDIR", "TMP", "TEMP", "HOME", "XDG_RUNTIME_DIR"):
+            monkeypatch.setenv(name, str(tmp_path))
+        monkeypatch.setattr("tempfile.tempdir", None)
+        assert HostLock("engine", ledger, ONE).path == before
+
+    def test_it_lies_in_the_first_place_that_can_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").touch()
+        bad = (tmp_path / "missing", tmp_path / "file")
+        monkeypatch.setattr(guard, "_places", lambda: (*bad, tmp_path))
+        assert HostLock("engine", uuid4(), ONE).path.parent.parent == tmp_path
+        monkeypatch.setattr(guard, "_places", lambda: bad)
+        with pytest.raises(Misconfigured, match=f"{bad[0]}, {bad[1]}"):
+            HostLock("engine", uuid4(), ONE)
 
 
 async def logged(lines: Sequence[MutableMapping[str, Any]], text: str) -> None:
@@ -110,7 +132,42 @@ async def test_the_second_takes_over_when_the_first_ends(on_fake: World) -> None
         assert await epochs(on_fake) == [1, 2]
         await on_fake.kill(job)
         assert (await on_fake.end(job)).state is State.INTERRUPTED
-    assert on_fake.created(job) == [container_name(RunId(job, 1))]
+    assert on_fake.created(job) == [await on_fake.name(job)]
+
+
+async def test_the_second_waits_for_the_first_with_another_lock_too(
+    on_fake: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a service with a private /tmp and /run, or in a container. Each holds "the" lock of the host."""
+    with capture_logs() as lines:
+        async with on_fake.supervised(lease_ttl_s=600) as first:
+            monkeypatch.setattr(guard, "_lock_dir", lambda: tmp_path)
+            async with on_fake.supervised(ready=False) as second:
+                await logged(lines, "waiting")
+                assert len(list(tmp_path.glob("engine-*.lock"))) == 1, "it has that lock"
+                job = await on_fake.submit(DONE)
+                await on_fake.end(job)
+                assert first.ready.is_set() and not second.ready.is_set()
+    assert await epochs(on_fake) == [1]
+
+
+async def test_who_has_the_lock_takes_the_lease_of_a_holder_that_was_killed(on_fake: World) -> None:
+    """Before it has the lock it does not: another of this host has it, which goes first."""
+    with another() as (process, killed):
+        process.kill()
+        process.wait()
+    info, head = await on_fake.fake.info(), await on_fake.ledger.head()
+    database = await on_fake.ledger.which_database()
+    hangs = HostLock(f"{info.id} {info.root_dir}", head.ledger_id, database)
+    assert hangs.take()
+    assert await on_fake.ledger.take_lease(info.id, killed, 600)
+    with capture_logs() as lines:
+        async with on_fake.supervised(ready=False) as waits:
+            await logged(lines, "waiting")
+            assert not waits.ready.is_set()
+            hangs.release()
+            await waits.ready.wait()
+    assert await epochs(on_fake) == [2]
 
 
 @pytest.mark.parametrize("before", ["ensure_network", "create", "start"])
@@ -136,7 +193,7 @@ async def test_one_that_was_stopped_starts_nothing_when_it_goes_on(on_fake: Worl
             # One that stood closer than its last question can still make one more; it never starts it. What
             # it could still start was made anew by the other, under another id.
             assert len(on_fake.created(job)) == (1 if before == "ensure_network" else 2)
-            assert on_fake.fake.started == [container_name(RunId(each, 1)) for each in (job, later)]
+            assert on_fake.fake.started == [await on_fake.name(each) for each in (job, later)]
 
 
 async def test_one_that_was_stopped_before_a_start_starts_nothing_that_has_ended(on_fake: World) -> None:
@@ -161,7 +218,7 @@ async def test_one_that_was_stopped_before_a_start_starts_nothing_that_has_ended
                 await logged(lines, "lease lost")
             removing.open.set()
             assert (await on_fake.end(job)).state is State.DONE
-    assert on_fake.fake.started == [container_name(RunId(job, 1))]
+    assert on_fake.fake.started == [await on_fake.name(job)]
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["the second goes on", "the second ends"])
@@ -192,7 +249,7 @@ async def test_a_run_that_a_stopped_one_began_in_the_last_moment_is_not_begun_ag
         if after is not None:
             after.open.set()
             ended = await on_fake.end(job)
-    assert on_fake.fake.started == [container_name(RunId(job, 1))]
+    assert on_fake.fake.started == [await on_fake.name(job)]
     assert (ended.state, ended.info.code) == (State.ERROR, "container-lost")
     assert (await on_fake.bill(job)).net == 0
 
@@ -220,7 +277,7 @@ async def test_an_interrupted_run_that_a_stopped_one_may_begin_is_over_only_when
                 ended = await on_fake.end(job)
                 stopped.go_on()
                 await logged(lines, "lease lost")
-    assert on_fake.fake.started == [container_name(RunId(job, 1))] * begins
+    assert on_fake.fake.started == [await on_fake.name(job)] * begins
     assert (ended.state, ended.exit_code is not None) == (State.INTERRUPTED, begins)
 
 
@@ -231,7 +288,7 @@ async def test_what_a_stopped_one_reports_is_refused(on_fake: World) -> None:
         job = await on_fake.submit(RUNS_ON)
         await on_fake.reach(job, State.RUNNING)
         stopped.stop_before = "submit"
-        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        await on_fake.fake.exit(await on_fake.name(job))
         await stopped.reached.wait()
         async with on_fake.supervised(lease_ttl_s=600):
             assert (await on_fake.end(job)).state is State.DONE
@@ -267,6 +324,33 @@ async def test_a_process_that_is_stopped_past_its_lease(on_docker: World) -> Non
     assert await epochs(world) == [1, 2, 3]
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="namespaces are root's to make")
+async def test_a_service_in_a_container_of_the_same_machine_waits_for_the_first(on_docker: World) -> None:
+    """It has a lock and pids of its own, and the machine's id."""
+    shell = f'mount -t tmpfs -o mode=0700 tmpfs {guard._lock_dir()} && exec "$@"'
+    container = (
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        shell,
+        "sh",
+    )
+    async with (
+        on_docker.supervised(lease_ttl_s=600) as first,
+        supervising(on_docker, ready=False, within=container) as second,
+    ):
+        await second.logged("another supervisor holds the engine; waiting")
+        job = await on_docker.submit(DONE)
+        assert (await on_docker.end(job)).state is State.DONE
+        assert first.ready.is_set()
+    assert await epochs(on_docker) == [1]
+
+
 async def test_nobody_needs_the_ledger_to_keep_what_it_has(on_fake: World) -> None:
     """While the ledger is silent nobody else can have taken the lease: work goes on when it is back."""
     stopped = Stopped()
@@ -275,7 +359,7 @@ async def test_nobody_needs_the_ledger_to_keep_what_it_has(on_fake: World) -> No
         await on_fake.reach(job, State.RUNNING)
         stopped.stop_before = "renew_lease"
         await stopped.reached.wait()
-        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        await on_fake.fake.exit(await on_fake.name(job))
         stopped.go_on()
         assert (await on_fake.end(job)).state is State.DONE
         assert only.ready.is_set()
@@ -289,3 +373,18 @@ async def test_an_error_that_nobody_foresaw_is_not_the_end(on_fake: World) -> No
     async with on_fake.supervised():
         job = await on_fake.submit(DONE)
         assert (await on_fake.end(job)).state is State.DONE
+
+
+async def test_one_that_could_not_give_its_lease_back_takes_it_again_at_once(on_fake: World) -> None:
+    """It knows of itself that it is over, whoever else must wait."""
+    stopped = Stopped()
+    stopped.stop_before = "release_lease"
+    on_fake.fake.fail_next("block_metadata", error=EngineError("no such thing"))
+    with capture_logs() as lines:
+        async with on_fake.supervised(lease_ttl_s=600, stopped=stopped, ready=False):
+            await stopped.reached.wait()
+            await logged(lines, "supervisor failed; it begins again")
+            stopped.go_on()
+            job = await on_fake.submit(DONE)
+            assert (await on_fake.end(job)).state is State.DONE
+    assert await epochs(on_fake) == [1, 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -120,7 +121,8 @@ async def in_hand(text: AsyncIterator[bytes]) -> tuple[bytes, int, int]:
     """All of it, the bytes that were held when its first piece had come, and the most on the way there."""
     tracemalloc.start()
     try:
-        first = await anext(text)
+        while not (first := await anext(text)):
+            continue
         held, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -190,3 +192,45 @@ async def test_following_from_many_last_lines_goes_on(tmp_path: Path) -> None:
     reader = LogReader(tmp_path, pause=more)
     text = await gathered(reader.follow(job, 1, tail=10_001))
     assert text.splitlines() == [*(b"%09d" % n for n in range(10_000, 20_000)), b"?!"]
+
+
+async def test_a_line_larger_than_what_is_read_at_once_follows_the_head_of_its_segment(
+    tmp_path: Path,
+) -> None:
+    """Nothing that is read of a head is shown: that is not the end of its segment."""
+    log, job = laid(
+        tmp_path,
+        Record(NO_TIME, "s", b"0"),
+        *(Record(stamp(NOON), "1", letter * 200_000) for letter in (b"a", b"b")),
+    )
+    first, end = RunLog(tmp_path, job, 1).segment(0), Record(NO_TIME, "e", b"").encode()
+    kept = first.read_bytes().removesuffix(end)
+    first.write_bytes(kept)
+    size = len(kept) - len(Record(NO_TIME, "s", b"0").encode())
+    later = Record(NO_TIME, "s", b"%d" % size).encode() + Record(stamp(NOON), "1", b"c").encode() + end
+    RunLog(tmp_path, job, 1).segment(1).write_bytes(later)
+    for text in (log.read(job, 1), log.follow(job, 1)):
+        assert await gathered(text) == b"a" * 200_000 + b"\n" + b"b" * 200_000 + b"\nc\n"
+
+
+async def test_who_wants_nothing_of_a_long_log_can_stop_on_the_way(tmp_path: Path) -> None:
+    log, job = laid(tmp_path, *(Record(stamp(NOON), "1", b"%09d" % n) for n in range(40_000)))
+    for asked in (log.read(job, 1, page=10**6, size=1), log.read(job, 1, tail=39_000)):
+        assert await anext(asked) == b""
+        await asked.aclose()
+    assert await gathered(log.read(job, 1, page=10**6, size=1)) == b""
+
+
+async def test_whoever_goes_over_long_logs_keeps_nobody_from_the_beginning_of_his(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, job = laid(tmp_path, *(Record(stamp(NOON), "1", b"%09d" % n) for n in range(40_000)))
+    async with AsyncExitStack() as held:
+        for _ in range(2):
+            await held.enter_async_context(log._scans)  # two scans go on
+        scanning = asyncio.create_task(gathered(log.read(job, 1, page=10**6, size=1)))
+        assert (await gathered(log.read(job, 1, page=1, size=2))).splitlines() == [b"000000000", b"000000001"]
+        assert await gathered(log.read(job, 1, tail=1)) == b"000039999\n"
+        done, _ = await asyncio.wait({scanning}, timeout=1)
+        assert not done
+    assert await scanning == b""

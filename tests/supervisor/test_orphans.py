@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -11,13 +10,8 @@ import pytest
 from service.domain.states import State
 from service.ledger.leases import Held
 from tests.supervisor.lab import DONE, RUNS_ON
-from tests.supervisor.world import World, fake_engine
-
-
-def another_engine(world: World) -> None:
-    """The node has another engine from now on, which knows nothing of the one before."""
-    world.engine = fake_engine()
-    world.fake._info = replace(world.fake._info, id="FAKE:OTHER")
+from tests.supervisor.replaced import another_engine
+from tests.supervisor.world import World
 
 
 async def left_running(world: World) -> UUID:

@@ -18,7 +18,6 @@ from service.domain.asked import VolumeAsked
 from service.domain.states import State
 from service.errors import Unavailable
 from service.supervisor.data import StoreAccess
-from service.supervisor.names import RunId, container_name
 from service.supervisor.storage.usage import Usage
 from tests.images import BUSYBOX, KEEPS_TMP, import_keeps_tmp
 from tests.supervisor.bucket import Bucket
@@ -198,7 +197,7 @@ async def test_only_what_is_its_own_and_can_be_written_counts(small_fake: World)
         (small_fake.volume(job, 2) / "half").write_bytes(b"x" * 6 * MIB)
         await looked(small_fake, 3)
         assert (await small_fake.ledger.job(job)).state is State.RUNNING
-        small_fake.fake.takes(container_name(RunId(job, 1)), Usage(3 * MIB))
+        small_fake.fake.takes(await small_fake.name(job), Usage(3 * MIB))
         ended = await small_fake.end(job)
     assert ended.info.code == "ephemeral-storage"
     assert "took 9" in ended.info.message
@@ -229,7 +228,7 @@ async def test_what_cannot_be_looked_at_is_logged_and_looked_for_again(small_fak
                 small_fake.fake.fail_next("usage", error=error)
             await looked(small_fake, 2)
             assert (await small_fake.ledger.job(job)).state is State.RUNNING
-            small_fake.fake.takes(container_name(RunId(job, 1)), Usage(LIMIT + 1, ("a folder",)))
+            small_fake.fake.takes(await small_fake.name(job), Usage(LIMIT + 1, ("a folder",)))
             ended = await small_fake.end(job)
     assert ended.info.arguments["used"] == LIMIT + 1, "what was seen is enough, whatever was not"
     said = [line["missed"] for line in lines if line["event"].startswith("storage ") and "missed" in line]
@@ -300,7 +299,7 @@ async def test_a_process_that_ends_while_it_is_looked_at_has_its_own_end(small_f
     async with small_fake.supervised():
         job = await small_fake.submit(TOO_MUCH, volumes=OUT)
         await within(look.reached)
-        await small_fake.fake.exit(container_name(RunId(job, 1)))
+        await small_fake.fake.exit(await small_fake.name(job))
         ended = await small_fake.end(job)
         look.open.set()
     assert (ended.state, ended.info.code) == (State.DONE, "done")
@@ -337,7 +336,7 @@ async def test_what_it_made_too_much_of_just_before_it_ended_is_pushed(
         job = await made.submit(RUNS_ON, volumes=[volume("/out", "RW", bucket.name)])
         await made.reach(job, State.RUNNING)
         (made.volume(job) / "model").write_bytes(os.urandom(20 * MIB))
-        await made.fake.exit(container_name(RunId(job, 1)))
+        await made.fake.exit(await made.name(job))
         ended = await made.end(job)
     assert (ended.state, ended.volumes_kept) == (State.DONE, False), ended.info
     assert [len(each) for each in (await bucket.holds()).values()] == [20 * MIB]

@@ -18,7 +18,6 @@ from service.domain import commands as cmd
 from service.domain.states import State
 from service.errors import CommandUnusable, EngineError, MountRefused, Unavailable
 from service.supervisor.driver import FAILURES
-from service.supervisor.names import RunId, container_name
 from tests.supervisor.lab import (
     DONE,
     ENDS_WELL_ON_TERM,
@@ -125,7 +124,7 @@ async def test_what_the_engine_says_is_told_without_paths_of_the_host(on_fake: W
     async with on_fake.supervised():
         ended = await on_fake.end(await on_fake.submit(RUNS_ON))
     assert (ended.state, ended.info.code) == (State.ERROR, "engine-refused")
-    assert ended.info.message == "The engine refused: mounting (a path): (a path): no such thing"
+    assert ended.info.message == "The engine refused: mounting (a path): (a path): no such thing."
 
 
 @pytest.mark.parametrize(
@@ -171,7 +170,7 @@ async def test_a_timeout(anywhere: World) -> None:
 async def test_a_timeout_with_a_restart(anywhere: World) -> None:
     async with anywhere.supervised():
         job = await anywhere.submit(RUNS_ON, restarts_after_s=4)  # beside it the order comes in time
-        anywhere.script(job, 2, RUNS_ON)
+        await anywhere.script(job, 2, RUNS_ON)
         again = await anywhere.reach(job, State.RUNNING, run=2)
         assert (again.run, again.timed_out, again.exit_code) == (2, False, None)
         await anywhere.kill(job)
@@ -186,7 +185,7 @@ async def test_a_job_is_started_again(anywhere: World) -> None:
     async with anywhere.supervised():
         job = await anywhere.submit(TALKS)
         first = await anywhere.end(job)
-        anywhere.script(job, 2, TALKS)
+        await anywhere.script(job, 2, TALKS)
         await anywhere.start(job)
         second = await anywhere.end(job, run=2)
         assert sorted((await anywhere.log(job, 1)).split()) == sorted((await anywhere.log(job, 2)).split())
@@ -254,7 +253,7 @@ async def test_a_process_may_end_with_any_code(on_fake: World) -> None:
         await on_fake.reach(job, State.RUNNING)
         for _ in range(3):
             on_fake.fake.fail_next("find")
-        await on_fake.fake.exit(container_name(RunId(job, 1)), 255)
+        await on_fake.fake.exit(await on_fake.name(job), 255)
         ended = await on_fake.end(job)
     assert (ended.state, ended.info.code) == (State.FAILED, "exit-code")
     assert not (await on_fake.bill(job)).credited
@@ -407,4 +406,4 @@ async def test_what_the_engine_calls_its_container(on_fake: World) -> None:
     async with on_fake.supervised():
         job = await on_fake.submit(DONE)
         await on_fake.end(job)
-    assert on_fake.created(job) == [container_name(RunId(job, 1))]
+    assert on_fake.created(job) == [await on_fake.name(job)]

@@ -21,7 +21,7 @@ from service.supervisor.data import Source, Store, StoreAccess
 from service.supervisor.engine.protocol import ContainerSummary
 from service.supervisor.logs.kept import AWAY as AWAY_NOTE
 from service.supervisor.logs.reader import LogReader
-from service.supervisor.names import JOB, RunId, container_name
+from service.supervisor.names import JOB
 from tests.data.sync import fill, held
 from tests.supervisor.bills import bill
 from tests.supervisor.door import Door
@@ -106,12 +106,12 @@ async def test_the_next_supervisor_goes_on_where_the_first_was(
             if moment.order == "":
                 await world.reach(job, State.RUNNING)
                 (world.volume(job) / "new").write_bytes(b"2")
-                await fake.exit(container_name(RunId(job, 1)))
+                await fake.exit(await world.name(job))
             ended = await world.end(job)
             assert await world.log(job) == "ready\n"
         assert ended.state is moment.ends
         assert await held(store, source) == {"old": b"1", "new": b"2"}
-    assert world.created(job) == [container_name(RunId(job, 1))]
+    assert world.created(job) == [await world.name(job)]
     assert await world.containers() == []
     events = await world.events(job)
     adopted = [event for event in events if event.type == "RunAdopted"]
@@ -128,7 +128,7 @@ async def _order(world: World, job: UUID, what: str) -> None:
     if what == "kill":
         await world.kill(job)
     elif what == "exit":
-        await world.fake.exit(container_name(RunId(job, 1)))
+        await world.fake.exit(await world.name(job))
 
 
 async def test_what_runs_already_needs_no_image(on_fake: World) -> None:
@@ -144,7 +144,7 @@ async def test_what_runs_already_needs_no_image(on_fake: World) -> None:
     fake.registry.clear()
     async with on_fake.supervised():
         await on_fake.reach(job, State.RUNNING)
-    assert on_fake.created(job) == [container_name(RunId(job, 1))]
+    assert on_fake.created(job) == [await on_fake.name(job)]
 
 
 async def test_what_others_make_between_our_look_and_our_making_is_looked_at_first(
@@ -224,7 +224,7 @@ async def test_what_ended_while_nobody_was_there_and_perhaps_no_engine_either(
         await on_fake.printed(job)
     if anew:
         on_fake.fake.begun.clear()
-    await on_fake.fake.exit(container_name(RunId(job, 1)), 255)
+    await on_fake.fake.exit(await on_fake.name(job), 255)
     async with on_fake.supervised():
         ended = await on_fake.end(job)
         log = await on_fake.log(job)
@@ -244,7 +244,7 @@ async def test_an_engine_that_began_anew_between_two_looks(on_fake: World) -> No
         await until(lambda: "logs" in {name for name, _ in fake.calls})
         fake.begun.clear()
         fake.drop_events = True
-        await fake.exit(container_name(RunId(job, 1)), 255)
+        await fake.exit(await on_fake.name(job), 255)
         fake.end_events()
         ended = await on_fake.end(job)
         log = await on_fake.log(job)
@@ -267,7 +267,7 @@ async def test_what_goes_on_through_a_new_engine_and_a_new_supervisor_has_a_note
     on_fake.fake.begun.clear()
     async with on_fake.supervised():
         await until(lambda: "was_started" in {name for name, _ in on_fake.fake.calls})
-        await on_fake.fake.exit(container_name(RunId(job, 1)))
+        await on_fake.fake.exit(await on_fake.name(job))
         assert (await on_fake.end(job)).state is State.DONE
     assert await on_fake.log(job) == f"ready\n[jobyard] {AWAY_NOTE.decode()}\n", "once"
 
@@ -358,8 +358,8 @@ async def test_the_engine_fails_in_every_call_once(on_fake: World, when: When) -
     assert ended.state is State.INTERRUPTED
     # A start whose answer never came may still come: what it would start is made anew.
     made = 2 if when == "before" else 1
-    assert on_fake.created(job) == [container_name(RunId(job, 1))] * made
-    assert on_fake.fake.started == [container_name(RunId(job, 1))]
+    assert on_fake.created(job) == [await on_fake.name(job)] * made
+    assert on_fake.fake.started == [await on_fake.name(job)]
 
 
 async def test_an_order_need_not_wait_for_the_next_try(on_fake: World) -> None:
@@ -380,7 +380,7 @@ async def test_a_refusal_of_the_engine_may_pass(on_fake: World) -> None:
     async with on_fake.supervised():
         job = await on_fake.submit(DONE)
         assert (await on_fake.end(job)).state is State.DONE
-    assert on_fake.created(job) == [container_name(RunId(job, 1))]
+    assert on_fake.created(job) == [await on_fake.name(job)]
 
 
 @pytest.mark.parametrize("how", ["drop", "repeat", "end"])
@@ -392,6 +392,6 @@ async def test_events_of_the_engine_are_only_hints(on_fake: World, how: str) -> 
         await on_fake.reach(job, State.RUNNING)
         if how == "end":
             fake.end_events()
-        await fake.exit(container_name(RunId(job, 1)))
+        await fake.exit(await on_fake.name(job))
         ended = await on_fake.end(job)
     assert ended.state is State.DONE

@@ -15,7 +15,6 @@ from service.domain.room import DISK_FULL
 from service.domain.states import State
 from service.errors import DiskFull, WrongState
 from service.supervisor.data.volume import beneath, manifest
-from service.supervisor.names import RunId, container_name
 from service.supervisor.sync import move
 from service.supervisor.sync.move import MAX_DEPTH
 from tests.supervisor.bucket import Bucket
@@ -112,7 +111,7 @@ async def test_all_that_is_not_pushed_is_counted_and_nothing_else(
         for n in range(links):
             (world.volume(job) / f"l{n:02}").symlink_to("x")
         await bucket.put({"gone": b"another's"})
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         ended = await world.end(job)
     (pushed,) = ended.data_syncs[-1].volumes
     assert (pushed.skipped, pushed.left_out, len(pushed.notes)) == (links, links, 20 if links else 1)
@@ -129,7 +128,7 @@ async def _ran(world: World, job: UUID, code: int = 0) -> None:
     """Let the fake's container write a file and end."""
     await world.reach(job, State.RUNNING)
     (world.volume(job) / "model").write_bytes(b"weights")
-    await world.fake.exit(container_name(RunId(job, 1)), code)
+    await world.fake.exit(await world.name(job), code)
 
 
 async def test_a_job_that_failed_is_pushed_too(stored_on_fake: World, bucket: Bucket) -> None:
@@ -191,7 +190,7 @@ async def test_a_volume_that_cannot_be_pushed_holds_up_no_other(
         (world.volume(job, 0) / "/".join("d" * (MAX_DEPTH + 1))).mkdir(parents=True)
         (world.volume(job, 1) / "model").write_bytes(b"weights")
         door.hold()
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
 
         def one_failed(known: Job) -> bool:
             states = [[each.state for each in sync.volumes] for sync in known.data_syncs]
@@ -217,7 +216,7 @@ async def test_a_file_that_cannot_be_pushed_keeps_the_volume(stored_on_fake: Wor
         (world.volume(job) / "model").rmdir()
         (world.volume(job) / "model").write_bytes(b"weights")
         (world.volume(job) / "other").write_bytes(b"1")
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         ended = await world.end(job)
         found = (ended.state, ended.info.code, ended.volumes_kept)
         assert found == (State.FAILED, "data-push-incomplete", True)
@@ -326,7 +325,7 @@ async def test_what_a_run_wrote_is_safe_on_the_disk_before_its_exit_is_recorded(
         await world.reach(job, State.RUNNING)
         monkeypatch.setattr(beneath, "settle", held)
         (world.volume(job) / "model").write_bytes(b"weights")
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         await until(reached.is_set, what="the disk is waited for")
         assert (await world.ledger.job(job)).state is State.RUNNING
         go.set()
@@ -348,7 +347,7 @@ async def test_a_run_that_was_pulled_before_accounts_were_told_apart(
             place.endpoint = door.access.endpoint
         manifest.save(world.volume(job), book)
         (world.volume(job) / "gone").unlink()
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         await world.end(job)
     assert await bucket.holds() == {"kept": b"1"}
 

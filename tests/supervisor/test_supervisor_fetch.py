@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from service.domain import commands as cmd
 from service.domain.asked import DataStoreAsked, UrlAsked, VolumeAsked
 from service.domain.states import State
-from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.world import PROJECT, World
@@ -85,7 +84,7 @@ async def test_an_order_pulls_again_and_leaves_what_the_job_wrote(stored_on_fake
         )
         assert (world.volume(job) / "code").read_bytes() == b"git"
         assert (world.volume(job) / "own").read_bytes() == b"job"
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         ended = await world.end(job)
     assert ended.state is State.DONE
 

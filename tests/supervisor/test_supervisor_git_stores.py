@@ -17,7 +17,6 @@ from service.domain.directory import DataStore
 from service.domain.gitstores import GitKeys
 from service.domain.job import Job
 from service.domain.states import State
-from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.world import PROJECT, World
@@ -251,7 +250,7 @@ async def test_an_order_pulls_again_with_the_keys_of_now(
         await ordered(world, job, "second")
         assert (world.volume(job) / "README").read_bytes() == b"1"
         assert (world.volume(job) / "own").read_bytes() == b"job"
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         ended = await world.end(job)
     assert ended.state is State.DONE
     assert [sync.direction for sync in ended.data_syncs] == ["pull"] * 3

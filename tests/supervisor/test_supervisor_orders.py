@@ -11,7 +11,6 @@ import pytest
 from service.domain import commands as cmd
 from service.domain.job import DataSync, Job
 from service.domain.states import State
-from service.supervisor.names import RunId, container_name
 from service.supervisor.orders import ENDED_FIRST, OUR_FAULT
 from service.supervisor.sync import move
 from tests.supervisor.bucket import Bucket
@@ -47,7 +46,7 @@ async def over(world: World, job: UUID, sync_id: str) -> DataSync:
 
 
 async def exits(world: World, job: UUID, code: int = 0) -> None:
-    await world.fake.exit(container_name(RunId(job, 1)), code)
+    await world.fake.exit(await world.name(job), code)
 
 
 async def test_a_running_jobs_data_is_pushed_and_pulled_on_order(

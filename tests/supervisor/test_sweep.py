@@ -16,7 +16,7 @@ from service.supervisor.driver import FAILURES
 from service.supervisor.effects import Yard
 from service.supervisor.engine.protocol import Container, ContainerSpec
 from service.supervisor.logs.keeper import LogKeeper
-from service.supervisor.names import JOB, RunId, container_name, run_labels
+from service.supervisor.names import JOB, RunId, run_labels
 from tests.images import BUSYBOX
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
@@ -28,8 +28,8 @@ from tests.support.waiting import until
 
 async def leave(world: World, ledger: UUID, run: RunId, behaviour: Behaviour, *, start: bool = True) -> str:
     """A container as a crash may leave it."""
-    name = container_name(run)
-    world.script(run.job, run.run, behaviour)
+    name = await world.name(run.job, run.run)
+    await world.script(run.job, run.run, behaviour)
     spec = ContainerSpec(
         name=name,
         image=BUSYBOX,
@@ -94,7 +94,7 @@ async def test_an_earlier_run_of_a_live_job(on_fake: World) -> None:
     left = await leave(on_fake, ours, RunId(job, 1), RUNS_ON)
     async with on_fake.supervised():
         await gone(on_fake, left)
-        assert (await on_fake.container(job)).name == container_name(RunId(job, 2))
+        assert (await on_fake.container(job)).name == await on_fake.name(job, 2)
 
 
 async def test_what_it_cannot_remove_now_it_removes_later(on_fake: World) -> None:
@@ -226,7 +226,7 @@ async def test_kept_volumes_go_with_their_job(stored_on_fake: World, bucket: Buc
         await world.reach(job, State.RUNNING)
         (world.volume(job) / "model").write_bytes(b"weights")
         door.shut()
-        await world.fake.exit(container_name(RunId(job, 1)), 0)
+        await world.fake.exit(await world.name(job), 0)
         assert (await world.end(job)).volumes_kept
     left = world.settings.user_volumes_dir / PROJECT / str(uuid4())
     left.mkdir(parents=True)

@@ -14,7 +14,6 @@ from service.domain import commands as cmd
 from service.domain.asked import DataStoreAsked, VolumeAsked
 from service.domain.states import State
 from service.errors import WrongState
-from service.supervisor.names import RunId, container_name
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.lab import RUNS_ON, Behaviour, shell
 from tests.supervisor.world import PROJECT, World
@@ -143,7 +142,7 @@ async def test_a_deleted_volume_is_removed_when_no_live_job_has_it(stored_on_fak
         await world.reach(other, State.RUNNING)
         assert (place(world, gone) / "a").exists()
         for each in (job, other):
-            await world.fake.exit(container_name(RunId(each, 1)), 0)
+            await world.fake.exit(await world.name(each), 0)
             await world.end(each)
         with pytest.raises(WrongState, match="was deleted"):
             await world.start(job)

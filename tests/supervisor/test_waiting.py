@@ -59,6 +59,38 @@ async def test_a_registry_that_does_not_answer(on_fake: World) -> None:
     assert await notes(world, job) == ["pulling-image", "registry-not-answering"], "once, not at each attempt"
 
 
+@pytest.mark.parametrize(
+    ("engine_says", "said"),
+    [
+        (
+            "dial tcp: lookup registry.example: no such host",
+            "cannot be pulled: registry registry.example cannot be reached.",
+        ),
+        ("read: connection refused", "cannot be pulled: registry registry.example cannot be reached."),
+        (
+            "x509: signed by unknown authority",
+            "cannot be pulled from registry registry.example: the registry's TLS certificate is not "
+            "accepted.",
+        ),
+        ("toomanyrequests: slow", "cannot be pulled: the registry asks to slow down."),
+        (
+            "no matching manifest for linux/amd64",
+            "cannot be used: it has no linux/amd64 variant; it must be for linux/amd64.",
+        ),
+        ("something else", "cannot be pulled: something else."),
+    ],
+)
+async def test_why_an_image_cannot_be_had_is_said_once(on_fake: World, engine_says: str, said: str) -> None:
+    world = on_fake
+    world.settings = replace(world.settings, pull_attempts=1)
+    world.fake.add_image(IMAGE, pulled=False)
+    error = explained(image_ref.parse(IMAGE), engine_says)
+    world.fake.fail_next("pull", error=error)
+    async with world.supervised():
+        ended = await world.end(await world.submit(DONE, image=IMAGE))
+    assert (ended.state, ended.info.message) == (State.FAILED, f"Image {IMAGE} {said}")
+
+
 async def test_a_store_that_does_not_answer_the_pull(
     stored_on_fake: World, bucket: Bucket, door: Door
 ) -> None:

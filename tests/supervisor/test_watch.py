@@ -10,6 +10,7 @@ import pytest
 
 from service.domain.job import Job
 from service.domain.states import State
+from service.ledger.read import Mark
 from service.supervisor import shift
 from service.supervisor import supervisor as supervising
 from service.supervisor.watch import Watch
@@ -47,11 +48,11 @@ class Asked:
         self.now = job
         self.reached, self.open = asyncio.Event(), asyncio.Event()
 
-    async def job(self, _: UUID) -> Job:
+    async def job_seen(self, _: UUID) -> tuple[Job, Mark]:
         asked = self.now
         self.reached.set()
         await self.open.wait()
-        return asked
+        return asked, Mark(asked.position, b"")
 
 
 async def test_what_was_read_late_revives_nothing() -> None:

@@ -227,15 +227,16 @@ class World:
         project: str = PROJECT,
         cpu: int = 1,
         restarts_after_s: int | None = None,
+        job: UUID | None = None,
         **asked: Any,
     ) -> UUID:
         """Submit a job. `restarts_after_s`: a timeout with a restart, shorter than users may ask for."""
-        job = uuid4()
+        job = job or uuid4()
         asked.setdefault("image", BUSYBOX)
         asked.setdefault("resources", ResourcesAsked(cpu=cpu))
         if behaviour is not None:
             asked.setdefault("command", list(behaviour.command))
-            self.script(job, 1, behaviour)
+            await self.script(job, 1, behaviour)
         key = await self.ledger.keys.of_job(project, job)
         spec = read_spec(
             JobSpecAsked(**asked), job_id=str(job), catalogue=self.settings.catalogue, seal=key.seal
@@ -245,10 +246,14 @@ class World:
         await self.order(cmd.SubmitJob(project=project, job=job, spec=spec, user="ada"))
         return job
 
-    def script(self, job: UUID, run: int, behaviour: Behaviour) -> None:
+    async def script(self, job: UUID, run: int, behaviour: Behaviour) -> None:
         """What the fake's container of this run does."""
         if isinstance(self.engine, FakeEngine):
-            self.engine.scripts[container_name(RunId(job, run))] = behaviour.script
+            self.engine.scripts[await self.name(job, run)] = behaviour.script
+
+    async def name(self, job: UUID, run: int = 1) -> str:
+        """Of the container of a run."""
+        return container_name((await self.ledger.head()).ledger_id, RunId(job, run))
 
     async def order(self, command: cmd.Command) -> None:
         await self.ledger.submit(command, actor="ada")

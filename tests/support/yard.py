@@ -26,7 +26,7 @@ class Yard:
         await self.do(cmd.SetPrices(prices=PRICES, currency="EUR"))
         await self.do(cmd.CreateProject(project=PROJECT, name="Vision", cpu=cpu, gpu=gpu))
         async with self.ledger.pool.acquire() as connection:
-            lease = await leases.take(connection, ENGINE, "host/yard", 600, locked=False)
+            lease = await leases.take(connection, ENGINE, "host/yard", 600)
         assert lease is not None
         self.epoch = lease.epoch
 

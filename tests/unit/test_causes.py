@@ -169,6 +169,19 @@ def test_every_event_has_a_sentence_and_none_tells_a_secret(name: str) -> None:
     told()
 
 
+def test_a_code_that_is_the_engines_is_not_told_as_the_process_s() -> None:
+    known = B.exited(State.RUNNING, State.FAILED, CODE_1, 255)
+    unknown, stopped = replace(known, unknown=True), replace(known, ended_at=T0)
+    both = replace(stopped, unknown=True)
+    assert [sentence(event) for event in happened(known, unknown, stopped, both)] == [
+        "Run 1's process ended with code 255.",
+        "Run 1's process ended; nobody knows how: the engine missed it, and says code 255.",
+        f"Run 1's process had ended with code 255 at {T0:%Y-%m-%d %H:%M:%S}, before it was told to stop.",
+        f"Run 1's process ended at {T0:%Y-%m-%d %H:%M:%S}, before it was told to stop; nobody knows how: "
+        "the engine missed it, and says code 255.",
+    ]
+
+
 @pytest.mark.parametrize(("count", "said"), [(0, "0 objects"), (1, "1 object"), (2, "2 objects")])
 def test_objects_that_were_moved_are_counted_in_words(count: int, said: str) -> None:
     volume = ev.VolumeProgress(volume=0, completed=count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -36,6 +37,15 @@ def test_a_list_of_then_has_no_ages() -> None:
     }
     assert "2026-11-28 02:05:30" in job_list._row(shown, "2026-11-28 02:05:30")
     assert job.shown(shown)["secrets"].startswith("erased 2026-11-28")
+
+
+def test_an_exit_code_that_is_the_engines_is_said_to_be() -> None:
+    def exit_code(why: str) -> Any:
+        status = {"state": "FAILED", "exitCode": 255, "info": {"code": why, "message": "so"}}
+        return job.shown({"id": "j", "spec": {"image": "i"}, "status": status})["exit code"]
+
+    assert exit_code("exit-code") == 255
+    assert exit_code("unknown-outcome") == "255, as the engine says, which missed how the process ended"
 
 
 def test_what_erasing_a_project_takes_is_said_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,9 +205,12 @@ def test_a_variable_that_is_not_set_is_refused_by_its_name() -> None:
 
 
 def test_a_variable_without_a_name_is_refused_without_its_value() -> None:
-    with pytest.raises(Invalid) as refusal:
-        parse.env_vars(["=hunter2"], {})
-    assert "hunter2" not in refusal.value.message
+    wanted = "write NAME=VALUE, or NAME to take the value from your environment"
+    for text, shown in (("=hunter2", "'=…'"), ("", "''")):
+        with pytest.raises(Invalid) as refusal:
+            parse.env_vars([text], {})
+        said = f"--env: {shown} is not allowed; its name is empty; {wanted}"
+        assert refusal.value.message == said
 
 
 def test_a_label_may_have_no_value() -> None:

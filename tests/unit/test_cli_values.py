@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from service.cli.main import app_for
+from service.cli.main import NOUNS, app_for
+from service.local.commands import register
+
+
+def test_no_line_of_the_help_is_cut_off() -> None:
+    """On a terminal of 80 columns."""
+    whole = app_for()
+    register(whole)
+    for app, words in ((whole, []), *((app_for(noun), [noun]) for noun in NOUNS)):
+        told = CliRunner().invoke(app, [*words, "--help"], terminal_width=80).output
+        _, _, listed = told.partition("Commands:")
+        assert listed and "..." not in listed, listed
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,7 @@ def test_another_place_to_push_to() -> None:
         ([volume("/a"), volume("/a/")], ["volumes[1].mountPath: '/a'", "volumes[0]", "must differ"]),
         ([volume("/a"), volume("/a/b")], ["volumes[1].mountPath: '/a/b'", "overlaps /a of volumes[0]"]),
         ([volume("/a/b"), volume("/c"), volume("/a")], ["volumes[2].mountPath: '/a'", "volumes[0]"]),
-        ([{"mountPath": "/a", "permission": "RW"}], ["volumes[0]: nothing", "exactly one source"]),
+        ([{"mountPath": "/a", "permission": "RW"}], ["volumes[0]: [] is not allowed", "exactly one source"]),
         (
             [volume(dataStore=STORE, standalone={})],
             ["volumes[0]: ['dataStore', 'standalone']", "exactly one source"],
@@ -354,7 +354,7 @@ def test_another_place_to_push_to() -> None:
             [volume(dataStore=STORE, volumeSource={"standalone": {}})],
             ["volumes[0].volumeSource: ['dataStore']", "name the source once"],
         ),
-        ([volume(volumeSource={})], ["volumes[0].volumeSource: nothing", "exactly one source"]),
+        ([volume(volumeSource={})], ["volumes[0].volumeSource: [] is not", "exactly one source"]),
         ([volume(publicGit={"url": "https://x"})], ["volumes[0].publicGit.url", "https://HOST"]),
         (
             [volume(volumeSource={"publicSwift": {"url": "x"}})],

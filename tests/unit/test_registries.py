@@ -97,7 +97,7 @@ def test_a_project_has_so_many_registries() -> None:
 )
 def test_a_password_does_not_follow_its_registry_to_another_place(url: str) -> None:
     made = given().when(attach()).after
-    made.when(change(url=url)).refused(Invalid, "password: nothing is not allowed; it is needed again")
+    made.when(change(url=url)).refused(Invalid, "password: it is missing; it is needed again")
     scheme, _, host = url.partition("://")
     moved = registry_set(url=url, scheme=scheme, host=host, password=OTHER)
     made.when(change(url=url, password=OTHER)).then(moved)
@@ -108,7 +108,7 @@ def test_a_password_does_not_follow_its_registry_to_another_place(url: str) -> N
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({"url": None}, "url: nothing"),
+        ({"url": None}, "url: it is missing"),
         ({"url": ""}, "url: ''"),
         ({"url": "registry"}, "the host has a dot or a port"),
         ({"url": "ftp://registry.example.org"}, "without a path"),
@@ -119,12 +119,12 @@ def test_a_password_does_not_follow_its_registry_to_another_place(url: str) -> N
         ({"url": "https://ann:hunter2@registry.example.org"}, "a URL with a user"),
         ({"url": "https://registry.example.org\n"}, "url"),
         ({"url": "https://registry .example.org"}, "url"),
-        ({"username": None}, "username: nothing"),
+        ({"username": None}, "username: it is missing"),
         ({"username": ""}, "username"),
         ({"username": "a:b"}, "without ':'"),
         ({"username": "a\nb"}, "username"),
         ({"username": "a" * 256}, "1 to 255"),
-        ({"password": None}, "password: nothing"),
+        ({"password": None}, "password: it is missing"),
     ],
 )  # fmt: skip
 def test_registries_that_are_refused(changed: dict[str, Any], text: str) -> None:

@@ -9,6 +9,7 @@ from projections import nodes
 from projections.waiting.reasons import OF_STOP
 from service.domain import commands as cmd
 from service.domain import events as ev
+from service.domain.behind import CLOCK_BEHIND
 from service.domain.room import DISK_FULL, MEMORY_FULL, Level, Reserve, judged
 from service.domain.scheduling import plan
 from service.errors import StaleEpoch
@@ -74,7 +75,7 @@ def test_nothing_is_placed_and_everybody_waits_for_that() -> None:
 
 
 def test_each_reason_is_a_constraint_of_why() -> None:
-    assert set(OF_STOP) == {DISK_FULL, MEMORY_FULL}
+    assert set(OF_STOP) == {DISK_FULL, MEMORY_FULL, CLOCK_BEHIND}
 
 
 def test_the_node_says_so_until_it_has_room_or_another_supervisor() -> None:

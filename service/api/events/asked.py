@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from service.domain.cloudevents import TYPE_PREFIX
 from service.domain.directory import Token
 from service.domain.events import BODIES
 from service.domain.filters import EventFilter
+from service.domain.nearest import hint
 from service.domain.selectors import parse_selector
 from service.domain.states import State
 from service.errors import Invalid
@@ -83,6 +83,6 @@ def _type(text: str) -> str:
     name = text.removeprefix(TYPE_PREFIX)
     if name in BODIES:
         return name
-    close = difflib.get_close_matches(name[:64], BODIES, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}? " if close else ""
-    raise Invalid("type", text, f"{hint}the types are {', '.join(sorted(BODIES))}")
+    asked = hint(name, BODIES)
+    meant = "" if asked is None else f"{asked} "
+    raise Invalid("type", text, f"{meant}the types are {', '.join(sorted(BODIES))}")

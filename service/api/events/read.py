@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from aiohttp import web
 
 from service.api import handshake
-from service.api.call import JSON, Call
+from service.api.call import EDGE, JSON, Call
 from service.api.client import same_origin
 from service.api.events import asked, socket, sse
 from service.api.events.asked import EventsAsked
 from service.api.events.pieces import Piece
+from service.api.stream import cut_off
 from service.domain.cloudevents import source_of
 from service.domain.filters import EventFilter
 from service.ledger.read import Head, Looked
 
 #: One answer looks so often, over 50,000 positions each; a page without events then says how far it came.
 MOST_LOOKS = 20
+
+TOO_MUCH = "all clients hold too much here, your project's the most, and this stream the most of them"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,7 +50,13 @@ async def read(call: Call) -> web.StreamResponse:
         # Whatever becomes of the token from here on is told to the follower; this is what was before.
         await service.tokens.caller(request)
         serve = socket.serve if as_socket else sse.serve
-        return await serve(request, stream, head, follower)
+        stream.holding = service.parts.held.enter(call.project, partial(cut_off, request))
+        try:
+            return await serve(request, stream, head, follower)
+        finally:
+            stream.holding.leave()
+            if stream.holding.was_cut:
+                request[EDGE].line["cut"] = TOO_MUCH
 
 
 async def _page(call: Call, wanted: EventFilter, after: int, head: Head) -> web.Response:

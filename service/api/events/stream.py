@@ -17,6 +17,7 @@ import structlog
 from service.api.events.pieces import Piece
 from service.domain.filters import EventFilter
 from service.errors import Unavailable
+from service.held import Holding
 from service.ledger.labels import Labelled
 from service.ledger.read import Looked
 
@@ -25,6 +26,9 @@ MOST_QUEUED = 512
 MOST_QUEUED_BYTES = 512 * 1024
 #: As much as is written at once.
 MOST_WRITTEN_BYTES = 64 * 1024
+#: A larger event counts with what all clients have in hand, in the three forms that there are of it.
+LARGE_BYTES = 64 * 1024
+_FORMS = 3
 RETRY_S = 0.5
 
 _log = structlog.get_logger()
@@ -64,8 +68,8 @@ class Stream:
     """
 
     __slots__ = (
-        *("_bytes", "_feed", "_queue", "_woken"),
-        *("asked", "caught_up", "hash", "live", "lost", "position", "sink"),
+        *("_bytes", "_feed", "_large_bytes", "_queue", "_woken"),
+        *("asked", "caught_up", "hash", "holding", "live", "lost", "position", "sink"),
     )
 
     def __init__(self, feed: Guide, asked: EventFilter, after: int) -> None:
@@ -83,6 +87,9 @@ class Stream:
         # Nearly always empty: an empty list takes a tenth of what an empty deque does.
         self._queue: list[Piece] = []
         self._bytes = 0
+        self.holding: Holding | None = None
+        #: Of the large events that were taken last: they are held until what comes next is.
+        self._large_bytes = 0
         #: There while `batch` waits.
         self._woken: asyncio.Future[None] | None = None
 
@@ -109,9 +116,15 @@ class Stream:
             self.live = False
             self.position = piece.position - 1
         else:
-            self._queue.append(piece)
-            self._bytes += len(piece.json)
+            self._add(piece)
             self.position = piece.position
+
+    def _add(self, piece: Piece) -> None:
+        size = len(piece.json)
+        self._queue.append(piece)
+        self._bytes += size
+        if size > LARGE_BYTES and self.holding is not None:
+            self.holding.take(_FORMS * size)
 
     def hand_on(self) -> None:
         """Have what is queued sent: by the sink if it takes it, else by whoever waits for it."""
@@ -156,8 +169,7 @@ class Stream:
             if not self._fits(piece):
                 self.position, self.caught_up = piece.position - 1, False
                 return
-            self._queue.append(piece)
-            self._bytes += len(piece.json)
+            self._add(piece)
 
     async def _wait(self, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -170,12 +182,16 @@ class Stream:
             timer.cancel()
 
     def _take(self) -> Batch:
-        size = count = 0
+        size = count = large = 0
         for piece in self._queue:
             if count and size + len(piece.json) > MOST_WRITTEN_BYTES:
                 break
             size += len(piece.json)
+            large += len(piece.json) if len(piece.json) > LARGE_BYTES else 0
             count += 1
+        if self._large_bytes and self.holding is not None:
+            self.holding.take(-_FORMS * self._large_bytes)
+        self._large_bytes = large
         taken = self._queue[:count]
         del self._queue[:count]
         self._bytes -= size

@@ -43,9 +43,10 @@ class Part(Wire, frozen=True):
 
 
 class Parts(Wire, frozen=True):
-    """What the service is made of. Each is needed, where it was asked."""
+    """What the service is made of. Each is needed, where it was asked. `clock` is the database's."""
 
     database: Part
+    clock: Part
     supervisor: Part
     engine: Part
     store: Part

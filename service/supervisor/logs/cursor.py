@@ -28,9 +28,12 @@ class Cursor:
             later = [
                 number for number in self._log.numbers() if self._number is None or number > self._number
             ]
+            before = self._offset
             records = self._more()
             if records:
                 return records
+            if self._offset != before:
+                continue  # a segment's head, or what is none of ours: more may follow it
             if not later:
                 return []
             self._number, self._offset = later[0], 0

@@ -17,6 +17,8 @@ from service.supervisor.logs.format import Kind, Record, RunLog, stamp
 _LONG_BYTES = 64 * 1024
 #: The last lines are held while they come to no more; otherwise they are counted, and found once more.
 _HELD_BYTES = 64 * 1024
+#: As much of a log is read in one call, by 64 KiB: whoever wants none of it must not keep others waiting.
+_READS_AT_ONCE = 8
 #: What Python needs for a piece beside its bytes.
 _PIECE_BYTES = 48
 
@@ -108,11 +110,11 @@ class Window:
         return taken
 
 
-class _Last:
+class Last:
     """The `most` last lines of what goes by, or, when these are too many bytes, how many lines there were."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._pieces: deque[bytes] = deque()
         self._held_bytes = self._held_lines = 0
         self._is_open = False
@@ -125,13 +127,13 @@ class _Last:
                 self.lines += 1
                 self._held_lines += 1
             self._is_open = not piece.endswith(b"\n")
-            if self.are_held and self._most:
+            if self.are_held and self.most:
                 self._hold(piece)
 
     def _hold(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._held_bytes += len(piece) + _PIECE_BYTES
-        while self._held_lines > self._most:
+        while self._held_lines > self.most:
             dropped = self._pieces.popleft()
             self._held_bytes -= len(dropped) + _PIECE_BYTES
             self._held_lines -= dropped.endswith(b"\n")
@@ -167,33 +169,33 @@ class Reading:
         """Whether all was read, and no more will come."""
         return self._cursor.complete or self._window.is_over
 
-    def text(self) -> bytes:
+    def text(self) -> bytes | None:
         """What comes next; nothing, when there is no more for now. A line without an end comes too, once all
-        is read: it may be a prompt."""
-        return b"".join(self._more() or self._window.take(self._lines.rest()))
+        is read: it may be a prompt. None: nothing of what was read now is wanted, and there is more."""
+        pieces = self._more()
+        return None if pieces is None else b"".join(pieces or self._window.take(self._lines.rest()))
 
-    def _more(self) -> list[bytes]:
-        while not self._window.is_over and (records := self._cursor.advance()):
+    def _more(self) -> list[bytes] | None:
+        for _ in range(_READS_AT_ONCE):
+            if self._window.is_over or not (records := self._cursor.advance()):
+                return []
             if pieces := self._window.take(self._lines.feed(records)):
                 return pieces
-        return []
+        return None
 
-    def last(self, most: int) -> tuple[Reading, bytes]:
-        """The last lines of what there is now, and where to go on: here, when they are few; many are still to
-        come. Of these, lines are missing that the ring drops meanwhile.
-        """
-        last = self._last(most)
+    def counted(self, last: Last) -> bool:
+        """Count what comes next among the last lines; whether that was all that there is now."""
+        pieces = self._more()
+        last.add(self._window.take(self._lines.rest()) if pieces == [] else pieces or [])
+        return pieces == []
+
+    def from_last(self, last: Last) -> Reading:
+        """Where to go on after the last lines of what there was: here, when they are held; many are still to
+        come. Of these, lines are missing that the ring drops meanwhile."""
         if last.are_held:
-            return self, last.text
-        window = Window(self._window.first + max(0, last.lines - most), self._window.last)
-        return Reading(self._asked, window), b""
-
-    def _last(self, most: int) -> _Last:
-        last = _Last(most)
-        while pieces := self._more():
-            last.add(pieces)
-        last.add(self._window.take(self._lines.rest()))
-        return last
+            return self
+        window = Window(self._window.first + max(0, last.lines - last.most), self._window.last)
+        return Reading(self._asked, window)
 
     @classmethod
     def tail(cls, asked: Asked, most: int) -> bytes | None:
@@ -202,5 +204,7 @@ class Reading:
         if cursor.skip_to_end(_HELD_BYTES):
             return None
         # The first line may have lost its beginning.
-        last = cls(asked, Window(first=1), cursor=cursor)._last(most)
+        reading, last = cls(asked, Window(first=1), cursor=cursor), Last(most)
+        while not reading.counted(last):
+            continue  # it is near its end
         return last.text if last.are_held and last.lines >= most else None

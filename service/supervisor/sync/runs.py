@@ -16,7 +16,7 @@ from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.names import RunId
 from service.supervisor.sync.move import Wanted
 from service.supervisor.sync.report import Sync
-from service.supervisor.volumes import cached, has_pushes, root_of, volume_root
+from service.supervisor.volumes import cached, has_pushes, lie_here, root_of, volume_root
 
 PINNED = (
     "not pulled: jobs of the project share it through the node's cache, so it stays as it is while they run; "
@@ -45,16 +45,21 @@ class Pushed:
 async def push_all(yard: Yard, job: Job, *, sync_id: str | None = None) -> Pushed:
     """Push what the run may push, before it goes. `sync_id` is that of a push which a user ordered again.
 
-    Raises `FatalForRun` for a fault of ours, unless the run is over.
+    Raises `FatalForRun` for a fault of ours, unless the run is over; then `OSError` where the disk does not
+    say whether anything was kept there.
     """
     run = RunId(job.id, job.run)
     wanted = [Wanted(i, v, v.push_to) for i, v in enumerate(job.spec.volumes) if v.push_to is not None]
     if not wanted:
         return Pushed()
     manual = sync_id is not None
+    refused: dict[int, str] = {}
+    if manual and not lie_here(yard, job):
+        why = f"What was kept is not on node {yard.settings.node}."
+        wanted, refused = [], {each.index: why for each in wanted}
     sync = Sync(yard, job, "push", sync_id or _sync_id(run, "push"), manual=manual)
     try:
-        await sync.run(wanted, last=True)
+        await sync.run(wanted, refused, last=True)
     except FatalForRun as fatal:
         if fatal.ours and not manual:
             raise
@@ -105,7 +110,8 @@ def may_be_unpushed(job: Job, *, has_run: bool) -> bool:
     """Whether the run's volumes may hold what its process made and no store has."""
     push = _sync_id(RunId(job.id, job.run), "push")
     pushed = any(sync.id == push and sync.state == "DONE" for sync in job.data_syncs)
-    return has_run and has_pushes(job) and not pushed
+    # That it ended may be all that was heard: it was to be stopped before anybody had heard that it began.
+    return (has_run or job.exit_code is not None) and has_pushes(job) and not pushed
 
 
 def _sync_id(run: RunId, direction: Direction) -> str:

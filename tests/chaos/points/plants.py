@@ -39,7 +39,7 @@ def adopts_nothing() -> None:
 
     _put(container, "find", finds)
     _put(DockerEngine, "create", creates)
-    _put(container, "container_name", lambda run, _attempt=1: f"job-{run.job}-{uuid4().hex[:8]}")
+    _put(container, "container_name", lambda _, run, _attempt=1: f"job-{run.job}-{uuid4().hex[:8]}")
 
 
 def removes_before_it_reports() -> None:

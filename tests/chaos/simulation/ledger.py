@@ -9,10 +9,11 @@ from uuid import UUID
 from service.domain.commands import Command
 from service.domain.events import Event
 from service.ledger.commit import Receipt
-from service.ledger.follow import Listener, follow
+from service.ledger.follow import Had, Listener, follow, follow_on
 from service.ledger.keys import Keys
 from service.ledger.leases import Database, Lease
 from service.ledger.ledger import Ledger
+from service.ledger.read import Portion
 from service.ledger.writer import Writer
 from service.vault import MasterKey, Secret
 from tests.chaos.simulation.connection import Connection, Pool
@@ -46,11 +47,14 @@ class SimLedger(Ledger):
     ) -> AsyncIterator[list[Event]]:
         return follow(self.pool, self.listener, after, job=job, project=project, poll_s=POLL_S)
 
+    def follow_on(self, had: Had) -> AsyncIterator[Portion]:
+        return follow_on(self.pool, self.listener, had, poll_s=POLL_S)
+
     async def which_database(self) -> Database:
         return Database("the only one")
 
-    async def take_lease(self, engine: str, holder: str, ttl_s: float, *, locked: bool) -> Lease | None:
-        lease = await super().take_lease(engine, holder, ttl_s, locked=locked)
+    async def take_lease(self, engine: str, holder: str, ttl_s: float, **how: Any) -> Lease | None:
+        lease = await super().take_lease(engine, holder, ttl_s, **how)
         if lease is not None:
             self._process.epoch = lease.epoch
             self._server.on_lease(self._process)

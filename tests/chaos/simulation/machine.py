@@ -35,13 +35,22 @@ class _HostLock:
     def take(self) -> bool:
         return self.holders.setdefault(self._host, self) is self
 
+    @property
+    def held(self) -> bool:
+        return self.holders.get(self._host) is self
+
     def sign(self) -> None: ...
 
     def other(self) -> None: ...
 
     def release(self) -> None:
-        if self.holders.get(self._host) is self:
+        if self.held:
             del self.holders[self._host]
+
+
+def _is_gone(holder: str) -> bool:
+    """A host has one process at a time: whoever was there before has ended."""
+    return holder.partition("/")[0] == HOST.get().partition("/")[0]
 
 
 class _Here:
@@ -85,6 +94,7 @@ def without_chance(chance: Random, objects: Objects, disk_free: Callable[[], int
         silent(),
         patch("service.supervisor.supervisor.holder_name", lambda: HOST.get()),
         patch("service.supervisor.supervisor.HostLock", _HostLock),
+        patch("service.supervisor.guard.is_gone", _is_gone),
         patch("service.supervisor.images.random.uniform", chance.uniform),
         # A ping finds out what is cut without an end, which nothing is here.
         patch("service.ledger.writer.PING_S", 15.0),

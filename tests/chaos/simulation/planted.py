@@ -90,7 +90,8 @@ def a_lost_container_is_made_again() -> Iterator[None]:
     async def anew(yard: Any, job: Any) -> Any:
         run = RunId(job.id, job.run)
         for attempt in range(1, 10):
-            spec = await container.specification(yard, job, container_name(run, attempt))
+            name = container_name(yard.ledger_id, run, attempt)
+            spec = await container.specification(yard, job, name)
             if await yard.engine.find(spec.name) is None:
                 break
         await yard.engine.ensure_network(*container._network(yard, job))

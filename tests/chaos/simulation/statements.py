@@ -93,6 +93,25 @@ class Statements:
     async def _read_after(self, changes: Changes, args: Any) -> Answer:
         return self._server.read_after(changes, *args)
 
+    async def _read_portion(self, changes: Changes, args: Any) -> Answer:
+        after, limit, _most_bytes = args
+        return self._server.read_after(changes, after, self._server.position, limit)
+
+    async def _still(self, _changes: Changes, args: Any) -> Answer:
+        server = self._server
+        return [Record(position=server.position, hash=server.hash, holds=self._has(*args))]
+
+    async def _lost(self, _changes: Changes, args: Any) -> Answer:
+        return [Record(exists=not all(self._has(*mark) for mark in zip(*args, strict=True)))]
+
+    def _has(self, position: int, known: bytes) -> bool:
+        events = self._server.read_after(Changes(), position - 1, position, 1)
+        return position == 0 or [known] == [each["hash"] for each in events]
+
+    async def _clock(self, _changes: Changes, _args: Any) -> Answer:
+        now, recorded_at = self._server.clock(), self._server.recorded_at
+        return [Record(now=now, behind_s=max(0.0, (recorded_at - now).total_seconds()))]
+
     async def _epochs(self, changes: Changes, args: Any) -> Answer:
         leases = {**self._server.leases, **changes.leases}
         return [Record(engine=each, epoch=leases[each]["epoch"]) for each in args[0] if each in leases]
@@ -222,8 +241,12 @@ STATEMENTS: dict[str, tuple[_Work, str]] = {
     _LEDGER.keep: (Statements._keep, "append"),
     _LEDGER.command: (Statements._command, "query"),
     _LEDGER.read_after: (Statements._read_after, "read"),
+    _LEDGER.read_portion: (Statements._read_portion, "read"),
+    _LEDGER.still: (Statements._still, "read"),
+    _LEDGER.lost: (Statements._lost, "read"),
     _LEDGER.epochs: (Statements._epochs, "query"),
     _FOLDS.load: (Statements._load, "query"),
+    _READS.clock: (Statements._clock, "now"),
     _READS.now: (Statements._now, "now"),
     _READS.job: (Statements._job, "job"),
     _FRESH.jobs_now: (Statements._jobs_now, "job"),

@@ -58,6 +58,7 @@ def test_a_seed_is_the_same_every_time() -> None:
     assert len({each.trace for each in stories.values()}) == len(stories)
 
 
+@pytest.mark.fails_inside  # a bug may well be one for the API
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Plant) -> None:
     """For what it breaks, and not by something else."""
@@ -66,7 +67,7 @@ def test_a_planted_bug_is_found(plant: Plant) -> None:
         assert any(words in (play(seed).broken or "") for seed in seeds)
 
 
-@pytest.mark.parametrize("seed", [0, 16, 34, 296, 534, 646])  # in the last three the engine forgets it
+@pytest.mark.parametrize("seed", [0, 10, 34, 144, 145, 200])  # in the last three the engine forgets it
 def test_what_is_begun_in_the_last_moment_before_it_is_put_away(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from service.domain import commands as cmd
 from service.domain.commands import Submission
 from service.errors import Rejected
 from service.ledger.commit import Receipt
+from service.ledger.leases import nobody_knows
 from tests.chaos.simulation import postgres, statements
 from tests.chaos.simulation.conformance.grounds import Fake, Ground, Real, State
 from tests.support import jobs
@@ -154,16 +155,16 @@ async def side_by_side(real: Real, fake: Fake, seed: int, steps: int = STEPS) ->
     async with real.ledger() as ledger, fake.ledger() as simulated:
         for step in range(steps):
             if step % 8 == 5:
-                how = {"locked": commands.chance.random() < 0.5}
+                gone = (lambda _: True) if commands.chance.random() < 0.5 else nobody_knows
                 leases = [
-                    await each.take_lease(ENGINE, f"h/{step}", 600, **how) for each in (ledger, simulated)
+                    await each.take_lease(ENGINE, f"h/{step}", 600, gone=gone) for each in (ledger, simulated)
                 ]
                 assert len({each and (each.epoch, each.unfenced) for each in leases}) == 1, leases
                 commands.epoch += leases[0] is not None
             batch = commands.batch(await ledger.now()) if step else commands.first()
             if step == 0:
-                assert await ledger.take_lease(ENGINE, "h/0", 600, locked=False)
-                assert await simulated.take_lease(ENGINE, "h/0", 600, locked=False)
+                assert await ledger.take_lease(ENGINE, "h/0", 600)
+                assert await simulated.take_lease(ENGINE, "h/0", 600)
             told = await _answers(ledger._writer, batch)
             state = await real.state()
             with patch.object(fake.server, "clock", _clock_of(state, fake)):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.domain import commands as cmd
+from service.ledger.follow import Had
 from service.ledger.leases import Lease
 from tests.chaos.simulation.conformance.grounds import Fake, Ground, Real
 from tests.support.jobs import PRICES
@@ -20,9 +21,11 @@ HOLDERS = ("one/a", "one/b", "two/a")
 async def _step(ledger: Any, roll: tuple[Any, ...], held: list[Lease]) -> Any:
     """What one call answers, without its times. `held`: what was ever taken, to be renewed or given back."""
     told = [each.absent_since for each in held]
-    what, engine, holder, locked, which = roll
+    what, engine, holder, yes, which = roll
     if what == "take" or not held:
-        lease = await ledger.take_lease(engine, holder, 600, locked=locked)
+        lease = await ledger.take_lease(
+            engine, holder, 600, gone=lambda before: yes and before[:3] == holder[:3]
+        )
         if lease is None:
             return None
         held.append(lease)
@@ -32,7 +35,7 @@ async def _step(ledger: Any, roll: tuple[Any, ...], held: list[Lease]) -> Any:
         return lease.engine, lease.holder, lease.epoch, lease.unfenced, since
     lease = held[which % len(held)]
     if what == "renew":
-        return await ledger.renew_lease(lease, 600, seen=locked)
+        return await ledger.renew_lease(lease, 600, seen=yes)
     await ledger.release_lease(lease)
     return "released"
 
@@ -45,8 +48,8 @@ async def test_the_same_calls_have_the_same_answers(real: Real, fake: Fake, seed
     async with real.ledger() as ledger, fake.ledger() as simulated:
         for step in range(60):
             what = chance.choice(("take", "take", "renew", "release"))
-            locked, which = chance.random() < 0.3, chance.randrange(10)
-            roll = (what, chance.choice("ef"), chance.choice(HOLDERS), locked, which)
+            yes, which = chance.random() < 0.3, chance.randrange(10)
+            roll = (what, chance.choice("ef"), chance.choice(HOLDERS), yes, which)
             told, said = await _step(ledger, roll, held[0]), await _step(simulated, roll, held[1])
             assert said == told, (seed, step, roll)
             answers.add(told if not isinstance(told, tuple) else (told[3], told[4] is None))
@@ -56,12 +59,12 @@ async def test_the_same_calls_have_the_same_answers(real: Real, fake: Fake, seed
 
 async def test_a_lease_that_has_run_out_is_taken_and_its_holder_may_go_on(ground: Ground) -> None:
     async with ground.ledger() as ledger:
-        old = await ledger.take_lease("e", "one/a", 0.3, locked=False)
+        old = await ledger.take_lease("e", "one/a", 0.3)
         assert old is not None
         found: list[Lease] = []
 
         async def taken() -> bool:
-            lease = await ledger.take_lease("e", "two/a", 600, locked=False)
+            lease = await ledger.take_lease("e", "two/a", 600)
             found.extend([lease] if lease else [])
             return bool(found)
 
@@ -76,20 +79,26 @@ async def test_a_lease_that_has_run_out_is_taken_and_its_holder_may_go_on(ground
 async def test_of_many_at_once_one_has_it(ground: Ground) -> None:
     async with ground.ledger() as ledger:
         for epoch in (1, 2, 3):
-            tries = (ledger.take_lease("e", f"h{n}/x", 600, locked=False) for n in range(5))
+            tries = (ledger.take_lease("e", f"h{n}/x", 600) for n in range(5))
             [lease] = [each for each in await asyncio.gather(*tries) if each is not None]
             assert lease.epoch == epoch
             await ledger.release_lease(lease)
 
 
-async def test_a_follower_has_each_event_once_and_is_woken_by_a_commit(ground: Ground) -> None:
+@pytest.mark.parametrize("proven", [False, True])
+async def test_a_follower_has_each_event_once_and_is_woken_by_a_commit(ground: Ground, proven: bool) -> None:
     async with ground.ledger() as ledger, ground.ledger() as other:
         await until(ledger.listener.connected.is_set)
         seen: list[int] = []
 
         async def follow() -> None:
-            async for events in ledger.follow(0):
-                seen.extend(event.position for event in events)
+            had = Had()
+            if not proven:
+                async for events in ledger.follow(0):
+                    seen.extend(event.position for event in events)
+            async for portion in ledger.follow_on(had):
+                seen.extend(event.position for event in portion.events)
+                had.read_to(portion.end)
 
         following = asyncio.create_task(follow())
         hints = ledger.listener.hints

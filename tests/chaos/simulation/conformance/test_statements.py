@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -28,7 +29,7 @@ from tests.chaos.simulation.conformance.rows import (
 )
 from tests.support.waiting import until
 
-FOLDS, KEYS = queries("folds"), queries("keys")
+FOLDS, KEYS, READS = queries("folds"), queries("keys"), queries("reads")
 ONE = UUID(int=1)
 #: No rows and no commands are asked for beside the head.
 NOTHING: tuple[list[Any], ...] = ([], [], [])
@@ -198,6 +199,36 @@ async def test_events_are_read_by_position_and_no_more_than_asked_for(ground: An
     assert await read(2, 4, 100) == [3, 4]
     assert await read(3, 9, 2) == [4, 5]
     assert await read(6, 8, 9) == await read(10, 99, 9) == []
+
+
+async def test_an_event_is_known_again_by_its_position_and_hash(ground: Any) -> None:
+    connection = await ground.connect()
+    await write(connection, 1)
+    await write(connection, 2)
+    known, other, head = bytes(32), b"\3" * 32, b"\2" * 32
+
+    async def still(position: int, mark: bytes) -> tuple[Any, ...]:
+        return tuple((await connection.fetchrow(LEDGER.still, position, mark)).values())
+
+    assert await still(0, b"") == await still(1, known) == await still(2, known) == (2, head, True)
+    assert await still(1, other) == await still(3, known) == (2, head, False)
+    assert not await connection.fetchval(LEDGER.lost, [0, 1, 2], [b"", known, known])
+    assert await connection.fetchval(LEDGER.lost, [1, 2], [known, other])
+    assert await connection.fetchval(LEDGER.lost, [1, 3], [known, known])
+    portion = await connection.fetch(LEDGER.read_portion, 0, 10, 2**20)
+    assert [(each["position"], each["hash"]) for each in portion] == [(1, known), (2, known)]
+    assert [each["position"] for each in await connection.fetch(LEDGER.read_portion, 1, 1, 1)] == [2]
+
+
+async def test_a_clock_is_behind_an_event_that_came_later(ground: Any) -> None:
+    connection = await ground.connect()
+    before = await connection.fetchval(READS.now)
+    found = await connection.fetchrow(READS.clock)
+    assert before <= found["now"] <= await connection.fetchval(READS.now)
+    assert found["behind_s"] == 0.0
+    *event, _ = appended(1)
+    await connection.execute(LEDGER.append, *event, found["now"] + timedelta(hours=1))
+    assert 0 < (await connection.fetchrow(READS.clock))["behind_s"] <= 3600
 
 
 async def test_of_two_that_add_a_projects_key_the_second_waits_and_leaves_the_firsts(ground: Any) -> None:
