@@ -23,6 +23,7 @@ from service.api import edge, errors
 from service.api.call import SERVICE
 from service.api.metrics import Metrics
 from service.errors import Unavailable
+from service.paced import rest
 
 #: The label of what never came to a route.
 ROUTE = "broken"
@@ -94,6 +95,8 @@ class Door(web.RequestHandler):
 
         What comes for a request that is being answered is heard also while the service closes, or the rest of
         its body, and a websocket's agreement to be closed, would be waited for in vain: aiohttp drops both.
+
+        Whoever sends without pause is read once a turn of the loop.
         """
         closing = self._close, self._force_close
         if any(closing) and self._current_request is not None and self.transport is not None:
@@ -102,6 +105,7 @@ class Door(web.RequestHandler):
             self._close, self._force_close = self._close or closing[0], self._force_close or closing[1]
         else:
             super().data_received(data)
+        rest(self, data)
         body = self._body
         if body is not None and self._messages and not body.is_eof() and body.exception() is None:
             # Something comes after a body that is not complete: the parser has given it up.

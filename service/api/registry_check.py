@@ -22,14 +22,18 @@ from service.domain.weburls import is_address
 from service.errors import FetchRefused, Invalid, Unavailable
 from service.outward.addresses import Network, NotPublic, may_connect
 from service.outward.pinned import Checked
+from service.outward.strangers import Connector
 
 CHECK_TIMEOUT_S = 15.0
 MOST_ANSWER_BYTES = 64 * 1024
+#: Docker Hub's has 120.
+MOST_CHALLENGE_CHARS = 1024
 _HUB_API = "registry-1.docker.io"
 _WITHOUT = "?check=false takes it without asking"
 
 _CHALLENGE = re.compile(r"\A\s*(?P<scheme>[A-Za-z]+)(?:\s+(?P<rest>.*))?\Z", re.DOTALL)
-_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"([^"]*)"|([^\s",]+))')
+#: From the beginning of a name, or a long one that is none would be tried again from each of its letters.
+_PARAMETER = re.compile(r'(?<![a-zA-Z_])([a-zA-Z_]{1,32})\s*=\s*(?:"([^"]*)"|([^\s",]+))')
 
 
 class _Answer(NamedTuple):
@@ -77,7 +81,7 @@ async def check(place: RegistryUrl, username: str, password: str, allow: tuple[N
     jar = aiohttp.DummyCookieJar()
     try:
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=Checked(allow), use_dns_cache=False),
+            connector=Connector(resolver=Checked(allow), use_dns_cache=False),
             timeout=timeout,
             cookie_jar=jar,
             trust_env=False,
@@ -157,8 +161,10 @@ async def _get(asking: _Asking, url: URL, authorization: str | None) -> _Answer:
             if len(body) > MOST_ANSWER_BYTES:
                 raise _unfit(f"{url.host} answers more than a registry does")
         said = reply.headers.get("Docker-Distribution-Api-Version", "").startswith("registry/2")
-        challenge = _challenge(reply.headers.getall("WWW-Authenticate", []))
-        return _Answer(reply.status, challenge, said or _is_object(body), body)
+        challenges = reply.headers.getall("WWW-Authenticate", [])
+        if any(len(each) > MOST_CHALLENGE_CHARS for each in challenges):
+            raise _unfit(f"{url.host} asks for credentials in more than {MOST_CHALLENGE_CHARS} characters")
+        return _Answer(reply.status, _challenge(challenges), said or _is_object(body), body)
 
 
 def _challenge(headers: list[str]) -> dict[str, str]:

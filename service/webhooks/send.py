@@ -20,6 +20,7 @@ from service.errors import FetchRefused, Unavailable
 from service.outward import names
 from service.outward.addresses import Network, NotPublic, Resolve, checked, is_within
 from service.outward.pinned import Pinned, trust
+from service.outward.strangers import Connector
 
 CONNECT_S = 5.0
 WHOLE_S = 15.0
@@ -92,7 +93,7 @@ class Sender:
         addresses = await self.addresses(url)
         if self._context is None:
             self._context = await asyncio.to_thread(trust, self._ca)
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             resolver=Pinned(url.at.host, addresses),
             ssl=self._context,
             use_dns_cache=False,

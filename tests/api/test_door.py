@@ -13,9 +13,11 @@ import pytest
 import structlog
 from aiohttp import web
 
+from service.api import door
 from service.api.call import SERVICE
 from service.api.errors import MOST_HEADER_BYTES, MOST_HEADERS, MOST_TARGET_BYTES
 from service.api.watch import SERVICE_ENDS
+from service.paced import FULL_BYTES, rest
 from tests.api.yard import ADMIN, DEADLINE_S, Answer, Yard, opened
 from tests.support.waiting import until
 
@@ -101,9 +103,9 @@ async def test_a_body_that_breaks_on_its_way_is_refused_at_once(
 ) -> None:
     token = yard.tokens[ADMIN].encode()
     head = CHUNKED + b"\r\nExpect: 100-continue\r\nAuthorization: Bearer " + token + END
-    for rest in (b"zz\r\n", b'2\r\n{"XX\r\n', b"5;" + b"x" * 20 + b"\n"):
+    for broken in (b"zz\r\n", b'2\r\n{"XX\r\n', b"5;" + b"x" * 20 + b"\n"):
         with structlog.testing.capture_logs() as lines:
-            (answer,) = await yard.talk(head, rest, until=b"100 Continue\r\n\r\n")
+            (answer,) = await yard.talk(head, broken, until=b"100 Continue\r\n\r\n")
         assert (answer.status, answer.json["field"]) == (400, "body"), answer.raw
         assert "broken" in answer.json["message"]
         assert [line for line in lines if line["log_level"] not in ("debug", "info")] == []
@@ -216,3 +218,18 @@ async def test_whoever_comes_while_the_service_closes_is_told_so(yard: Yard) -> 
     watch.close()
     with watch.followed(None, 0, None) as late:
         assert (late.cut.is_set(), late.why) == (True, SERVICE_ENDS)
+
+
+async def test_a_body_is_read_once_a_turn(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends without pause would else keep the loop for 32 reads in a row."""
+    reading: list[bool] = []
+
+    def spied(protocol: door.Door, data: bytes) -> None:
+        rest(protocol, data)
+        if len(data) >= FULL_BYTES and protocol.transport is not None:
+            reading.append(protocol.transport.is_reading())
+
+    monkeypatch.setattr("service.api.door.rest", spied)
+    answer = await yard.call("POST", "/v1/job", token=ADMIN, data=b"[" + b" " * 4 * FULL_BYTES + b"]")
+    assert answer.status == 413, answer.raw
+    assert reading and not any(reading)

@@ -218,11 +218,13 @@ async def test_the_password_goes_to_no_other_server_in_clear(yard: Yard, tokens:
     assert {given for _, given in tokens.seen} == {None}
 
 
+LONG = "a" * 8000
 STRANGE: list[tuple[dict[str, Any], str]] = [
     ({"text": "<html>hello</html>"}, "is not a registry (status 200)"),
     ({"text": "no", "status": 404}, "is not a registry (status 404)"),
     ({"text": "no", "status": 401, "headers": {"WWW-Authenticate": 'Basic realm="x"'}}, "is not a registry"),
     ({"text": "{}", "status": 401, "headers": {"WWW-Authenticate": "Negotiate"}}, "of a kind that no"),
+    ({"text": "{}", "status": 401, "headers": {"WWW-Authenticate": "Bearer " + LONG}}, "more than 1024"),
     ({"text": "{}", "status": 503}, "answered 503"),
     ({"text": "x" * 100_000}, "answers more than a registry does"),
 ]  # fmt: skip

@@ -147,6 +147,22 @@ async def test_statuses(site: Site, tmp_path: Path, status: int, kind: type[Joby
         await get(web(site), site.serve("/a", b"", status), tmp_path)
 
 
+async def test_interim_answers_are_taken_up_to_a_bound(site: Site, tmp_path: Path) -> None:
+    def hinting(count: int) -> str:
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            to.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * count)
+            to.send_response(200)
+            to.end_headers()
+            to.wfile.write(b"bytes")
+
+        site.answers[f"/{count}"] = answer
+        return site.url(f"/{count}")
+
+    assert await get(web(site), hinting(16), tmp_path) == b"bytes"
+    with pytest.raises(Unavailable, match="cut short"):
+        await get(web(site), hinting(17), tmp_path)
+
+
 async def test_the_authority_and_the_name_are_verified(site: Site, tmp_path: Path) -> None:
     site.serve("/a", b"bytes")
     with pytest.raises(FetchRefused, match="certificate"):

@@ -202,6 +202,13 @@ def test_a_full_disk_is_not_the_jobs_fault() -> None:
     assert type(error) is NodeFull
 
 
+def test_a_word_without_an_end_is_looked_through_once() -> None:
+    """With each of its letters a beginning, this would take minutes."""
+    error = explained(image_ref.parse("x"), "a" * 300_000 + " unauthorized")
+    assert isinstance(error, ImageUnavailable)
+    assert error.passing is False
+
+
 @pytest.mark.parametrize(
     ("said", "passing"),
     [

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from projections.projects import FOLD
+from service.api.registry_check import _challenge
 from service.domain import commands as cmd
 from service.domain import events as ev
 from service.domain.decide_registry import MOST_REGISTRIES
@@ -202,3 +203,12 @@ def test_hosts_are_compared_whole() -> None:
 def test_a_row_of_an_older_version_has_no_registries() -> None:
     row = FOLD.decoder.decode(b'{"id":"vision","name":"Vision","createdAt":"2026-01-01T00:00:00Z"}')
     assert row.registries == {}
+
+
+def test_a_challenge_is_read_from_its_names_beginnings() -> None:
+    said = ["Negotiate", 'Bearer realm="https://a.test/token", service = x,scope="a:b,c"']
+    found = {"scheme": "bearer", "realm": "https://a.test/token", "service": "x", "scope": "a:b,c"}
+    assert _challenge(said) == found
+    long = "x" * 33 + "realm"
+    assert _challenge([f'Basic {long}="a", realm="b"']) == {"scheme": "basic", "realm": "b"}
+    assert _challenge(["Bearer " + "a" * 300_000]) == {"scheme": "bearer"}, "and that within minutes"

@@ -197,6 +197,7 @@ async def test_a_body_that_stalls_or_breaks_does_not_undo_the_status() -> None:
         (b"", "it hung up without an answer"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "what it answered is no HTTP"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", "what it answered is no HTTP"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 17 + b"HTTP/1.1 200 OK\r\n\r\n", "what it answered is no HTTP"),
         (b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", "it answered 999"),
     ],
 )

@@ -19,6 +19,7 @@ from service.api.events.feed import Pace
 from service.api.events.pieces import Control, Piece, socket_frame
 from service.api.events.sending import FAILED, MEANING, RESTARTS, SLOW, TOKEN, Sending, TooSlow
 from service.api.events.stream import Stream
+from service.api.fair import FairSocket
 from service.api.stream import cut_off
 from service.api.watch import SERVICE_ENDS, Follower
 from service.errors import Invalid
@@ -91,7 +92,7 @@ async def serve(request: web.Request, stream: Stream, head: Head, follower: Foll
     """Until the client leaves or takes nothing, or the token may not go on."""
     service = request.app[SERVICE]
     pace = service.feed.pace
-    socket = web.WebSocketResponse(
+    socket = FairSocket(
         protocols=(PROTOCOL,), max_msg_size=MOST_MESSAGE_BYTES, timeout=pace.close_s, compress=False
     )
     await socket.prepare(request)

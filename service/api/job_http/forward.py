@@ -11,16 +11,20 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from service.api.call import PROXIED
+from service.api.fair import pieces
 from service.api.job_http import headers
 from service.api.job_http.target import Target
 from service.api.job_http.weighing import JobSide
 from service.api.stream import cut_off, pump, while_wanted
 from service.api.watch import Follower
 from service.errors import Unavailable
+from service.outward.strangers import Connector
 
 CONNECT_S = 5.0
 IDLE_S = 3600.0
-CHUNK_BYTES = 65536
+#: When more waits to be taken, nothing more is read. aiohttp also bounds by it into how many chunks a job may
+#: have cut what waits (a sixteenth of it): each of them takes its time.
+READ_BYTES = 16 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=IDLE_S)
 #: What aiohttp's client would add of its own.
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -38,12 +42,13 @@ def session() -> aiohttp.ClientSession:
     nowhere_else = aiohttp.TraceConfig()
     nowhere_else.on_request_redirect.append(_redirected)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        connector=Connector(limit=0, force_close=True),
         trace_configs=[nowhere_else],
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
         timeout=_TIMEOUT,
+        read_bufsize=READ_BYTES,
         ws_response_class=JobSide,
     )
 
@@ -110,7 +115,7 @@ class _Exchange:
                 request.method,
                 URL(f"http://{target.authority}{path}", encoded=True),
                 headers=passed_headers(request, target, self._prefix),
-                data=_body(request) if request.body_exists else None,
+                data=pieces(request.content) if request.body_exists else None,
                 allow_redirects=False,
                 skip_auto_headers=_NOT_ADDED,
             )
@@ -133,12 +138,7 @@ class _Exchange:
 
     async def _said(self, reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
-            async for chunk in reply.content.iter_any():
-                yield chunk
+            async for piece in pieces(reply.content):
+                yield piece
         except aiohttp.ClientError as error:
             raise self._unavailable(type(error).__name__) from error
-
-
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    async for chunk in request.content.iter_chunked(CHUNK_BYTES):
-        yield chunk

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import aiohttp
 from aiohttp import WSMsgType, web
 
+from service.api.fair import InTurns
 from service.held import Room
 
 #: What Python needs for a piece of a frame that has not come whole, beside its bytes.
@@ -154,7 +155,8 @@ class Reader:
 
 
 class _Weighed:
-    """aiohttp makes a reader for a socket, and then has the connection feed it: ours is put in between."""
+    """aiohttp makes a reader for a socket, and then has the connection feed it: ours is put in between. And
+    what waits to be taken is taken in turns with all others."""
 
     reader: Reader
     _reader: Any
@@ -167,6 +169,7 @@ class _Weighed:
     def _parser(self, made: Any) -> None:
         if made is not None:
             self.reader = Reader(made, self._reader)
+            self._reader = InTurns(self._reader)
 
 
 class ClientSide(_Weighed, web.WebSocketResponse):

@@ -24,6 +24,7 @@ from service.errors import FetchRefused, Invalid, Unavailable
 from service.outward import names
 from service.outward.addresses import Network, Resolve, checked
 from service.outward.pinned import Pinned, trust
+from service.outward.strangers import Connector
 from service.supervisor.data import disk
 from service.supervisor.data.model import JOBS_LIMIT
 from service.supervisor.data.s3.bodies import Pulse
@@ -101,7 +102,7 @@ async def _hop(
     if unless:
         headers["If-None-Match"] = unless
     addresses = await web.addresses(at)
-    connector = aiohttp.TCPConnector(
+    connector = Connector(
         resolver=Pinned(at.host, addresses), ssl=context, use_dns_cache=False, force_close=True
     )
     host = f"[{at.host}]" if ":" in at.host else at.host

@@ -232,8 +232,9 @@ _REASONS = (
 
 def explained(ref: ImageRef, said: str) -> ImageUnavailable | NodeFull:
     """The engine's words about a failed pull, for people, and whether the same pull may work later."""
-    # A name and a URL may hold any of the words below, and a port any number.
-    text = re.sub(r"[a-z]+://[^\s\"]*", "", said.lower()).replace(ref.name.lower(), "")
+    # A name and a URL may hold any of the words below, and a port any number. One begins where a word does: a
+    # registry says words of any length, and they would be tried again from each of their letters.
+    text = re.sub(r"(?<![a-z])[a-z]+://[^\s\"]*", "", said.lower()).replace(ref.name.lower(), "")
     if NO_SPACE in text:
         return NodeFull(f"the disk of the Docker Engine is full; {ref} could not be stored")
     # "no such host" and its kin hold none of the words below, but "not found" can end a resolver's error.

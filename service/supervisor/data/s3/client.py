@@ -29,6 +29,7 @@ from service.domain.weburls import is_address
 from service.errors import FetchRefused, Invalid, StoreForbidden, StoreRefused, Unavailable
 from service.outward.addresses import Network, NotPublic, is_metadata, may_connect
 from service.outward.pinned import Checked
+from service.outward.strangers import Connector, heard
 from service.supervisor.data.model import COMPLETE_FACTOR, StoreAccess, Timing
 from service.supervisor.data.s3 import answers
 from service.supervisor.data.s3.bodies import Bodies
@@ -70,7 +71,7 @@ async def connected(
             )
             http = await stack.enter_async_context(
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=_ANY, ttl_dns_cache=60, resolver=resolver),
+                    connector=Connector(limit=_ANY, ttl_dns_cache=60, resolver=resolver),
                     timeout=aiohttp.ClientTimeout(total=None),
                     auto_decompress=False,
                     read_bufsize=512 * 1024,
@@ -135,6 +136,9 @@ def _time(text: str) -> datetime:
 
 class _Session(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
     """Bounds the answers: an endpoint is a user's own, and the client reads whatever it says into memory."""
+
+    def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
+        return heard(super()._create_connector(proxy_url))
 
     async def send(self, request: AWSPreparedRequest) -> AioAWSResponse:
         streams, request.stream_output = request.stream_output, True  # so that it leaves the reading to us
