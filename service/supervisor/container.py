@@ -32,7 +32,8 @@ from service.supervisor.engine.create import spec_hash
 from service.supervisor.engine.protocol import Container, ContainerSpec
 from service.supervisor.names import EPOCH, LEDGER, PROJECT, RunId, container_name, network_name, run_labels
 
-_ENDED = ("exited", "dead")
+_HALF_REMOVED = "dead"
+_ENDED = ("exited", _HALF_REMOVED)
 _NAMES_TRIED = 5
 _LOOKS_FOR_NAME = 5
 
@@ -119,9 +120,9 @@ async def create_and_start(yard: Yard, job: Job) -> tuple[Container, bool]:
     run, by_us = RunId(job.id, job.run), False
     try:
         found = await find(yard, run)
-        if found is not None and found.state == "created":
+        if found is not None and found.started_at is None:
             found = await never_started(yard, run, found)
-        if found is None or found.state == "created":
+        if found is None or found.started_at is None:
             container_id = found.id if found else await _created(yard, job, run)
             await yard.still_ours()
             await _start(yard, job, run, container_id)
@@ -155,8 +156,10 @@ def _may_be_started_by_others(yard: Yard, found: Container) -> bool:
 async def never_started(yard: Yard, run: RunId, found: Container) -> Container | None:
     """What was made and not started, as only we can start it. What others may still start is put away, so
     that a start on its way finds nothing: then None; or it is there and started, if that start was quicker.
+
+    One whose removal was cut off by its engine's end is `dead`, and nobody can start it: it is put away too.
     """
-    if not _may_be_started_by_others(yard, found):
+    if found.state != _HALF_REMOVED and not _may_be_started_by_others(yard, found):
         return found
     await yard.still_ours()
     last = await yard.engine.find(found.id)

@@ -100,7 +100,7 @@ class Steps:
         # Found before the image is asked for: what runs already needs none.
         found = None if self._just_prepared else await container.find(self._yard, self._run)
         self._just_prepared = False
-        if found is None or found.state == "created":
+        if found is None or found.started_at is None:
             if not await self._waits.unless_interrupted(job, get_ready()):
                 return
             async with self._yard.starts:

@@ -128,3 +128,44 @@ async def test_what_was_seen_running_after_its_start_was_cut_off_fails_by_its_ow
         await on_fake.fake.exit((await on_fake.container(job)).id, 1)
         ended = await on_fake.end(job)
     assert (ended.info.code, ended.exit_code) == ("exit-code", 1)
+
+
+async def test_who_comes_next_removes_what_is_half_removed_too(on_fake: World) -> None:
+    """Although nobody else could start it."""
+    gate = on_fake.fake.gates.hold("start", "before")
+    async with on_fake.supervised():
+        job = await on_fake.submit(DONE)
+        await gate.reached.wait()
+        (container_id,) = on_fake.fake._containers
+    on_fake.fake._containers[container_id].state = "dead"
+    gate.open.set()
+    async with on_fake.supervised():
+        assert (await on_fake.end(job)).state is State.DONE
+    assert container_id not in on_fake.fake._containers
+    assert [call for call, _ in on_fake.fake.calls].count("create") == 2
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["job runs", "job is stopped"])
+async def test_a_container_whose_removal_was_cut_off_is_removed_and_made_anew(
+    on_fake: World, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """dockerd was killed on the way: the next one calls it dead, and starts it no more."""
+    fake, remove, left = on_fake.fake, on_fake.fake.remove, list[str]()
+
+    async def cut_off(container_id: str, *, force: bool = False) -> None:
+        if not left:
+            left.append(container_id)
+            fake._containers[container_id].state = "dead"
+            raise EngineAway("no answer")
+        await remove(container_id, force=force)
+
+    monkeypatch.setattr(fake, "remove", cut_off)
+    fake.fail_next("start", "before", EngineAway("no answer"))
+    async with on_fake.supervised():
+        job = await on_fake.submit(DONE)
+        await until(lambda: left)
+        if killed:
+            await on_fake.kill(job)
+        ended = await on_fake.end(job)
+        assert ended.state in ((State.INTERRUPTED, State.DONE) if killed else (State.DONE,))
+        await until(lambda: left[0] not in fake._containers, what="nothing is left of it")
