@@ -122,7 +122,8 @@ async def test_what_was_seen_running_after_its_start_was_cut_off_fails_by_its_ow
     async with on_fake.supervised():
         job = await on_fake.submit(RUNS_ON)
         await on_fake.reach(job, State.RUNNING)
-        await on_fake.printed(job)  # its log is kept once it was seen running
+        # Its log is watched once it was seen running.
+        await until(lambda: "logs" in {name for name, _ in on_fake.fake.calls})
         on_fake.fake.begun.clear()
         on_fake.fake.end_events()
         await on_fake.fake.exit((await on_fake.container(job)).id, 1)
