@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from msgspec.structs import replace as changed
 
+from service.domain.bills.faults import Fault
 from service.domain.events import RunExited
 from service.domain.states import State
 from tests.chaos.kills.oracle import Evidence, RunOf, faults
@@ -127,11 +128,12 @@ def unknown_without_cause(found: Evidence) -> Evidence:
     job = _first_job(found)
     group = [event for event in found.events if str(event.job) == job]
     end = next(event for event in group if isinstance(event.body, RunExited))
+    fault = Fault("planted", end.position, end.occurred_at)
     failed = changed(end, body=changed(end.body, exit_code=1, unknown=True, outcome=State.FAILED))
     return replace(
         found,
         events=[failed if event is end else event for event in found.events],
-        bills=[changed(bill, credited=True) if str(bill.job) == job else bill for bill in found.bills],
+        bills=[changed(bill, fault=fault) if str(bill.job) == job else bill for bill in found.bills],
         outages=[each for each in found.outages if each.part != "engine"],
     )
 
