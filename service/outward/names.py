@@ -114,6 +114,14 @@ class Names:
                 line.busy += 1
                 self._busy += 1
                 yield asker, work
+            else:
+                self._forget(asker)
+
+    def _forget(self, asker: str) -> None:
+        """Once nothing of his is left."""
+        line = self._lines[asker]
+        if not (line.busy or line.waiting):
+            del self._lines[asker]
 
     def _run(self, asker: str, work: _Work) -> None:
         try:
@@ -124,10 +132,8 @@ class Names:
             work.answer.set_result(found)
         with self._lock:
             self._busy -= 1
-            line = self._lines[asker]
-            line.busy -= 1
-            if not (line.busy or line.waiting):
-                del self._lines[asker]
+            self._lines[asker].busy -= 1
+            self._forget(asker)
         self._go_on()
 
 

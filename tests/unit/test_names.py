@@ -95,6 +95,17 @@ async def test_where_all_threads_are_taken_askers_take_turns(servers: Servers) -
     assert servers.asked.index("c.test") < servers.asked.index("b.test")
 
 
+async def test_who_gave_up_before_his_turn_leaves_nothing_behind(servers: Servers) -> None:
+    names = Names(servers.look, threads=1, each=1, waiting=50)
+    first = await asked(names, "one", "slow1.test")
+    await until(lambda: len(servers.asked) == 1)
+    await let_go(await asked(names, "two", "a.test"))
+    servers.free.set()
+    await asyncio.gather(*first)
+    await until(lambda: not names._lines)
+    assert servers.asked == ["slow1.test"]
+
+
 async def test_who_asks_for_nobody_asks_for_a_domain(servers: Servers) -> None:
     names = Names(servers.look, threads=8, each=1, waiting=50)
     slow = [asyncio.create_task(names.resolve(f"slow{n}.Name.test.", 1)) for n in range(3)]
