@@ -18,8 +18,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+import structlog
+
 from service.domain.shown import shown
 from service.errors import Unavailable
+
+_log = structlog.get_logger()
 
 THREADS = 64
 #: Of the threads, for one who asks; and how many more of his may wait.
@@ -54,6 +58,10 @@ class _Work(NamedTuple):
     answer: Future[list[str]]
 
 
+_Turn: TypeAlias = tuple[str, _Work]
+"""Who asks, and what."""
+
+
 @dataclass
 class _Line:
     """Who asks: how many threads are his now, and what waits for one."""
@@ -76,7 +84,8 @@ class Names:
         self._lines: OrderedDict[str, _Line] = OrderedDict()
 
     async def resolve(self, host: str, port: int) -> list[str]:
-        """The addresses, as text. Raises OSError, UnicodeError, and Unavailable when too many wait."""
+        """The addresses, as text. Raises OSError, UnicodeError, and Unavailable when too many wait, or no
+        thread can be begun."""
         return await asyncio.wrap_future(self._asked(_asker.get() or _domain(host), host, port))
 
     def _asked(self, asker: str, host: str, port: int) -> Future[list[str]]:
@@ -86,36 +95,62 @@ class Names:
             if len(line.waiting) >= self._waiting:  # who was cancelled may be among them
                 line.waiting = deque(each for each in line.waiting if not each.answer.cancelled())
             if len(line.waiting) >= self._waiting:
-                why = "too many others wait for an answer"
-                raise Unavailable(
-                    f"the address of {shown(host)} cannot be looked up now: {why}; try again later"
-                )
+                raise _not_now(host, "too many others wait for an answer")
             line.waiting.append(work)
-        self._go_on()
+        self._begin()
         return work.answer
 
-    def _go_on(self) -> None:
-        """Begin what there is a thread for. They are daemons: the process does not wait for them to end."""
-        with self._lock:
-            begun = list(self._next())
-        for asker, work in begun:
-            threading.Thread(target=self._run, args=(asker, work), name="names", daemon=True).start()
+    def _begin(self) -> None:
+        """Begin threads for those whose turn it is. Daemons: the process does not wait for them to end.
 
-    def _next(self) -> Iterator[tuple[str, _Work]]:
-        while self._busy < self._threads:
-            ready = (who for who, line in self._lines.items() if line.waiting and line.busy < self._each)
-            asker = next(ready, None)
-            if asker is None:
-                return
-            line = self._lines[asker]
-            work = line.waiting.popleft()
-            self._lines.move_to_end(asker)
-            if work.answer.set_running_or_notify_cancel():
-                line.busy += 1
-                self._busy += 1
-                yield asker, work
+        Where the system has no more of them, the place is given back, maybe to others who wait for it by now.
+        """
+        turn = self._next()
+        while turn is not None:
+            asker, work = turn
+            try:
+                threading.Thread(target=self._run, args=turn, name="names", daemon=True).start()
+            except (RuntimeError, MemoryError) as error:
+                _log.error("thread not begun", what="names", error=str(error))
+                work.answer.set_exception(_not_now(work.host, "the service has no thread left for it"))
+                turn = self._next(after=asker)
             else:
+                turn = self._next()
+
+    def _run(self, asker: str, work: _Work) -> None:
+        """One look-up after the other: who waits for a place needs no thread that may not be had."""
+        turn: _Turn | None = (asker, work)
+        while turn is not None:
+            asker, work = turn
+            try:
+                found = self._look(work.host, work.port)
+            except Exception as error:  # noqa: BLE001 (handed to the one who waits for it)
+                work.answer.set_exception(error)
+            else:
+                work.answer.set_result(found)
+            turn = self._next(after=asker)
+
+    def _next(self, *, after: str | None = None) -> _Turn | None:
+        """Whose turn it is, who has a place from now on; `after` somebody who gives his back."""
+        with self._lock:
+            if after is not None:
+                self._busy -= 1
+                self._lines[after].busy -= 1
+                self._forget(after)
+            while self._busy < self._threads:
+                ready = (who for who, line in self._lines.items() if line.waiting and line.busy < self._each)
+                asker = next(ready, None)
+                if asker is None:
+                    break
+                line = self._lines[asker]
+                work = line.waiting.popleft()
+                self._lines.move_to_end(asker)
+                if work.answer.set_running_or_notify_cancel():
+                    line.busy += 1
+                    self._busy += 1
+                    return asker, work
                 self._forget(asker)
+        return None
 
     def _forget(self, asker: str) -> None:
         """Once nothing of his is left."""
@@ -123,18 +158,9 @@ class Names:
         if not (line.busy or line.waiting):
             del self._lines[asker]
 
-    def _run(self, asker: str, work: _Work) -> None:
-        try:
-            found = self._look(work.host, work.port)
-        except Exception as error:  # noqa: BLE001 (handed to the one who waits for it)
-            work.answer.set_exception(error)
-        else:
-            work.answer.set_result(found)
-        with self._lock:
-            self._busy -= 1
-            self._lines[asker].busy -= 1
-            self._forget(asker)
-        self._go_on()
+
+def _not_now(host: str, why: str) -> Unavailable:
+    return Unavailable(f"the address of {shown(host)} cannot be looked up now: {why}; try again later")
 
 
 def _domain(host: str) -> str:

@@ -42,6 +42,11 @@ def has_ended(found: Container) -> bool:
     return found.state in _ENDED
 
 
+def is_half_removed(found: Container) -> bool:
+    """Its removal failed, or was cut off by its engine's end: it never runs again, and has no log."""
+    return found.state == _HALF_REMOVED
+
+
 _LOST = "container-lost"
 
 
@@ -159,7 +164,7 @@ async def never_started(yard: Yard, run: RunId, found: Container) -> Container |
 
     One whose removal was cut off by its engine's end is `dead`, and nobody can start it: it is put away too.
     """
-    if found.state != _HALF_REMOVED and not _may_be_started_by_others(yard, found):
+    if not is_half_removed(found) and not _may_be_started_by_others(yard, found):
         return found
     await yard.still_ours()
     last = await yard.engine.find(found.id)

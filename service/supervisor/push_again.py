@@ -12,8 +12,8 @@ import structlog
 
 from service.domain.job import Job
 from service.domain.states import State
-from service.errors import DataError, Rejected, StaleEpoch, Unavailable
-from service.supervisor import sync, volumes
+from service.errors import DataError, EngineError, Rejected, StaleEpoch, Unavailable
+from service.supervisor import container, sync, volumes
 from service.supervisor.effects import Yard
 from service.supervisor.names import RunId
 from service.supervisor.stead import Stead
@@ -62,7 +62,19 @@ async def _push_unless_answered(yard: Yard, job: Job) -> None:
 async def _push(yard: Yard, job: Job) -> None:
     run = RunId(job.id, job.run)
     if job.state is State.ERROR:
-        await put_away(yard, run)
+        await _let_nothing_write(yard, run)
     pushed = await whole(sync.push_all(yard, job, sync_id=job.push_ordered))
     if pushed.problem is None:
         await volumes.remove(yard, run)
+
+
+async def _let_nothing_write(yard: Yard, run: RunId) -> None:
+    """Put away the container that the run left. One that the engine fails to remove is half removed from then
+    on, and never starts again: it is the sweep's, and keeps nothing from being pushed."""
+    try:
+        await put_away(yard, run)
+    except EngineError as error:
+        left = await container.find(yard, run)
+        if left is not None and not container.is_half_removed(left):
+            raise
+        _log.warning("container stays", job=str(run.job), run=run.run, error=error.message)

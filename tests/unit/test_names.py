@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 
 import pytest
@@ -137,3 +138,91 @@ def test_an_end_waits_for_no_name_server(servers: Servers) -> None:
     asyncio.run(given_up())
     (left,) = {thread for thread in threading.enumerate() if thread.name == "names"} - before
     assert left.daemon
+
+
+class Limit:
+    """The system's, on threads; begins are counted. What the look-ups have may be all that there is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.begun = False, 0
+        self.error: Exception = RuntimeError("can't start new thread")
+        self.meanwhile: Callable[[], object] = lambda: None
+        begin = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            if thread.name == "names":
+                self.begun += 1
+                self.meanwhile()
+                if self.reached:
+                    raise self.error
+            begin(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+
+
+NO_THREAD = (
+    r"the address of .*\.test cannot be looked up now: the service has no thread left for it; try again"
+)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+async def test_who_gets_no_thread_is_told_and_takes_no_place(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    names, limit = Names(servers.look, threads=3, each=2, waiting=50), Limit(monkeypatch)
+    limit.reached, limit.error = True, error
+    for _ in range(3):
+        for project in ("one", "two"):
+            for refused in await asked(names, project, "a.test", "b.test", "c.test"):
+                with pytest.raises(Unavailable, match=NO_THREAD):
+                    await asyncio.wait_for(refused, DEADLINE_S)
+    assert (names._busy, list(names._lines)) == (0, [])
+    limit.reached = False
+    first = await asked(names, "one", "slow1.test", "slow2.test", "slow3.test")
+    second = await asked(names, "two", "slow4.test", "slow5.test")
+    await until(lambda: len(servers.asked) == 3)
+    servers.free.set()
+    await asyncio.gather(*first, *second)
+    await until(lambda: (names._busy, list(names._lines)) == (0, []))
+
+
+async def test_who_waits_for_his_turn_needs_no_new_thread(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not be had: the one whose look-up has ended is still one of them."""
+    names, limit = Names(servers.look, threads=2, each=1, waiting=50), Limit(monkeypatch)
+    mine = await asked(names, "one", "slow1.test", "a.test", "b.test")
+    others = await asked(names, "two", "slow2.test", "c.test")
+    third = await asked(names, "three", "d.test")
+    await until(lambda: len(servers.asked) == 2)
+    limit.reached = True
+    servers.free.set()
+    answers = await asyncio.gather(*mine, *others, *third)
+    assert answers[1:3] + answers[4:] == [[f"{host}.test:1"] for host in "abcd"]
+    assert limit.begun == 2
+    await until(lambda: (names._busy, list(names._lines)) == (0, []))
+
+
+@pytest.mark.parametrize("passes", [True, False])
+async def test_who_comes_to_wait_for_a_thread_that_is_not_begun_is_tried_in_its_place(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, passes: bool
+) -> None:
+    names, limit = Names(servers.look, threads=8, each=1, waiting=50), Limit(monkeypatch)
+    limit.reached = True
+    waits = list[Future[list[str]]]()
+
+    def meanwhile() -> None:
+        if not waits:
+            waits.append(names._asked("one", "b.test", 1))
+            assert not waits[0].done()
+        elif passes:
+            limit.reached = False
+
+    limit.meanwhile = meanwhile
+    with asked_by("one"), pytest.raises(Unavailable, match=NO_THREAD):
+        await names.resolve("a.test", 1)
+    if passes:
+        assert waits[0].result(DEADLINE_S) == ["b.test:1"]
+    else:
+        assert isinstance(waits[0].exception(DEADLINE_S), Unavailable)
+    await until(lambda: (names._busy, list(names._lines)) == (0, []))

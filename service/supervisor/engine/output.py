@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Literal
 
 from service.domain.shown import shown
-from service.errors import EngineError, LogBroken, NoSuchContainer, Unavailable
+from service.errors import EngineError, LogBroken, Unavailable
 from service.supervisor.engine import wire as wiring
 from service.supervisor.engine.protocol import LogChunk
-from service.supervisor.engine.wire import Wire, refusal, refused, safe_name
+from service.supervisor.engine.refusals import logs_refused
+from service.supervisor.engine.wire import Wire, refusal, safe_name
 
 MAX_FRAME_BYTES = 64 * 1024**2
 """Beyond this a length is taken for a broken stream; real frames hold 16 KiB."""
@@ -126,10 +127,8 @@ async def read_logs(
     # A snapshot comes at once; what is followed says nothing as long as the container does.
     silence_s = None if follow else wiring.ANSWER_TIMEOUT_S
     async with wire.stream("GET", path, params=params, answer_s=silence_s, silence_s=silence_s) as reply:
-        if reply.status == 404:
-            raise NoSuchContainer(f"no container {container_id}")
         if reply.status != 200:
-            raise refused(f"logs of {container_id}", await refusal(reply))
+            raise logs_refused(container_id, await refusal(reply))
         async for data in reply.content.iter_any():
             for chunks in frames.feed(data):
                 yield chunks

@@ -295,8 +295,9 @@ class Engine(Protocol):
         Without `follow` this is a faithful snapshot. With it, chunks keep coming until the container
         ends, but may be skipped, repeated and cut off at the end when output is faster than the reader:
         for a human who watches, never for keeping (`logs.keeper.LogKeeper` reads snapshots).
-        Raises `NoSuchContainer`, `Unavailable` when the connection breaks, `LogBroken` where the engine
-        cannot read its log on; from its end (`tail`) it then may not read it at all.
+        Raises `NoSuchContainer` also of one that is half removed (`dead`), `Unavailable` when the connection
+        breaks, `LogBroken` where the engine cannot read its log on; from its end (`tail`) it then may not
+        read it at all.
         """
         ...
 

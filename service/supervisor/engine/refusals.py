@@ -11,6 +11,7 @@ from service.errors import (
     MountRefused,
     NetworkBroken,
     NoSuchContainer,
+    Unavailable,
 )
 from service.supervisor.engine.wire import NO_SPACE, Answer, refused
 
@@ -40,6 +41,9 @@ _IN_THE_WAY = {
     "too many levels of symbolic links": "it leads to itself",
 }
 
+#: The one reason for which a log is a conflict: a removal is under way, or failed, or was cut off.
+_BEING_REMOVED = "dead or marked for removal"
+
 _RUNTIME = "unable to start container process: "
 _QUOTED_PATH = re.compile(r'"/[^"]*"')
 _PATH = re.compile(r"""(?<![\w.~@/-])/(?!/)[^\s"',;:()]+(?::/[^\s"',;:()]+)?""")
@@ -68,6 +72,16 @@ def start_refused(container_id: str, answer: Answer) -> EngineError:
         of_job = _HOSTS_PATH.sub("(a path of the node)", said.rpartition(_RUNTIME)[2])
         return CommandUnusable(f"the command cannot be started: {of_job[-300:]}")
     return EngineError(f"start {container_id}: the Docker Engine answered {answer.status}: {said}")
+
+
+def logs_refused(container_id: str, answer: Answer) -> EngineError | Unavailable:
+    """Why a log cannot be read. Of a container whose removal was begun it never can be again, although the
+    container may stay for long."""
+    if answer.status == 404:
+        return NoSuchContainer(f"no container {container_id}")
+    if answer.status == 409 and _BEING_REMOVED in answer.message:
+        return NoSuchContainer(f"container {container_id} is being removed, or half removed")
+    return refused(f"logs of {container_id}", answer)
 
 
 def without_paths(said: str) -> str:

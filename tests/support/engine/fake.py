@@ -44,12 +44,16 @@ from service.supervisor.engine.protocol import (
     RegistryAuth,
     RepoDigest,
 )
-from service.supervisor.engine.wire import safe_name
+from service.supervisor.engine.refusals import logs_refused
+from service.supervisor.engine.wire import Answer, safe_name
 from service.supervisor.storage.usage import Usage
 from tests.support.engine.scripted import FakeContainer, Script, inspected
 
 When = Literal["before", "after"]
 T = TypeVar("T")
+
+#: Word for word what 20.10 answers.
+NO_LOGS = "can not get logs from container which is dead or marked for removal"
 
 
 class FakeEngine:
@@ -118,6 +122,10 @@ class FakeEngine:
         """The engine cannot read its log of the container beyond so many chunks, and not from its end; None:
         it can again."""
         self._torn[container_id] = after
+
+    def half_remove(self, container_id: str) -> None:
+        """As a removal that failed, or that was cut off, leaves a container that does not run."""
+        self._must_find(container_id).state = "dead"
 
     def end_events(self) -> None:
         """Every event stream breaks."""
@@ -225,6 +233,8 @@ class FakeEngine:
     async def start(self, container_id: str) -> None:
         self._enter("start", container_id)
         fake = self._must_find(container_id)
+        if fake.state in ("removing", "dead"):
+            raise EngineError(f"start {container_id}: it is marked for removal")
         if fake.state != "running":
             self._refuse_start(fake)
             fake.state, fake.exit_code, fake.oom_killed = "running", None, False
@@ -279,6 +289,8 @@ class FakeEngine:
     ) -> AsyncGenerator[LogChunks, None]:
         self._enter("logs", container_id)
         fake = self._must_find(container_id)
+        if fake.state in ("removing", "dead"):
+            raise logs_refused(container_id, Answer(409, {"message": NO_LOGS}))
         given = max(0, len(fake.log) - tail) if tail is not None else 0
         torn = self._torn.get(container_id)
         while True:
