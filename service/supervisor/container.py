@@ -59,7 +59,8 @@ def is_lost(fatal: FatalForRun) -> bool:
 async def find(yard: Yard, run: RunId, container_id: str | None = None) -> Container | None:
     """The run's container: by its id, where that is known and it is there; else by label, whatever its name.
 
-    Inspected, because a list may be old. One that was started is it, whatever others there are.
+    Inspected, because a list may be old. One that was started is it, whatever others there are. That there is
+    none is believed of the same engine alone: raises `Unavailable` where it may be another.
     """
     known = await yard.engine.find(container_id) if container_id else None
     if known is not None and known.state != "removing":
@@ -72,6 +73,8 @@ async def find(yard: Yard, run: RunId, container_id: str | None = None) -> Conta
         if found.started_at is not None:
             return found
         unstarted = unstarted or found
+    if unstarted is None:
+        await yard.same.sure()
     return unstarted
 
 
@@ -124,6 +127,7 @@ async def create_and_start(yard: Yard, job: Job) -> tuple[Container, bool]:
             found = await never_started(yard, run, found)
         if found is None or found.started_at is None:
             container_id = found.id if found else await _created(yard, job, run)
+            await yard.same.sure()
             await yard.still_ours()
             await _start(yard, job, run, container_id)
             by_us = True
@@ -224,6 +228,7 @@ async def _created(yard: Yard, job: Job, run: RunId) -> str:
     await yard.engine.ensure_network(*_network(yard, job))
     for attempt in range(1, _NAMES_TRIED + 1):
         spec = await specification(yard, job, container_name(yard.ledger_id, run, attempt))
+        await yard.same.sure()
         await yard.still_ours()
         try:
             about = {"container": spec.name, "gpus": list(job.gpus)}
