@@ -51,6 +51,13 @@ def lost(run: RunId) -> FatalForRun:
     return FatalForRun(info, ours=True)
 
 
+async def lost_here(yard: Yard, run: RunId) -> FatalForRun:
+    """`lost`, once the engine has said that it is the same: its events may not have broken off (yet). Raises
+    `Unavailable` where it is not."""
+    await yard.same.ask()
+    return lost(run)
+
+
 def is_lost(fatal: FatalForRun) -> bool:
     """Whether it is a run whose process has run, or may have, and nobody knows how it ended."""
     return fatal.info.code == _LOST
@@ -82,7 +89,7 @@ async def must_find(yard: Yard, run: RunId, container_id: str | None = None) -> 
     """As `find`. Raises `FatalForRun` where there is none."""
     found = await find(yard, run, container_id)
     if found is None:
-        raise lost(run)
+        raise await lost_here(yard, run)
     return found
 
 
@@ -224,7 +231,7 @@ async def _created(yard: Yard, job: Job, run: RunId) -> str:
     Raises `Unavailable` when somebody has made it meanwhile: the next look finds it, and whose it is.
     """
     if await fences.may_have_begun(yard, run):
-        raise lost(run)  # it was over before it was put away, or is still on its way to that
+        raise await lost_here(yard, run)  # it was over before it was put away, or is still on its way to that
     await yard.engine.ensure_network(*_network(yard, job))
     for attempt in range(1, _NAMES_TRIED + 1):
         spec = await specification(yard, job, container_name(yard.ledger_id, run, attempt))

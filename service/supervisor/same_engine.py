@@ -1,9 +1,9 @@
 """Whether what answers as the Docker Engine is still the one whose lease we have.
 
 A service outlives its engine: /var/lib/docker is wiped and dockerd begun anew, a virtual machine is made
-anew, what DOCKER_HOST reaches changes. The next one answers at the same place, and only its id tells. What was
-begun there under the id of the one before would be, at the next start of the service, of an engine that is
-gone; and that a container is not found there says nothing of the run that it belongs to.
+anew, what DOCKER_HOST reaches changes. The next one answers at the same place, and only its id tells. What
+was begun there under the id of the one before would be, at the next start of the service, of an engine that
+is gone; and that a container is not found there says nothing of the run that it belongs to.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SameEngine:
         found = (await self._engine.info()).id
         if found != self._id:
             raise AnotherEngine(
-                f"another Docker Engine answers: {found}, and no longer {self._id}; new runs are begun on it, and"
+                f"another Docker Engine answers: {found}, and no longer {self._id}. New runs begin on it;"
                 f" those of {self._id} end as engine-gone unless that one comes back"
             )
         self._sure_of = breaks

@@ -201,7 +201,7 @@ class Steps:
             if job.started_at is not None or (
                 found is None and await fences.may_have_begun(self._yard, self._run)
             ):
-                raise container.lost(self._run)
+                raise await container.lost_here(self._yard, self._run)
             await self._yard.report(
                 cmd.AbortRun, job, info=Info("interrupted", "The job was interrupted before it ran.")
             )

@@ -143,13 +143,15 @@ class FakeEngine:
         for _ in range(events):
             self._remember("tag")
 
-    def become_another(self, engine_id: str) -> None:
-        """Its data is wiped and it begins anew: nothing is there, and its id is another."""
+    def become_another(self, engine_id: str, *, breaks: bool = True) -> None:
+        """Its data is wiped and it begins anew: nothing is there, and its id is another. Not `breaks`: nobody
+        who listens is told, as behind a link that was cut without an end."""
         self._info = replace(self._info, id=engine_id)
         self._containers.clear()
         self._networks.clear()
         self.begin_anew()
-        self.end_events()
+        if breaks:
+            self.end_events()
 
     def take_events_up_anew(self) -> None:
         """Every event stream was silent, and is subscribed to once more."""
