@@ -134,7 +134,6 @@ async def create_and_start(yard: Yard, job: Job) -> tuple[Container, bool]:
             found = await never_started(yard, run, found)
         if found is None or found.started_at is None:
             container_id = found.id if found else await _created(yard, job, run)
-            await yard.same.sure()
             await yard.still_ours()
             await _start(yard, job, run, container_id)
             by_us = True

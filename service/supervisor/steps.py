@@ -187,7 +187,7 @@ class Steps:
         if not unheard or found.started_at is None:
             return False
         labels = run_labels(self._yard.ledger_id, self._run)
-        if not await self._yard.engine.began_anew(labels, found.started_at):
+        if not await self._yard.engine.began_anew(labels):
             return False
         self._yard.keeper.missed(self._run.job, self._run.run, found.id)
         return True

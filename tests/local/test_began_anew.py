@@ -39,20 +39,18 @@ async def test_it_keeps_256_events_of_all_kinds_and_none_from_before_its_start(s
     async with helpers.running(dockerd):
         engine = DockerEngine(dockerd.host)
         found = await _begun(engine)
-        assert found.started_at is not None
-        asked = (LABELS, found.started_at)
         await _others(dockerd.host, FULL)
         assert await engine.was_started(LABELS)
-        assert not await engine.began_anew(*asked)
+        assert not await engine.began_anew(LABELS)
         await _others(dockerd.host, KEPT - FULL)
         assert not await engine.was_started(LABELS), "of more it keeps some, and then the bound may be raised"
-        assert not await engine.began_anew(*asked), "it has only forgotten"
+        assert not await engine.began_anew(LABELS), "it has only forgotten"
         await engine.close()
         await _killed(dockerd)
         engine = DockerEngine(dockerd.host)
         again = await engine.find(found.id)
         assert again is not None and (again.state, again.started_at) == ("running", found.started_at)
-        assert await engine.began_anew(*asked), "what remembers little has begun a short while ago"
+        assert await engine.began_anew(LABELS), "what remembers little has begun a short while ago"
         await engine.remove(found.id, force=True)
         await engine.close()
 

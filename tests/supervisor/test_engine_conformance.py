@@ -167,10 +167,9 @@ async def test_what_was_started_is_known_although_it_is_gone(either: Lab) -> Non
 async def test_an_engine_that_remembers_a_start_has_not_begun_anew(either: Lab) -> None:
     key = {LABEL: either.key}
     begun = await either.ended(DONE)
-    assert begun.started_at is not None
-    assert not await either.engine.began_anew(key, begun.started_at)
+    assert not await either.engine.began_anew(key)
     await either.engine.remove(begun.id)
-    assert not await either.engine.began_anew(key, begun.started_at)
+    assert not await either.engine.began_anew(key)
 
 
 async def test_who_was_told_to_stop_is_known_and_who_ended_alone_was_not(either: Lab) -> None:

@@ -71,15 +71,32 @@ async def test_one_that_comes_without_a_break_is_noticed_as_the_stream_is_taken_
         assert (await on_fake.reach(job, State.RUNNING)).engine == NEW
 
 
-async def test_that_nothing_is_there_says_nothing_of_a_run_of_the_one_before(on_fake: World) -> None:
+@pytest.mark.parametrize("breaks", [True, False])
+async def test_that_nothing_is_there_says_nothing_of_a_run_of_the_one_before(
+    on_fake: World, breaks: bool
+) -> None:
     """Whoever looks before the id was asked for asks himself."""
     async with on_fake.supervised(retry_s=LONG_S):
         job = await _running(on_fake)
         asked = _asked(on_fake)
-        on_fake.fake.become_another(NEW)
+        on_fake.fake.become_another(NEW, breaks=breaks)
         await until(lambda: _asked(on_fake) > asked, what="its driver did not find it, and asks")
-        await asyncio.sleep(0)
         assert (await on_fake.ledger.job(job)).state is State.RUNNING
+    async with on_fake.supervised(lease_ttl_s=0.05):
+        assert (await on_fake.end(job)).info.code == "engine-gone"
+
+
+async def test_that_nothing_is_there_is_no_proof_that_an_interrupted_run_never_ran(on_fake: World) -> None:
+    gate = on_fake.fake.gates.hold("start", "after")
+    async with on_fake.supervised(retry_s=LONG_S):
+        job = await on_fake.submit(RUNS_ON)
+        await gate.reached.wait()
+        await on_fake.kill(job)
+        asked = _asked(on_fake)
+        on_fake.fake.become_another(NEW)
+        gate.open.set()
+        await until(lambda: _asked(on_fake) >= asked + 2, what="as it was started, and to be stopped")
+        assert (await on_fake.ledger.job(job)).state is State.INTERRUPTING
     async with on_fake.supervised(lease_ttl_s=0.05):
         assert (await on_fake.end(job)).info.code == "engine-gone"
 

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from stat import S_ISSOCK
 from typing import Any
@@ -173,8 +172,8 @@ class DockerEngine:
     async def was_started(self, labels: Mapping[str, str]) -> bool:
         return await was_started(self._control, self._clock, labels, self._look_s)
 
-    async def began_anew(self, labels: Mapping[str, str], started_at: datetime) -> bool:
-        return await began_anew(self._control, self._clock, labels, started_at, self._look_s)
+    async def began_anew(self, labels: Mapping[str, str]) -> bool:
+        return await began_anew(self._control, self._clock, labels, self._look_s)
 
     async def was_removed(self, container_id: str) -> bool:
         return await was_removed(self._control, self._clock, container_id, self._look_s)

@@ -110,14 +110,10 @@ async def was_removed(wire: Wire, clock: EngineClock, container_id: str, timeout
     return bool(await until_now(wire, clock, filters, timeout_s=timeout_s))
 
 
-async def began_anew(
-    wire: Wire, clock: EngineClock, labels: Mapping[str, str], started_at: datetime, timeout_s: float
-) -> bool:
+async def began_anew(wire: Wire, clock: EngineClock, labels: Mapping[str, str], timeout_s: float) -> bool:
     """See `Engine.began_anew`. All events are asked for, as only they say how far back it remembers."""
     events = await until_now(wire, clock, None, timeout_s=timeout_s)
-    if any(_is_start(event, labels) for event in events):
-        return False
-    return len(events) < FULL or _happened_at(events[0]) <= started_at
+    return len(events) < FULL and not any(_is_start(event, labels) for event in events)
 
 
 def _is_start(event: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
@@ -125,7 +121,3 @@ def _is_start(event: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
         return False
     has: Mapping[str, str] = event["Actor"]["Attributes"]
     return labels.items() <= has.items()
-
-
-def _happened_at(event: Mapping[str, Any]) -> datetime:
-    return datetime.fromtimestamp(event["timeNano"] / 1e9, UTC)

@@ -58,7 +58,6 @@ T = TypeVar("T")
 class Happened(NamedTuple):
     """An event, as the engine remembers it."""
 
-    at: datetime
     action: str
     container_id: str
     labels: Mapping[str, str]
@@ -285,11 +284,10 @@ class FakeEngine:
         self._enter("was_started", ",".join(labels))
         return self._leave("was_started", any(labels.items() <= each.items() for each in self.begun))
 
-    async def began_anew(self, labels: Mapping[str, str], started_at: datetime) -> bool:
+    async def began_anew(self, labels: Mapping[str, str]) -> bool:
         self._enter("began_anew", ",".join(labels))
         remembers = any(labels.items() <= each.items() for each in self.begun)
-        may_have_forgotten = len(self._remembered) == KEPT and self._remembered[0].at > started_at
-        return self._leave("began_anew", not remembers and not may_have_forgotten)
+        return self._leave("began_anew", not remembers and len(self._remembered) < KEPT)
 
     async def was_removed(self, container_id: str) -> bool:
         self._enter("was_removed", container_id)
@@ -441,7 +439,7 @@ class FakeEngine:
     def _remember(self, action: str, fake: FakeContainer | None = None) -> None:
         """`fake`: the container it happens to; None: something else."""
         labels = {} if fake is None else fake.labels
-        self._remembered.append(Happened(self._clock(), action, "" if fake is None else fake.id, labels))
+        self._remembered.append(Happened(action, "" if fake is None else fake.id, labels))
 
     def _tell(self, fake: FakeContainer) -> None:
         if self.drop_events:
