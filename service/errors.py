@@ -16,6 +16,7 @@
     │   └── StaleEpoch            a supervisor that lost its lease spoke
     ├── Unavailable               try again: Postgres, Docker or the object store did not answer
     │   ├── EngineAway            it was the Docker Engine
+    │   ├── AnotherEngine         another Docker Engine answers in the place of the one before
     │   ├── NodeFull              a disk of the node has no space left
     │   └── NotNow                for a client: the service answered that it cannot do it now
     ├── EngineError               the Docker Engine refused
@@ -159,6 +160,10 @@ class Unavailable(JobyardError):
 
 class EngineAway(Unavailable):
     """The Docker Engine does not answer. What runs in it may well go on."""
+
+
+class AnotherEngine(Unavailable):
+    """What answers as the Docker Engine has another id than before."""
 
 
 class NodeFull(Unavailable):

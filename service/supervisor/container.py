@@ -56,6 +56,13 @@ def lost(run: RunId) -> FatalForRun:
     return FatalForRun(info, ours=True)
 
 
+async def lost_here(yard: Yard, run: RunId) -> FatalForRun:
+    """`lost`, once the engine has said that it is the same: its events may not have broken off (yet). Raises
+    `Unavailable` where it is not."""
+    await yard.same.ask()
+    return lost(run)
+
+
 def is_lost(fatal: FatalForRun) -> bool:
     """Whether it is a run whose process has run, or may have, and nobody knows how it ended."""
     return fatal.info.code == _LOST
@@ -64,7 +71,8 @@ def is_lost(fatal: FatalForRun) -> bool:
 async def find(yard: Yard, run: RunId, container_id: str | None = None) -> Container | None:
     """The run's container: by its id, where that is known and it is there; else by label, whatever its name.
 
-    Inspected, because a list may be old. One that was started is it, whatever others there are.
+    Inspected, because a list may be old. One that was started is it, whatever others there are. That there is
+    none is believed of the same engine alone: raises `Unavailable` where it may be another.
     """
     known = await yard.engine.find(container_id) if container_id else None
     if known is not None and known.state != "removing":
@@ -77,6 +85,8 @@ async def find(yard: Yard, run: RunId, container_id: str | None = None) -> Conta
         if found.started_at is not None:
             return found
         unstarted = unstarted or found
+    if unstarted is None:
+        await yard.same.sure()
     return unstarted
 
 
@@ -84,7 +94,7 @@ async def must_find(yard: Yard, run: RunId, container_id: str | None = None) -> 
     """As `find`. Raises `FatalForRun` where there is none."""
     found = await find(yard, run, container_id)
     if found is None:
-        raise lost(run)
+        raise await lost_here(yard, run)
     return found
 
 
@@ -225,10 +235,11 @@ async def _created(yard: Yard, job: Job, run: RunId) -> str:
     Raises `Unavailable` when somebody has made it meanwhile: the next look finds it, and whose it is.
     """
     if await fences.may_have_begun(yard, run):
-        raise lost(run)  # it was over before it was put away, or is still on its way to that
+        raise await lost_here(yard, run)  # it was over before it was put away, or is still on its way to that
     await yard.engine.ensure_network(*_network(yard, job))
     for attempt in range(1, _NAMES_TRIED + 1):
         spec = await specification(yard, job, container_name(yard.ledger_id, run, attempt))
+        await yard.same.sure()
         await yard.still_ours()
         try:
             about = {"container": spec.name, "gpus": list(job.gpus)}

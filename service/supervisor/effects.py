@@ -31,6 +31,7 @@ from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import RunId
 from service.supervisor.ports import SupervisorLedger
 from service.supervisor.presence import Presence
+from service.supervisor.same_engine import SameEngine
 from service.supervisor.storage.share import Watching
 from service.supervisor.watch import Watch
 
@@ -62,6 +63,7 @@ class Yard:
     ledger_id: UUID
     engine_id: str
     lease: Lease
+    same: SameEngine
     shelf: Shelf = field(default_factory=Shelf)
     #: Runs that have ended and whose log could not be: the sweep ends it.
     open_logs: set[RunId] = field(default_factory=set)
@@ -73,8 +75,6 @@ class Yard:
     asked_to_start: set[str] = field(default_factory=set)
     #: Runs not known to have begun, of which a container may have, and have been put away: see `container`.
     may_have_run: set[RunId] = field(default_factory=set)
-    #: How often its stream of events has broken off, as it does when the engine ends.
-    engine_breaks: int = 0
     #: Where the engine keeps images and containers, for the look at its disk; None: it cannot be looked at.
     engine_root: Path | None = None
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))

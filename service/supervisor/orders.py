@@ -78,10 +78,16 @@ class Orders:
             await asyncio.sleep(self._yard.settings.retry_s)
 
     async def _move(self, job: Job, order: SyncOrder) -> None:
-        """What nobody has thought of ends the order as well, which would else begin anew for ever."""
+        """What nobody has thought of ends the order as well, which would else begin anew for ever. So does
+        what fails before anything of it is told."""
         try:
             await sync.move_ordered(self._yard, job, order)
-        except (StaleEpoch, FatalForRun, WrongState, NotFound, Unavailable):
+        except FatalForRun as fatal:
+            now = self._yard.watch.jobs.get(job.id, job)
+            if any(each.id == order.id for each in now.sync_orders):
+                await self._end(now, order, fatal.info.message)
+            raise
+        except (StaleEpoch, WrongState, NotFound, Unavailable):
             raise
         except Exception:  # noqa: BLE001 (see above: whatever it is)
             _log.exception("ordered sync failed", job=str(job.id), sync=order.id)

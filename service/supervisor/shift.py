@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from service.domain.job import Job
 from service.domain.scheduling import Node, plan
 from service.domain.states import PLACED, State
 from service.errors import (
+    AnotherEngine,
     EventsLost,
     JobyardError,
     NotFound,
@@ -33,7 +34,7 @@ from service.supervisor.admission import Admission
 from service.supervisor.adoption import adopt
 from service.supervisor.driver import RunDriver
 from service.supervisor.effects import Yard
-from service.supervisor.engine.protocol import SUBSCRIBED
+from service.supervisor.engine.protocol import SUBSCRIBED, Hint
 from service.supervisor.names import RunId, run_of
 from service.supervisor.orphans import Orphans
 from service.supervisor.push_again import is_ordered, push_again
@@ -60,8 +61,8 @@ class Shift:
         self._orphans = Orphans(yard, self._stead)
 
     async def run(self) -> None:
-        """Raises `StaleEpoch`, `EventsLost`, or what nobody here can explain. Containers live on; all else is
-        let go."""
+        """Raises `StaleEpoch`, `EventsLost`, `AnotherEngine`, or what nobody here can explain. Containers
+        live on; all else is let go."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._yard.watch.run())
@@ -73,11 +74,11 @@ class Shift:
                 group.create_task(self._watch_room())
                 group.create_task(self._watch_orphans())
         except BaseExceptionGroup as several:  # what `except*` raises Python before 3.11.4 wraps once more
-            over, rest = several.split((StaleEpoch, EventsLost))
+            over, rest = several.split((StaleEpoch, EventsLost, AnotherEngine))
             if over is None or rest is not None:
                 raise
             for error in over.exceptions:
-                if isinstance(error, EventsLost):
+                if isinstance(error, EventsLost | AnotherEngine):
                     raise error from None
             raise StaleEpoch("another supervisor has the engine") from over
         finally:
@@ -94,6 +95,8 @@ class Shift:
             self._yard.watch.stirred.clear()
             try:
                 await self.run_once()
+            except AnotherEngine:
+                raise
             except Unavailable as error:
                 _log.warning("planning waits", error=error.message)
                 await asyncio.sleep(settings.retry_s)
@@ -118,6 +121,8 @@ class Shift:
 
     async def _place(self, jobs: list[Job], placed: list[Job]) -> None:
         queued = [job for job in jobs if job.state is State.QUEUED]
+        if queued:
+            await self._yard.same.sure()  # a run is placed on the engine whose id it gets
         now = self._yard.clock.now()
         patience_s = self._yard.settings.patience_s
         stopped = await self._admission.now()
@@ -235,16 +240,23 @@ class Shift:
 
     async def _listen(self) -> None:
         """The engine's events are hints: they wake whoever looks after the container, and no more."""
-        watch, engine = self._yard.watch, self._yard.engine
         while True:
             try:
-                async for hint in engine.events():
-                    if hint == SUBSCRIBED:  # whatever was missed is looked for
-                        for driven in self._drivers:
-                            watch.nudge(driven.job)
-                    elif (run := run_of(hint.labels)) is not None:
-                        watch.nudge(run.job)
+                async with aclosing(self._yard.engine.events()) as hints:
+                    async for hint in hints:
+                        await self._heard(hint)
+            except AnotherEngine:
+                raise
             except JobyardError as error:
-                self._yard.engine_breaks += 1
+                self._yard.same.breaks += 1
                 _log.warning("engine events interrupted", error=error.message)
             await asyncio.sleep(self._yard.settings.retry_s)
+
+    async def _heard(self, hint: Hint) -> None:
+        watch = self._yard.watch
+        if hint == SUBSCRIBED:
+            await self._yard.same.ask()
+            for driven in self._drivers:  # whatever was missed is looked for
+                watch.nudge(driven.job)
+        elif (run := run_of(hint.labels)) is not None:
+            watch.nudge(run.job)

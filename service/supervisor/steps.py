@@ -106,7 +106,7 @@ class Steps:
             async with self._yard.starts:
                 if self._waits.changed(job):
                     return
-                breaks = self._yard.engine_breaks
+                breaks = self._yard.same.breaks
                 found, by_us = await container.create_and_start(self._yard, job)
                 if by_us:
                     self._adopted, self._breaks = False, breaks
@@ -127,7 +127,7 @@ class Steps:
     async def _follow(self, job: Job) -> None:
         """RUNNING: keep its log, until the process ends, its time or storage is up, or an order comes."""
         self._waits.heard()
-        breaks = self._yard.engine_breaks  # as of before the look: whatever comes after it was not heard
+        breaks = self._yard.same.breaks  # as of before the look: whatever comes after it was not heard
         found = await self._looked(job)
         anew = await self._began_anew(found)
         if container.has_ended(found):  # its log is taken whole when it is put away
@@ -179,12 +179,15 @@ class Steps:
 
     async def _began_anew(self, found: Container) -> bool:
         """Whether the engine was not heard since the process began, or was last seen running, and has begun
-        anew since: it does not remember the start.
+        anew since.
 
         What is printed while there is no engine is lost, and what it had not written: the log says so.
         """
-        unheard = self._adopted or self._engine_away or self._breaks != self._yard.engine_breaks
-        if not unheard or await self._yard.engine.was_started(run_labels(self._yard.ledger_id, self._run)):
+        unheard = self._adopted or self._engine_away or self._breaks != self._yard.same.breaks
+        if not unheard or found.started_at is None:
+            return False
+        labels = run_labels(self._yard.ledger_id, self._run)
+        if not await self._yard.engine.began_anew(labels):
             return False
         self._yard.keeper.missed(self._run.job, self._run.run, found.id)
         return True
@@ -198,7 +201,7 @@ class Steps:
             if job.started_at is not None or (
                 found is None and await fences.may_have_begun(self._yard, self._run)
             ):
-                raise container.lost(self._run)
+                raise await container.lost_here(self._yard, self._run)
             await self._yard.report(
                 cmd.AbortRun, job, info=Info("interrupted", "The job was interrupted before it ran.")
             )

@@ -27,6 +27,7 @@ from service.supervisor.holders import holder_name
 from service.supervisor.logs.keeper import LogKeeper
 from service.supervisor.names import LEDGER, RunId
 from service.supervisor.ports import SupervisorLedger
+from service.supervisor.same_engine import SameEngine
 from service.supervisor.shift import Shift
 from service.supervisor.watch import Watch
 from service.tasks import whole
@@ -117,6 +118,7 @@ class Supervisor:
             ledger_id=head.ledger_id,
             engine_id=info.id,
             lease=lease,
+            same=SameEngine(self._engine, info.id),
             shelf=self._shelf,
             engine_root=Path(info.root_dir) if info.root_dir else None,
             open_logs=self._open_logs,

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from service.api import views
 from service.domain import commands as cmd
@@ -426,3 +427,30 @@ async def test_a_job_whose_mark_is_damaged_does_not_begin_with_an_empty_folder(
     assert (ended.state, ended.info.code) == (State.ERROR, "node-storage")
     assert world.created(job) == []
     assert await world.name(job) not in world.fake.started
+
+
+async def test_an_ordered_pull_whose_mark_is_damaged_ends(stored_on_fake: World, bucket: Bucket) -> None:
+    """With a reason, and once: it does not begin anew for ever. Its process goes on."""
+    world = stored_on_fake
+    await bucket.put(FILES)
+    async with world.supervised():
+        job = await running(world, cached(bucket))
+        mark = world.volume(job).with_name("0.cached")
+        mark.rename(mark.with_name("whole"))
+        mark.mkdir()
+        with capture_logs() as lines:
+            await order(world, job, "first", "pull")
+            failed = await over(world, job, "first")
+            await order(world, job, "second", "pull")
+            await over(world, job, "second")
+        assert failed.state == "FAILED"
+        assert failed.message == f"The node's storage failed: 0.cached of run {job}/1: Is a directory"
+        assert [line["event"] for line in lines].count("ordered sync failed") == 2
+        still = await world.ledger.job(job)
+        assert (still.state, still.sync_orders) == (State.RUNNING, ())
+        mark.rmdir()
+        mark.with_name("whole").rename(mark)
+        await order(world, job, "third", "pull")
+        assert (await over(world, job, "third")).volumes[0].notes == (PINNED,)
+        await exits(world, job)
+        assert (await world.end(job)).state is State.DONE

@@ -164,6 +164,14 @@ async def test_what_was_started_is_known_although_it_is_gone(either: Lab) -> Non
     assert not await either.engine.was_started(key | {"another": "label"})
 
 
+async def test_an_engine_that_remembers_a_start_has_not_begun_anew(either: Lab) -> None:
+    key = {LABEL: either.key}
+    begun = await either.ended(DONE)
+    assert not await either.engine.began_anew(key)
+    await either.engine.remove(begun.id)
+    assert not await either.engine.began_anew(key)
+
+
 async def test_who_was_told_to_stop_is_known_and_who_ended_alone_was_not(either: Lab) -> None:
     alone = await either.ended(FAILS_3)
     container_id = await either.started(RUNS_ON)

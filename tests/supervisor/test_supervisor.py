@@ -237,7 +237,7 @@ async def test_a_process_that_dies_with_its_engine(
         with monkeypatch.context() as away:
             away.setattr(on_fake.fake, "find", gone)
             await asked.wait()
-            on_fake.fake.begun.clear()  # it is another dockerd that answers next
+            on_fake.fake.begin_anew()  # it is another dockerd that answers next
             await on_fake.fake._end(on_fake.fake._must_find(container.id), code, False)
         ended = await on_fake.end(job)
     assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, code, info)

@@ -223,7 +223,7 @@ async def test_what_ended_while_nobody_was_there_and_perhaps_no_engine_either(
         await on_fake.reach(job, State.RUNNING)
         await on_fake.printed(job)
     if anew:
-        on_fake.fake.begun.clear()
+        on_fake.fake.begin_anew()
     await on_fake.fake.exit(await on_fake.name(job), 255)
     async with on_fake.supervised():
         ended = await on_fake.end(job)
@@ -234,6 +234,26 @@ async def test_what_ended_while_nobody_was_there_and_perhaps_no_engine_either(
     assert log == ("ready\n" + (f"[jobyard] {AWAY_NOTE.decode()}\n" if anew else ""))
 
 
+async def test_an_engine_that_forgot_a_start_over_others_has_not_begun_anew(on_fake: World) -> None:
+    """It keeps 256 events: a long run's start is not among those of a busy node. What ends with 255 then says
+    so itself, and nothing is missing in its log."""
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+        await on_fake.printed(job)
+    on_fake.fake.have_others()
+    assert on_fake.fake.begun == []
+    async with on_fake.supervised():
+        await until(lambda: "began_anew" in {name for name, _ in on_fake.fake.calls})
+    await on_fake.fake.exit(await on_fake.name(job), 255)
+    async with on_fake.supervised():
+        ended = await on_fake.end(job)
+        log = await on_fake.log(job)
+    assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, 255, "exit-code")
+    assert not (await on_fake.bill(job)).credited
+    assert log == "ready\n"
+
+
 async def test_an_engine_that_began_anew_between_two_looks(on_fake: World) -> None:
     """So quickly that every look was answered: that its stream of events broke off is what tells."""
     fake = on_fake.fake
@@ -242,7 +262,7 @@ async def test_an_engine_that_began_anew_between_two_looks(on_fake: World) -> No
         await on_fake.reach(job, State.RUNNING)
         # Its log is watched once it was seen running.
         await until(lambda: "logs" in {name for name, _ in fake.calls})
-        fake.begun.clear()
+        fake.begin_anew()
         fake.drop_events = True
         await fake.exit(await on_fake.name(job), 255)
         fake.end_events()
@@ -264,9 +284,9 @@ async def test_what_goes_on_through_a_new_engine_and_a_new_supervisor_has_a_note
             return b"ready" in await gathered(reader.read(job, 1))
 
         await until(is_kept)
-    on_fake.fake.begun.clear()
+    on_fake.fake.begin_anew()
     async with on_fake.supervised():
-        await until(lambda: "was_started" in {name for name, _ in on_fake.fake.calls})
+        await until(lambda: "began_anew" in {name for name, _ in on_fake.fake.calls})
         await on_fake.fake.exit(await on_fake.name(job))
         assert (await on_fake.end(job)).state is State.DONE
     assert await on_fake.log(job) == f"ready\n[jobyard] {AWAY_NOTE.decode()}\n", "once"

@@ -101,7 +101,7 @@ async def test_what_fails_as_its_engine_died_while_starting_it(
         await start(container_id)
         await fake.exit(container_id, code)
         if anew:
-            fake.begun.clear()
+            fake.begin_anew()
             fake.end_events()
         if not answered:
             raise EngineAway("no answer")
@@ -124,7 +124,7 @@ async def test_what_was_seen_running_after_its_start_was_cut_off_fails_by_its_ow
         await on_fake.reach(job, State.RUNNING)
         # Its log is watched once it was seen running.
         await until(lambda: "logs" in {name for name, _ in on_fake.fake.calls})
-        on_fake.fake.begun.clear()
+        on_fake.fake.begin_anew()
         on_fake.fake.end_events()
         await on_fake.fake.exit((await on_fake.container(job)).id, 1)
         ended = await on_fake.end(job)

@@ -58,9 +58,8 @@ def _read(path: Path) -> Version | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        raise DataError(
-            f"{path.name} of run {path.parent.parent.name}/{path.parent.name}: {error}"
-        ) from error
+        why = error.strerror if isinstance(error, OSError) else error  # where it lies is not for users
+        raise DataError(f"{path.name} of run {path.parent.parent.name}/{path.parent.name}: {why}") from error
     return Version(Key(mark.project, mark.digest), mark.generation)
 
 

@@ -44,7 +44,7 @@ from service.supervisor.engine.protocol import (
     RegistryAuth,
 )
 from service.supervisor.engine.pull import Puller
-from service.supervisor.engine.recent import EngineClock, was_removed, was_started
+from service.supervisor.engine.recent import EngineClock, began_anew, was_removed, was_started
 from service.supervisor.engine.refusals import start_refused
 from service.supervisor.engine.sized import Sized
 from service.supervisor.engine.told import ToldToStop, told_to_stop
@@ -171,6 +171,9 @@ class DockerEngine:
 
     async def was_started(self, labels: Mapping[str, str]) -> bool:
         return await was_started(self._control, self._clock, labels, self._look_s)
+
+    async def began_anew(self, labels: Mapping[str, str]) -> bool:
+        return await began_anew(self._control, self._clock, labels, self._look_s)
 
     async def was_removed(self, container_id: str) -> bool:
         return await was_removed(self._control, self._clock, container_id, self._look_s)

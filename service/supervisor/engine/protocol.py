@@ -258,6 +258,12 @@ class Engine(Protocol):
         remembers: its last events, none from before it began. Raises `Unavailable`, `EngineError`."""
         ...
 
+    async def began_anew(self, labels: Mapping[str, str]) -> bool:
+        """Whether the engine has begun anew since it started a container with all these labels: it remembers
+        no start of one. False also where it has had so many other events since that it may have forgotten
+        that one, and nobody can tell. Raises `Unavailable`, `EngineError`."""
+        ...
+
     async def was_removed(self, container_id: str) -> bool:
         """Whether the engine remembers that it removed the container, and so all that came after that. Raises
         `Unavailable`, `EngineError`."""

@@ -12,6 +12,11 @@ from service.errors import Unavailable
 from service.supervisor.engine import inspect
 from service.supervisor.engine.wire import Wire, refusal, refused
 
+KEPT = 256
+"""So many events dockerd keeps, of all kinds together."""
+FULL = KEPT - 16
+"""With so many it may have forgotten some: those of the moment in which it is asked can be missing."""
+
 _BEGINNING = datetime.fromtimestamp(0, UTC)
 FRESH_S = 30.0
 """So long the engine's clock is counted on."""
@@ -50,22 +55,20 @@ class EngineClock:
 
 async def recent(
     wire: Wire,
-    filters: Mapping[str, Sequence[str]],
+    filters: Mapping[str, Sequence[str]] | None,
     *,
     since: datetime = _BEGINNING,
     until: datetime,
     timeout_s: float,
 ) -> list[dict[str, Any]]:
-    """The events of containers by these filters, oldest first.
+    """The events of containers by these filters, oldest first; None: those of whatever there is.
 
     Both times are of the engine's own clock: it closes the stream once `until` is past. Raises `Unavailable`,
     `EngineError`.
     """
-    params = {
-        "filters": json.dumps({"type": ["container"], **filters}),
-        "since": f"{since.timestamp():.6f}",
-        "until": f"{until.timestamp():.6f}",
-    }
+    params = {"since": f"{since.timestamp():.6f}", "until": f"{until.timestamp():.6f}"}
+    if filters is not None:
+        params["filters"] = json.dumps({"type": ["container"], **filters})
     try:
         async with asyncio.timeout(timeout_s), wire.stream("GET", "/events", params=params) as reply:
             if reply.status != 200:
@@ -79,7 +82,7 @@ async def recent(
 async def until_now(
     wire: Wire,
     clock: EngineClock,
-    filters: Mapping[str, Sequence[str]],
+    filters: Mapping[str, Sequence[str]] | None,
     *,
     since: datetime = _BEGINNING,
     timeout_s: float,
@@ -105,3 +108,16 @@ async def was_removed(wire: Wire, clock: EngineClock, container_id: str, timeout
     """Whether it remembers the removal of a container."""
     filters = {"event": ["destroy"], "container": [container_id]}
     return bool(await until_now(wire, clock, filters, timeout_s=timeout_s))
+
+
+async def began_anew(wire: Wire, clock: EngineClock, labels: Mapping[str, str], timeout_s: float) -> bool:
+    """See `Engine.began_anew`. All events are asked for, as only they say how far back it remembers."""
+    events = await until_now(wire, clock, None, timeout_s=timeout_s)
+    return len(events) < FULL and not any(_is_start(event, labels) for event in events)
+
+
+def _is_start(event: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    if (event.get("Type"), event.get("Action")) != ("container", "start"):
+        return False
+    has: Mapping[str, str] = event["Actor"]["Attributes"]
+    return labels.items() <= has.items()

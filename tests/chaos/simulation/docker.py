@@ -100,6 +100,8 @@ class SimEngine(FakeEngine):
         fake = self._look_up(container_id)
         if fake is not None and fake.state == "running":
             fake.state, fake.exit_code, fake.finished_at = "exited", code, self._clock()
+            self._remember("die", fake)
+            self._remember("disconnect")
             self._tell(fake)
 
     async def remove(self, container_id: str, *, force: bool = False) -> None:
@@ -135,8 +137,7 @@ class SimEngine(FakeEngine):
     def restart(self, down_s: float, *, kills: bool) -> None:
         self.down_until = asyncio.get_running_loop().time() + down_s
         self.end_events()
-        self.begun.clear()  # its events are of its own life alone
-        self.removed.clear()
+        self.begin_anew()
         self._seen("restart", kills)
         code = UNKNOWN if down_s % 2 < 1 else KILLED
         for fake in self._containers.values():

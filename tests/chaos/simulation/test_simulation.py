@@ -67,7 +67,7 @@ def test_a_planted_bug_is_found(plant: Plant) -> None:
         assert any(words in (play(seed).broken or "") for seed in seeds)
 
 
-@pytest.mark.parametrize("seed", [0, 10, 34, 144, 145, 200])  # in the last three the engine forgets it
+@pytest.mark.parametrize("seed", [0, 12, 34, 144, 145, 192])  # in the last one the engine forgets it
 def test_what_is_begun_in_the_last_moment_before_it_is_put_away(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,11 +7,13 @@ Nothing here moves by itself. A test scripts what a container does, and lets it 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from service.errors import (
     EngineAway,
@@ -44,6 +46,7 @@ from service.supervisor.engine.protocol import (
     RegistryAuth,
     RepoDigest,
 )
+from service.supervisor.engine.recent import KEPT
 from service.supervisor.engine.refusals import logs_refused
 from service.supervisor.engine.wire import Answer, safe_name
 from service.supervisor.storage.usage import Usage
@@ -54,6 +57,14 @@ T = TypeVar("T")
 
 #: Word for word what 20.10 answers.
 NO_LOGS = "can not get logs from container which is dead or marked for removal"
+
+
+class Happened(NamedTuple):
+    """An event, as the engine remembers it."""
+
+    action: str
+    container_id: str
+    labels: Mapping[str, str]
 
 
 class FakeEngine:
@@ -78,10 +89,8 @@ class FakeEngine:
         self.auths: list[RegistryAuth | None] = []
         """What each pull was given to show."""
         self.calls: list[tuple[str, str]] = []
-        #: The labels of what was started, as the engine's events remember it.
-        self.begun: list[dict[str, str]] = []
-        self.removed: set[str] = set()
         """Every call: the method's name and what it was about."""
+        self._remembered: deque[Happened] = deque(maxlen=KEPT)
         self.drop_events = False
         self.repeat_events = False
         self._containers: dict[str, FakeContainer] = {}
@@ -126,6 +135,35 @@ class FakeEngine:
     def half_remove(self, container_id: str) -> None:
         """As a removal that failed, or that was cut off, leaves a container that does not run."""
         self._must_find(container_id).state = "dead"
+
+    @property
+    def begun(self) -> list[Mapping[str, str]]:
+        """The labels of what was started, as far as its events remember."""
+        return [each.labels for each in self._remembered if each.action == "start"]
+
+    def begin_anew(self) -> None:
+        """It forgets all its events, as they are of its own life alone."""
+        self._remembered.clear()
+
+    def have_others(self, events: int = KEPT) -> None:
+        """So much happens to what is not ours."""
+        for _ in range(events):
+            self._remember("tag")
+
+    def become_another(self, engine_id: str, *, breaks: bool = True) -> None:
+        """Its data is wiped and it begins anew: nothing is there, and its id is another. Not `breaks`: nobody
+        who listens is told, as behind a link that was cut without an end."""
+        self._info = replace(self._info, id=engine_id)
+        self._containers.clear()
+        self._networks.clear()
+        self.begin_anew()
+        if breaks:
+            self.end_events()
+
+    def take_events_up_anew(self) -> None:
+        """Every event stream was silent, and is subscribed to once more."""
+        for due in self._subscribers:
+            due.add(SUBSCRIBED)
 
     def end_events(self) -> None:
         """Every event stream breaks."""
@@ -211,6 +249,7 @@ class FakeEngine:
         ip = f"172.30.{self._made // 250}.{self._made % 250 + 2}"
         made = FakeContainer(container_id, spec, labels, script, image.id, ip)
         self._containers[container_id] = made
+        self._remember("create", made)
         self._tell(made)
         if on_warnings is not None and script.warnings:
             on_warnings(script.warnings)
@@ -239,8 +278,9 @@ class FakeEngine:
             self._refuse_start(fake)
             fake.state, fake.exit_code, fake.oom_killed = "running", None, False
             fake.told_to_stop = False
-            self.begun.append(fake.labels)
             fake.started_at, fake.finished_at = self._clock(), None
+            self._remember("connect")
+            self._remember("start", fake)
             fake.ticks_left = fake.script.ticks
             fake.usage = Usage(fake.script.writes_bytes)
             self._tell(fake)
@@ -254,9 +294,15 @@ class FakeEngine:
         self._enter("was_started", ",".join(labels))
         return self._leave("was_started", any(labels.items() <= each.items() for each in self.begun))
 
+    async def began_anew(self, labels: Mapping[str, str]) -> bool:
+        self._enter("began_anew", ",".join(labels))
+        remembers = any(labels.items() <= each.items() for each in self.begun)
+        return self._leave("began_anew", not remembers and len(self._remembered) < KEPT)
+
     async def was_removed(self, container_id: str) -> bool:
         self._enter("was_removed", container_id)
-        return self._leave("was_removed", container_id in self.removed)
+        removed = {each.container_id for each in self._remembered if each.action == "destroy"}
+        return self._leave("was_removed", container_id in removed)
 
     async def stop(self, container_id: str, grace_s: int) -> None:
         self._enter("stop", container_id)
@@ -276,7 +322,7 @@ class FakeEngine:
             if fake.state == "running":
                 await self._end(fake, 137, False)
             del self._containers[fake.id]
-            self.removed.add(fake.id)
+            self._remember("destroy", fake)
             self._tell(fake)
         self._leave("remove", None)
 
@@ -396,9 +442,16 @@ class FakeEngine:
     async def _end(self, fake: FakeContainer, code: int, oom_killed: bool) -> None:
         fake.state, fake.exit_code, fake.oom_killed = "exited", code, oom_killed
         fake.finished_at = self._clock()
+        self._remember("die", fake)
+        self._remember("disconnect")
         self._tell(fake)
         async with fake.changed:
             fake.changed.notify_all()
+
+    def _remember(self, action: str, fake: FakeContainer | None = None) -> None:
+        """`fake`: the container it happens to; None: something else."""
+        labels = {} if fake is None else fake.labels
+        self._remembered.append(Happened(action, "" if fake is None else fake.id, labels))
 
     def _tell(self, fake: FakeContainer) -> None:
         if self.drop_events:
