@@ -85,11 +85,15 @@ class Orphans:
         yard, run = self._yard, RunId(job.id, job.run)
         kept = sync.may_be_unpushed(job, has_run=job.may_have_run)
         is_here = kept and volumes.lie_here(yard, job)
+        has_log = yard.keeper.is_here(job.id, job.run)
         if is_here:
             volumes.keep(yard, run)
         of_its_data = KEPT if is_here else NOT_HERE if kept else ""
         await yard.report(cmd.FailRun, job, info=_gone(job, yard.engine_id, of_its_data), volumes_kept=kept)
-        yard.end_log(run)
+        # Where nothing is here of what it may have printed, no log is made that looks as if that was all:
+        # whoever reads it is told that there is none, and the engine may have it still, if it comes back.
+        if has_log or not job.may_have_run:
+            yard.end_log(run, gone=job.may_have_run)
         yard.untidy.set()
 
 
