@@ -24,7 +24,7 @@ from service.domain.states import State
 from service.errors import Invalid
 
 MOST_LINES = 1_000_000
-#: In the place of the log of a run that had a process, when there is no file of it (any more).
+#: In the place of the log of a run that had a process, or may have, when there is no file of it (any more).
 NONE_KEPT = b"[jobyard] No log of this run is kept here.\n"
 #: After a run has ended, more of its output is waited for so long.
 LAST_OUTPUT_S = 10.0
@@ -103,9 +103,9 @@ async def _is_lost(call: Call, job: Job, run: int) -> bool:
 
 
 def _has_begun(job: Job, run: int) -> bool:
-    """Whether the run's process began; also where the job's history no longer tells."""
+    """Whether the run's process began, or may have; also where the job's history no longer tells."""
     if run == job.run:
-        return job.started_at is not None
+        return job.may_have_run
     states = [visit.state for visit in job.history if visit.run == run]
     return not states or states[0] is not State.QUEUED or State.RUNNING in states
 

@@ -15,6 +15,9 @@ from service.domain.states import ENDED, MEANING, State
 #: What a job says of itself once its timeout is reached, whoever is the first to say so.
 TIMED_OUT = Info("timeout", MEANING[State.TIMEOUT])
 
+#: Why a run is ERROR of whose process nobody knows how it ended, and maybe not whether it began.
+CONTAINER_LOST, ENGINE_GONE = "container-lost", "engine-gone"
+
 
 class Visit(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One line of the history: the job entered `state` at `date`, in `run`, by the event at `position`."""
@@ -127,3 +130,13 @@ class Job(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaul
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether the current run's process began, or may have where nobody heard of it: it was about to be
+        started when its engine, or its container, was last seen."""
+        if self.started_at is not None or self.exit_code is not None:
+            return True
+        unknown = self.state is State.ERROR and self.info.code in (CONTAINER_LOST, ENGINE_GONE)
+        last = self.history[-2].state if unknown and len(self.history) > 1 else self.state
+        return self.pending_at is not None and last in (State.PENDING, State.INTERRUPTING)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 
 from service.domain.events import Info
-from service.domain.job import Job
+from service.domain.job import CONTAINER_LOST, Job
 from service.errors import (
     CommandUnusable,
     EngineError,
@@ -47,12 +47,9 @@ def is_half_removed(found: Container) -> bool:
     return found.state == _HALF_REMOVED
 
 
-_LOST = "container-lost"
-
-
 def lost(run: RunId) -> FatalForRun:
     """An outcome that nobody can tell is ours, and is credited."""
-    info = Info(_LOST, f"The container of run {run.run} is gone; how it ended is not known.")
+    info = Info(CONTAINER_LOST, f"The container of run {run.run} is gone; how it ended is not known.")
     return FatalForRun(info, ours=True)
 
 
@@ -65,7 +62,7 @@ async def lost_here(yard: Yard, run: RunId) -> FatalForRun:
 
 def is_lost(fatal: FatalForRun) -> bool:
     """Whether it is a run whose process has run, or may have, and nobody knows how it ended."""
-    return fatal.info.code == _LOST
+    return fatal.info.code == CONTAINER_LOST
 
 
 async def find(yard: Yard, run: RunId, container_id: str | None = None) -> Container | None:

@@ -114,7 +114,7 @@ class RunDriver:
             if job is None or job.state is not State.ERROR or job.run != self._run.run:
                 return False
             if await container.find(self._yard, self._run) is None:
-                self._yard.end_log(self._run)
+                self._yard.end_log(self._run, gone=job.may_have_run)
         except (Unavailable, EngineError) as error:
             _log.warning("run left as it is", job=str(self._run.job), error=error.message)
             self._yard.open_logs.add(self._run)

@@ -109,11 +109,11 @@ class Yard:
         if seen:
             self.presence.seen(moment)
 
-    def end_log(self, run: RunId) -> None:
-        """Mark the log of a run complete that has no container (any more). What cannot be now, as on a disk
-        without space, is left for the sweep."""
+    def end_log(self, run: RunId, *, gone: bool = False) -> None:
+        """Mark the log of a run complete that has no container (any more), with a note where it may have had
+        one (`gone`). What cannot be now, as on a disk without space, is left for the sweep."""
         try:
-            self.keeper.seal(run.job, run.run)
+            self.keeper.seal(run.job, run.run, gone=gone)
         except (JobyardError, OSError) as error:
             self.open_logs.add(run)
             _log.warning("log not ended; it is later", job=str(run.job), run=run.run, error=str(error))

@@ -3,7 +3,8 @@
 An engine is known by the id that its own data has. Where that was lost, or the service was given another
 engine or machine under the same node's name, the runs of the one before have nobody. They are not begun again
 elsewhere: one whose engine comes back after all may still be at work, and must stay the only one. What they
-may have made outlives the engine: it lies in the state directory, and is kept and pushed as ever.
+may have made outlives the engine: it lies in the state directory, and is kept and pushed as ever. That may
+be on a disk which is not mounted, or on another machine: it is kept there, too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from contextlib import suppress
 
 from service.domain import commands as cmd
 from service.domain.events import Info
-from service.domain.job import Job
-from service.domain.states import PLACED, State
+from service.domain.job import ENGINE_GONE, Job
+from service.domain.states import PLACED
 from service.errors import NotFound, WrongState
 from service.supervisor import sync, volumes
 from service.supervisor.driver import KEPT
@@ -28,7 +29,10 @@ from service.supervisor.stead import Stead
 #: for as long: after an outage of the ledger, those that live need a moment to say so.
 LEASES_OVER = 6
 
-NOT_HERE = "What it may have made is not on this node, so nothing of it is kept here."
+NOT_HERE = (
+    "What it was to push is not on this node now. It is kept where it is: once that is here again, "
+    "jobyard job push-data pushes it."
+)
 
 
 class Orphans:
@@ -76,28 +80,27 @@ class Orphans:
         return {engine for engine, since in self._unheld_since.items() if now - since >= enough_s}
 
     async def _end(self, job: Job) -> None:
-        """What its process may have made is kept, if it is here."""
+        """What its process may have made is kept, also where it is not here: the engine may come back, with a
+        disk that was not mounted or on a machine of its own, and its sweep removes what is not kept."""
         yard, run = self._yard, RunId(job.id, job.run)
-        may_be_unpushed = sync.may_be_unpushed(job, has_run=_may_have_run(job))
-        kept = may_be_unpushed and volumes.lie_here(yard, job)
-        if kept:
+        kept = sync.may_be_unpushed(job, has_run=job.may_have_run)
+        is_here = kept and volumes.lie_here(yard, job)
+        has_log = yard.keeper.is_here(job.id, job.run)
+        if is_here:
             volumes.keep(yard, run)
-        of_its_data = KEPT if kept else NOT_HERE if may_be_unpushed else ""
+        of_its_data = KEPT if is_here else NOT_HERE if kept else ""
         await yard.report(cmd.FailRun, job, info=_gone(job, yard.engine_id, of_its_data), volumes_kept=kept)
-        yard.end_log(run)
+        # Where nothing is here of what it may have printed, no log is made that looks as if that was all:
+        # whoever reads it is told that there is none, and the engine may have it still, if it comes back.
+        if has_log or not job.may_have_run:
+            yard.end_log(run, gone=job.may_have_run)
         yard.untidy.set()
-
-
-def _may_have_run(job: Job) -> bool:
-    """Also where nobody heard of it: it was about to be started when its engine was last seen."""
-    about_to_start = job.pending_at is not None and job.state in (State.PENDING, State.INTERRUPTING)
-    return job.started_at is not None or about_to_start
 
 
 def _gone(job: Job, ours: str, of_its_data: str) -> Info:
     if job.exit_code is not None:
         end = f"Its process had ended with code {job.exit_code}, and the run was not over"
-    elif _may_have_run(job):
+    elif job.may_have_run:
         end = "How the process ended cannot be known"
     else:
         end = "Its process had not begun"
@@ -105,4 +108,4 @@ def _gone(job: Job, ours: str, of_its_data: str) -> Info:
         f"The Docker Engine that ran it is gone: node {job.node} has another one now, and nobody looks after "
         f"the one before. {end}; it is not begun again. It costs nothing. {of_its_data}"
     )
-    return Info("engine-gone", message.rstrip(), {"engine": str(job.engine), "now": ours})
+    return Info(ENGINE_GONE, message.rstrip(), {"engine": str(job.engine), "now": ours})

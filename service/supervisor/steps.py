@@ -240,7 +240,7 @@ class Steps:
                 # Its end is known and its log is whole: what is left of it is for the sweep.
                 _log.warning("container stays", job=str(job.id), run=job.run, error=error.message)
                 self._yard.untidy.set()
-        self._yard.keeper.seal(self._run.job, self._run.run)
+        self._yard.keeper.seal(self._run.job, self._run.run, gone=job.may_have_run)
         await self._yard.report(
             cmd.FinalizeRun, job, problem=problem, remark=pushed.remark, volumes_kept=kept
         )

@@ -96,7 +96,8 @@ async def _logs(yard: Yard, busy: Container[RunId]) -> None:
 
 async def _end_log(yard: Yard, run: RunId) -> None:
     if await container.find(yard, run) is None:
-        yard.end_log(run)
+        job = await yard.ledger.find_job(run.job)
+        yard.end_log(run, gone=job is not None and job.run == run.run and job.may_have_run)
 
 
 async def _volumes(yard: Yard, busy: Container[RunId]) -> None:

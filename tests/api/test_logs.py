@@ -172,6 +172,29 @@ async def test_a_log_that_is_gone_says_so_and_an_empty_one_says_nothing(
     assert (await yard.call("GET", f"{path}?run=3")).raw == b""
 
 
+@pytest.mark.parametrize(
+    ("code", "prepared", "killed", "said"),
+    [
+        ("engine-gone", True, False, NONE_KEPT),
+        ("engine-gone", True, True, NONE_KEPT),
+        ("container-lost", True, False, NONE_KEPT),
+        ("engine-gone", False, False, b""),
+        ("engine-gone", False, True, b""),
+        ("no-gpu-driver", True, False, b""),
+    ],
+)
+async def test_a_run_that_may_have_begun_unheard_is_not_said_to_have_printed_nothing(
+    yard: Yard, job: str, supervision: Supervision, code: str, prepared: bool, killed: bool, said: bytes
+) -> None:
+    await supervision.lost(job, code, prepared=prepared, killed=killed)
+    assert (await yard.call("GET", f"/v1/job/{job}/log")).raw == said
+    if said:
+        assert (await yard.call("GET", f"/v1/job/{job}/log?follow=true")).raw == said
+    else:
+        Printer(yard, job).end()
+        assert (await yard.call("GET", f"/v1/job/{job}/log?follow=true")).raw == b""
+
+
 async def test_whoever_follows_is_told_that_the_log_is_gone(
     yard: Yard, job: str, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -322,6 +322,15 @@ class Supervision:
             ip="172.18.0.2",
         )
 
+    async def lost(self, job: str, code: str, *, prepared: bool = True, killed: bool = False) -> None:
+        """The job's first run ends before anybody heard that its process began, for this reason."""
+        await self._say(cmd.PlaceRun, job, 1, node="local")
+        if prepared:
+            await self._say(cmd.ReportPrepared, job, 1)
+        if killed:
+            assert (await self._yard.call("PUT", f"/v1/job/{job}/kill")).status == 204
+        await self._say(cmd.FailRun, job, 1, info=Info(code, "It is gone."))
+
     async def ended(self, job: str, run: int = 1, code: int = 0, *, kept: bool = False) -> None:
         at = datetime.now(UTC)
         await self._say(cmd.ReportExited, job, run, finished_at=at, exit_code=code, oom_killed=False)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from service.domain import commands as cmd
 from service.domain.job import Job
 from service.domain.states import State
 from service.errors import EngineAway
@@ -16,10 +17,11 @@ from service.supervisor import container, shift
 from service.supervisor.driver import KEPT
 from service.supervisor.effects import Yard
 from service.supervisor.names import RunId
+from service.supervisor.orphans import NOT_HERE
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.replaced import another_engine, submitted, swept
-from tests.supervisor.world import World
+from tests.supervisor.world import PROJECT, World
 from tests.support.waiting import until
 
 SHORT = 0.05
@@ -144,14 +146,42 @@ async def test_nothing_is_kept_of_a_run_that_was_stopped_before_it_began(
     assert "had not begun" in ended.info.message
 
 
-async def test_nothing_is_claimed_of_what_is_not_on_this_node(stored_on_fake: World, bucket: Bucket) -> None:
-    """As when the service was started on another machine, under the same node's name."""
+async def test_what_is_not_on_this_node_is_kept_where_it_is(stored_on_fake: World, bucket: Bucket) -> None:
+    """As when a disk was not mounted, or the service was started on another machine under the same node's
+    name: the engine that comes back, with what its runs have made, removes none of that."""
     world = stored_on_fake
+    first, volumes_dir = world.engine, world.settings.volumes_dir
+    away = volumes_dir.with_name("away")
     async with world.supervised(lease_ttl_s=SHORT):
         job = await submitted(world, bucket)
-    shutil.rmtree(world.settings.volumes_dir)
-    ended = await _ends_with_nothing_kept(world, job)
-    assert "not on this node" in ended.info.message
+    volumes_dir.rename(away)
+    another_engine(world)
+    async with world.supervised(lease_ttl_s=SHORT):
+        ended = await world.end(job)
+        assert (ended.state, ended.info.code, ended.volumes_kept) == (State.ERROR, "engine-gone", True)
+        assert ended.info.message.endswith(NOT_HERE)
+        pushed = await pushed_again(world, job, "elsewhere")
+        assert (pushed.volumes_kept, pushed.data_syncs[-1].state) == (True, "FAILED")
+        assert pushed.data_syncs[-1].message == "What was kept is not on node node-1."
+    shutil.rmtree(volumes_dir, ignore_errors=True)
+    away.rename(volumes_dir)
+    world.engine = first
+    async with world.supervised(lease_ttl_s=SHORT):
+        await swept(world)
+        assert await world.containers(job) == []
+        assert (world.volume(job) / "model").read_bytes() == b"weights"
+        assert not (await pushed_again(world, job, "here")).volumes_kept
+        assert await bucket.holds() == {"model": b"weights"}
+        await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
+
+
+async def pushed_again(world: World, job: UUID, sync_id: str) -> Job:
+    await world.order(cmd.SyncData(project=PROJECT, job=job, sync_id=sync_id, direction="push"))
+
+    def is_over(known: Job) -> bool:
+        return any(sync.id == sync_id and sync.state != "RUNNING" for sync in known.data_syncs)
+
+    return await world.when(job, lambda known, _: is_over(known), "pushed again")
 
 
 async def _ends_with_nothing_kept(world: World, job: UUID) -> Job:

@@ -107,16 +107,23 @@ class LogKeeper:
                     log.info("log complete", job=str(job), run=run)
         self._let_go(job, run)
 
-    def seal(self, job: UUID, run: int) -> None:
-        """Mark the log of a run complete that never had a container, so that nobody waits for it.
+    def seal(self, job: UUID, run: int, *, gone: bool = False) -> None:
+        """Mark the log of a run complete that has no container (any more), so that nobody waits for it.
 
-        Raises as `finish`.
+        `gone`: it may have had one, whose output was not read to its end; the log says so, unless it was
+        complete before. Raises as `finish`.
         """
         with self._written(job, run):
             kept = self._opened(job, run, "")
             if not kept.complete:
+                if gone:
+                    kept.note(GONE)
                 kept.seal()
         self._let_go(job, run)
+
+    def is_here(self, job: UUID, run: int) -> bool:
+        """Whether there is any file of the run's log. Raises `OSError`."""
+        return bool(RunLog(self._root, job, run).numbers())
 
     async def close(self) -> None:
         """Stop watching. Nothing is lost: the next keeper joins where this one stopped."""
