@@ -42,6 +42,11 @@ def asked_by(project: str) -> Iterator[None]:
         _asker.reset(before)
 
 
+def asker() -> str:
+    """The project for which this is done; empty where nobody said."""
+    return _asker.get()
+
+
 def system(host: str, port: int) -> list[str]:
     """What the system's resolver says."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -77,7 +82,7 @@ class Names:
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """The addresses, as text. Raises OSError, UnicodeError, and Unavailable when too many wait."""
-        return await asyncio.wrap_future(self._asked(_asker.get() or _domain(host), host, port))
+        return await asyncio.wrap_future(self._asked(asker() or _domain(host), host, port))
 
     def _asked(self, asker: str, host: str, port: int) -> Future[list[str]]:
         work = _Work(host, port, Future())
