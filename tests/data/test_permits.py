@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import weakref
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from aiohttp import web
 
 from service.errors import StoreDenied, Unavailable
 from service.outward.names import asked_by
-from service.supervisor.data import Store
+from service.supervisor.data import ObjectInfo, Store
 from service.supervisor.data.model import Timing
 from service.supervisor.data.s3 import answers
 from service.supervisor.data.s3.permits import Call, Permits
@@ -149,6 +150,25 @@ async def test_where_nobody_said_who_asks_it_is_the_store() -> None:
         assert [len(each) for each in await asyncio.gather(*asking)] == [1000] * 5
 
 
+async def test_no_page_is_held_while_the_next_one_is_waited_for() -> None:
+    canned, permits = Canned([f"{number:0100}" for number in range(500)]), Permits()
+    canned.pages = 2
+    async with serving(canned) as access, Store.open(access, ONCE, permits=permits) as store:
+        keys: list[str] = []
+
+        async def look() -> None:
+            async for info in store.list("box"):
+                permits._most = 0
+                keys.append(info.key)
+
+        looking = asyncio.create_task(look())
+        await until(lambda: permits.waiting)
+        assert len(keys) == 500
+        assert sum(type(each) is ObjectInfo for each in gc.get_objects()) < 20
+        looking.cancel()
+        await asyncio.wait([looking])
+
+
 class Answer:
     """Something that can be known to be gone."""
 
@@ -223,6 +243,14 @@ async def test_projects_take_turns_and_none_has_more_than_its_own() -> None:
     assert asking.had[5:] == ["b2", "a4"]
     await asking.end("b2", "a3", "a4")
     assert (asking.permits.held, asking.permits._lines) == (0, {})
+
+
+async def test_of_those_who_have_none_the_last_one_waits_longest() -> None:
+    asking = Asking(Permits(most=1))
+    await asking.ask("a1", "a2", "a3", "b1")
+    await asking.end("a1", "a2")
+    assert asking.had == ["a1", "a2", "b1"]
+    await asking.end("b1", "a3")
 
 
 async def test_who_left_has_no_turn() -> None:
