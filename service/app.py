@@ -28,6 +28,7 @@ from service.outward import names
 from service.ssh.gateway import gateway
 from service.ssh.ports import SshParts
 from service.supervisor.data.git import check as git_check
+from service.supervisor.data.s3.permits import Permits
 from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.data.web import Web
 from service.supervisor.engine.docker import DockerEngine
@@ -48,6 +49,9 @@ from service.webhooks.send import Sender
 BACKLOG = 4096
 #: Descriptors of a process that are not for the API's clients: database, engine, stores, logs, SSH.
 OWN_DESCRIPTORS = 1024
+#: So long a client's call waits until a store's large answer may be read: all its attempts are within the
+#: minute that a listing has.
+STORE_TURN_S = 12.0
 
 _log = structlog.get_logger()
 
@@ -110,6 +114,12 @@ class OpenStores:
             return await git_check.check(self._reach, endpoint, login)
 
 
+def clients_shelf(settings: Settings) -> Shelf:
+    """For what clients ask of stores. The supervisor has another one, also where it is in this process: no
+    client's listing takes a pull's turn."""
+    return Shelf(allow=settings.store_networks, permits=Permits(wait_s=STORE_TURN_S))
+
+
 class LiveAddresses:
     """Containers' addresses, as their engine has them now."""
 
@@ -162,7 +172,7 @@ async def api(
 ) -> AsyncIterator[None]:
     """Serve the API on a socket while the context lasts. `duty`: of this process; None in one without."""
     settings = msgspec.structs.replace(settings, max_connections=room_for(settings.max_connections))
-    shelf, execs, engine = Shelf(allow=settings.store_networks), Execs(docker_host), DockerEngine(docker_host)
+    shelf, execs, engine = clients_shelf(settings), Execs(docker_host), DockerEngine(docker_host)
     stores = OpenStores(ledger, shelf, settings)
     hooks = Hooks(Sender(settings.webhook_networks, settings.webhook_ca))
     deliverer = Deliverer(ledger, hooks.sender, tally=hooks.tally)

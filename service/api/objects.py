@@ -22,7 +22,7 @@ from service.api.ports import Store
 from service.api.query import Query
 from service.api.stream import pump, while_wanted
 from service.domain.volumes import check_container
-from service.errors import Invalid, NotFound, StoreMissing, Unavailable, UnsafeKey
+from service.errors import Invalid, NotFound, StoreMissing, StoreRefused, Unavailable, UnsafeKey
 
 MOST_ROWS = 1000
 MOST_KEY_BYTES = 1024
@@ -90,6 +90,10 @@ async def _page(
             async for found in listed:
                 if len(items) == asked.size:
                     return items, seen, True
+                if len(found.key.encode()) > MOST_KEY_BYTES:  # a page of them would be held until the next
+                    raise StoreRefused(
+                        f"the store lists a key of more than {MOST_KEY_BYTES} bytes, which S3 never does"
+                    )
                 if seen >= first:
                     items.append(wire.StoredObject(key=found.key, size=found.size, modified=found.modified))
                 seen += 1

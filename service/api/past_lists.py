@@ -45,9 +45,12 @@ async def page(
         if counted:
             total = await connection.fetchval(_SQL.count, *wanted.arguments(), position, again)
         statement = _SQL.ascending if up else _SQL.descending
-        asked = (size, offset, where[0], sort, where[1], position, again)
+        asked = (size, offset, where[0], sort, where[1], position, again, reads.MOST_BYTES)
         records = await connection.fetch(statement, *wanted.arguments(), *asked)
-    return reads.page_of(records, ledger.job_rows, moment.at, total)
+    if total is not None:
+        reads.require_whole(records, size, total - offset)
+    found = reads.page_of(records, ledger.job_rows, moment.at, total)
+    return found._replace(is_cut=reads.is_cut(records, size))
 
 
 async def runs_of_project(ledger: Ledger, project: str, moment: Moment) -> list[Run]:

@@ -128,9 +128,7 @@ async def page(
     with translated():
         count: Any = await pool.fetchrow(_SQL.count, *wanted.arguments())
         records = await _ordered(pool, wanted, sort, up, size, offset, None)
-    if _is_cut(records, size):
-        few = f"at most {len(records)} of these jobs at once, as they are large; or any number by cursor"
-        raise Invalid("size", size, few)
+    require_whole(records, size, count["total"] - offset)
     return page_of(records, rows, count["now"], count["total"])
 
 
@@ -148,10 +146,19 @@ async def page_after(
     with translated():
         records = await _ordered(pool, wanted, sort, up, size, 0, after)
         now: Any = records[0]["now"] if records else await pool.fetchval(_SQL.now)
-    return page_of(records, rows, now, None)._replace(is_cut=_is_cut(records, size))
+    return page_of(records, rows, now, None)._replace(is_cut=is_cut(records, size))
 
 
-def _is_cut(records: list[Any], size: int) -> bool:
+def require_whole(records: list[Any], size: int, left: int) -> None:
+    """Raises `Invalid` where a page of `size` was cut that begins where `left` jobs are left. The last of all
+    may be the one that fills it, and then nothing was cut off."""
+    if is_cut(records, size) and len(records) < left:
+        few = f"at most {len(records)} of these jobs at once, as they are large; or any number by cursor"
+        raise Invalid("size", size, few)
+
+
+def is_cut(records: list[Any], size: int) -> bool:
+    """Whether a page ends where it had enough bytes; that there is more is not sure."""
     return len(records) < size and sum(len(record["row"].encode()) for record in records) >= MOST_BYTES
 
 

@@ -46,6 +46,11 @@ def asked_by(project: str) -> Iterator[None]:
         _asker.reset(before)
 
 
+def asker() -> str:
+    """The project for which this is done; empty where nobody said."""
+    return _asker.get()
+
+
 def system(host: str, port: int) -> list[str]:
     """What the system's resolver says."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -86,7 +91,7 @@ class Names:
     async def resolve(self, host: str, port: int) -> list[str]:
         """The addresses, as text. Raises OSError, UnicodeError, and Unavailable when too many wait, or no
         thread can be begun."""
-        return await asyncio.wrap_future(self._asked(_asker.get() or _domain(host), host, port))
+        return await asyncio.wrap_future(self._asked(asker() or _domain(host), host, port))
 
     def _asked(self, asker: str, host: str, port: int) -> Future[list[str]]:
         work = _Work(host, port, Future())

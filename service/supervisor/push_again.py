@@ -13,6 +13,7 @@ import structlog
 from service.domain.job import Job
 from service.domain.states import State
 from service.errors import DataError, EngineError, Rejected, StaleEpoch, Unavailable
+from service.outward import names
 from service.supervisor import container, sync, volumes
 from service.supervisor.effects import Yard
 from service.supervisor.names import RunId
@@ -63,7 +64,8 @@ async def _push(yard: Yard, job: Job) -> None:
     run = RunId(job.id, job.run)
     if job.state is State.ERROR:
         await _let_nothing_write(yard, run)
-    pushed = await whole(sync.push_all(yard, job, sync_id=job.push_ordered))
+    with names.asked_by(job.project):
+        pushed = await whole(sync.push_all(yard, job, sync_id=job.push_ordered))
     if pushed.problem is None:
         await volumes.remove(yard, run)
 

@@ -75,20 +75,34 @@ SELECT count(*) AS total FROM jobs_as_of($8, $9, $1, $2, $3, $4, $5, $6, $7) AS 
 -- name: ascending
 -- As the statement of this name in jobs.sql, which see; $13 a position, $14 the rows of `touched_jobs` at it.
 -- Every job has the same `job_key` for createdAt, so this gives the order of creation, too.
-SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key
-FROM jobs_as_of($13, $14, $1, $2, $3, $4, $5, $6, $7) AS job (row)
-WHERE $10::bigint IS NULL
-   OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) > ($12::text COLLATE "C", $10)
-ORDER BY job_key(row, $11) COLLATE "C" ASC, (row ->> 'createdPosition')::bigint ASC
-LIMIT $8 OFFSET $9
+SELECT row, position, key
+FROM (
+    SELECT found.*, sum(octet_length(row)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(row) AS bytes_before
+    FROM (
+        SELECT row::text AS row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key
+        FROM jobs_as_of($13, $14, $1, $2, $3, $4, $5, $6, $7) AS job (row)
+        WHERE $10::bigint IS NULL
+           OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) > ($12::text COLLATE "C", $10)
+        ORDER BY job_key(row, $11) COLLATE "C" ASC, (row ->> 'createdPosition')::bigint ASC
+        LIMIT $8 OFFSET $9
+    ) AS found
+) AS sized
+WHERE bytes_before < $15
 
 -- name: descending
-SELECT row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key
-FROM jobs_as_of($13, $14, $1, $2, $3, $4, $5, $6, $7) AS job (row)
-WHERE $10::bigint IS NULL
-   OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) < ($12::text COLLATE "C", $10)
-ORDER BY job_key(row, $11) COLLATE "C" DESC, (row ->> 'createdPosition')::bigint DESC
-LIMIT $8 OFFSET $9
+SELECT row, position, key
+FROM (
+    SELECT found.*, sum(octet_length(row)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(row) AS bytes_before
+    FROM (
+        SELECT row::text AS row, (row ->> 'createdPosition')::bigint AS position, job_key(row, $11) AS key
+        FROM jobs_as_of($13, $14, $1, $2, $3, $4, $5, $6, $7) AS job (row)
+        WHERE $10::bigint IS NULL
+           OR (job_key(row, $11) COLLATE "C", (row ->> 'createdPosition')::bigint) < ($12::text COLLATE "C", $10)
+        ORDER BY job_key(row, $11) COLLATE "C" DESC, (row ->> 'createdPosition')::bigint DESC
+        LIMIT $8 OFFSET $9
+    ) AS found
+) AS sized
+WHERE bytes_before < $15
 
 -- name: runs_of_project
 -- In the order of the statement of this name in jobs.sql. $1 project, $2 a position, $3 the rows of

@@ -107,6 +107,52 @@ async def test_a_page_of_large_jobs_is_shorter_and_nothing_is_left_out(
     assert len(await _pages(yard, f"{alike[0]}&cursor=")) == len(jobs), "one at a time"
 
 
+async def test_so_is_a_page_of_the_past(
+    yard: Yard, supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rows that are as they were then, and of one that was folded again."""
+    jobs = await several(yard, supervision)
+    head = await yard.head()
+    label = {"name": "stage", "value": "later"}
+    assert (await yard.call("PUT", f"/v1/job/{jobs[5]['id']}/label", label)).status == 204
+    lists = [
+        f"/v1/job?asOf={head}&size=100&sort={sort}&order={order}"
+        for sort in ("createdAt", "status.state", "spec.name")
+        for order in ("asc", "desc")
+    ]
+    whole = [await _pages(yard, url) for url in lists]
+    assert {len(each) for each in whole} == {len(jobs)}
+    monkeypatch.setattr(reads, "MOST_BYTES", 3000)
+    for url, expected in zip(lists, whole, strict=True):
+        first = (await yard.call("GET", f"{url}&cursor=")).json
+        assert 0 < len(first["items"]) < len(jobs)
+        assert await _pages(yard, f"{url}&cursor=") == expected
+        refused = await yard.call("GET", url)
+        assert (refused.status, refused.json["field"]) == (400, "size")
+        most = int(re.findall(r"at most (\d+) of", refused.json["message"])[0])
+        fits = await yard.call("GET", url.replace("size=100", f"size={most}"))
+        assert [job["id"] for job in fits.json["items"]] == expected[:most]
+
+
+@pytest.mark.parametrize("past", [False, True], ids=["now", "past"])
+async def test_a_page_that_its_last_job_fills_is_whole(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, past: bool
+) -> None:
+    for name in NAMES[:3]:
+        await yard.submit(name=name)
+    url = f"/v1/job?size=100{f'&asOf={await yard.head()}' if past else ''}"
+    expected = [job["id"] for job in (await yard.call("GET", url)).json["items"]]
+    sizes = "SELECT array_agg(octet_length(row::text) ORDER BY position DESC) FROM fold_status"
+    bytes_of = await yard.ledger.pool.fetchval(sizes)
+    monkeypatch.setattr(reads, "MOST_BYTES", sum(bytes_of) - 1)
+    answer = await yard.call("GET", url)
+    assert (answer.status, [job["id"] for job in answer.json["items"]]) == (200, expected)
+    monkeypatch.setattr(reads, "MOST_BYTES", sum(bytes_of[:-1]))
+    answer = await yard.call("GET", url)
+    assert (answer.status, answer.json["field"]) == (400, "size")
+    assert "at most 2 of these jobs" in answer.json["message"]
+
+
 async def test_a_cursor_of_another_order_is_refused(yard: Yard) -> None:
     for name in NAMES[:2]:
         await yard.submit(name=name)

@@ -10,8 +10,12 @@ import pytest
 
 from service.api import objects
 from service.api.call import SERVICE
+from service.app import STORE_TURN_S, OpenStores
+from service.supervisor.data.model import Timing
+from service.supervisor.data.s3.permits import Permits
 from tests.api.yard import ADMIN, OPERATOR, READER, Yard
 from tests.data.canned import Canned, serving
+from tests.data.test_permits import busy
 from tests.support.waiting import until
 
 PATH = "/v1/datastore/s3/container/box/object"
@@ -66,6 +70,51 @@ async def test_a_page_that_a_store_never_comes_to_is_given_up(
     answer = await yard.call("GET", f"{PATH}?page=100")
     assert (answer.status, answer.json["code"]) == (503, "unavailable")
     assert "this page was not found among them; go on by `cursor`, or name a `prefix`" in answer.raw.decode()
+
+
+def crowded(yard: Yard, canned: Canned, monkeypatch: pytest.MonkeyPatch, wait_s: float) -> Permits:
+    """Of a yard whose store has so much on a page that it waits for its turn."""
+    canned.keys, canned.pages = [f"{number:0100}" for number in range(500)], 1
+    stores = yard.app[SERVICE].parts.stores
+    assert isinstance(stores, OpenStores)
+    permits = stores._shelf.permits
+    monkeypatch.setattr(permits, "_wait_s", wait_s)
+    return permits
+
+
+async def test_large_pages_take_the_turns_of_their_project(
+    yard: Yard, endless: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    permits = crowded(yard, endless, monkeypatch, STORE_TURN_S)
+    with busy():
+        asking = [asyncio.create_task(yard.call("GET", PATH)) for _ in range(5)]
+        await until(lambda: (permits.held, permits.waiting) == (2, 3))
+        assert list(permits._lines) == ["default"]
+    assert [len((await each).json["items"]) for each in asking] == [500] * 5
+    assert (permits.held, permits._lines) == (0, {})
+
+
+async def test_a_page_whose_turn_does_not_come_says_so(
+    yard: Yard, endless: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Timing().attempts * STORE_TURN_S < objects.FIND_S
+    permits = crowded(yard, endless, monkeypatch, 0.01)
+    with permits.call("one") as one, permits.call("two") as two:
+        monkeypatch.setattr(permits, "_most", 2)
+        await one.take_permit()
+        await two.take_permit()
+        answer = await yard.call("GET", PATH)
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert "so many of these are being read that its turn did not come" in answer.json["message"]
+
+
+async def test_a_key_is_no_longer_than_s3s(yard: Yard, endless: Canned) -> None:
+    endless.keys, endless.pages = ["x" * 1024], 1
+    assert len((await yard.call("GET", PATH)).json["items"]) == 1
+    endless.keys = ["x" * 1025]
+    answer = await yard.call("GET", PATH)
+    assert answer.status == 400
+    assert "a key of more than 1024 bytes" in answer.json["message"]
 
 
 async def test_pages_are_numbered_so_far_as_a_store_is_asked(yard: Yard, endless: Canned) -> None:

@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from service.api.app import KEEP_ALIVE_S, make_app, runner
 from service.api.auth import new_value, sha256_of
 from service.api.ports import MOST_HELD_BYTES, ApiParts, Hooks
-from service.app import BACKLOG, Duty, LiveAddresses, OpenStores
+from service.app import BACKLOG, Duty, LiveAddresses, OpenStores, clients_shelf
 from service.config import Settings
 from service.domain import commands as cmd
 from service.domain.events import Info
@@ -29,7 +29,6 @@ from service.domain.flavors import DEFAULT_CATALOGUE
 from service.domain.weburls import is_address
 from service.held import Room
 from service.ledger.ledger import Ledger
-from service.supervisor.data.s3.shelf import Shelf
 from service.supervisor.engine.docker import DockerEngine
 from service.supervisor.engine.exec import Execs
 from service.supervisor.logs.format import NO_TIME, Record, RunLog
@@ -244,7 +243,7 @@ async def opened(
     settings = Settings(state_dir=state, max_body_bytes=MOST_BODY_BYTES, **(ours | changes))
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(Ledger.open(database, MASTER))
-        shelf = Shelf(allow=settings.store_networks)
+        shelf = clients_shelf(settings)
         stack.push_async_callback(shelf.close)
         logs = LogReader(settings.logs_dir, poll_s=0.05)
         execs = Execs()

@@ -110,9 +110,9 @@ async def test_a_large_answer_is_read_beside_the_event_loop(monkeypatch: pytest.
     for name in ("check", "_driven"):
         work = getattr(answers, name)
 
-        def watched(given: Any, work: Any = work) -> Any:
+        def watched(*given: Any, work: Any = work) -> Any:
             threads.append(threading.current_thread().name.rpartition("_")[0])
-            return work(given)
+            return work(*given)
 
         monkeypatch.setattr(answers, name, watched)
     assert len(await listed(BEGINNING + ITEM * 1000 + END)) == 1000

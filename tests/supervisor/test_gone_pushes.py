@@ -16,7 +16,8 @@ from service.domain.events import DataSyncMoved
 from service.domain.job import Job
 from service.domain.states import State
 from service.ledger.leases import Lease
-from service.supervisor import orphans
+from service.outward import names
+from service.supervisor import orphans, sync
 from tests.supervisor.bucket import Bucket
 from tests.supervisor.door import Door
 from tests.supervisor.replaced import (
@@ -42,17 +43,25 @@ def _gone_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("state", [State.FAILED, State.ERROR])
 async def test_what_was_kept_of_a_run_is_pushed_once_its_engine_is_gone(
-    stored_on_fake: World, bucket: Bucket, door: Door, state: State
+    stored_on_fake: World, bucket: Bucket, door: Door, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = stored_on_fake
     job = await left_kept(world, bucket, door, state)
     another_engine(world)
     await order_push(world, job)
+    push_all, asked_by = sync.push_all, set()
+
+    def watched(*of: Any, **how: Any) -> Any:
+        asked_by.add(names.asker())
+        return push_all(*of, **how)
+
+    monkeypatch.setattr(sync, "push_all", watched)
     async with world.supervised(lease_ttl_s=TTL_S):
         pushed = await pushed_again(world, job)
         assert (pushed.state, pushed.volumes_kept, pushed.data_syncs[-1].state) == (state, False, "DONE")
         await until(lambda: not world.volume(job).parent.exists(), what="the volume is removed")
     assert await bucket.holds() == {"model": b"weights"}
+    assert asked_by == {PROJECT}
 
 
 async def test_several_are_pushed_in_turn(

@@ -48,7 +48,9 @@ class Objects:
         return place[1] in self.containers.get(place[0], {})
 
     @asynccontextmanager
-    async def open(self, access: StoreAccess, *, allow: object = ()) -> AsyncIterator[SimStore]:
+    async def open(
+        self, access: StoreAccess, *, allow: object = (), permits: object = None
+    ) -> AsyncIterator[SimStore]:
         """In the place of `Store.open`."""
         yield SimStore(self, access)
 

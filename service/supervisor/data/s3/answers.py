@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from xml.parsers import expat
 
@@ -33,8 +34,9 @@ _MOST_DEPTH = 32
 _MOST_TEXTS = 256 * 1024
 #: A piece has a tag in it, as the longest text is a key. What a parser holds of one tag is bounded by that.
 _PIECE_BYTES = 16 * 1024
-#: Up to this many an answer is read at once: that takes less than a change of threads is worth.
-_LARGE_BYTES = 64 * 1024
+LARGE_BYTES = 64 * 1024
+"""Up to this many an answer is read at once: that takes less than a change of threads is worth. A larger one
+needs a permit (`permits`)."""
 _COUNTED = frozenset({"Contents", "CommonPrefixes"})
 
 #: One, as threads that reckon take turns with the loop: it waits for as many as there are.
@@ -43,7 +45,11 @@ _THREAD = ThreadPoolExecutor(1, thread_name_prefix="store-answers")
 
 async def aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`work(...)`, which touches nothing that anybody else does, in the thread for answers."""
-    return await asyncio.get_running_loop().run_in_executor(_THREAD, lambda: work(*args, **kwargs))
+    asked = [partial(work, *args, **kwargs)]
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_THREAD, lambda: asked.pop()())
+    finally:
+        asked.clear()  # the thread's queue keeps what was cancelled until its turn, and answers are large
 
 
 async def fit(status: int, body: bytes) -> bytes:
@@ -52,7 +58,7 @@ async def fit(status: int, body: bytes) -> bytes:
     try:
         if status >= 300 and len(body) > MOST_ERROR_BYTES:
             return b""
-        if len(body) > _LARGE_BYTES:
+        if len(body) > LARGE_BYTES:
             await aside(check, body)
         else:
             check(body)
@@ -123,14 +129,15 @@ class _Parser:
 
     async def parse(self, response: dict[str, Any], shape: Any) -> Any:
         body = response["body"]
-        if isinstance(body, bytes) and len(body) > _LARGE_BYTES:
-            return await aside(_driven, self._parser.parse(response, shape))
+        if isinstance(body, bytes) and len(body) > LARGE_BYTES:
+            return await aside(_driven, self._parser, response, shape)
         return await self._parser.parse(response, shape)
 
 
-def _driven(parsing: Any) -> Any:
-    """What a coroutine that waits for nothing returns: only events, which no answer here has, are waited
-    for."""
+def _driven(parser: Any, response: dict[str, Any], shape: Any) -> Any:
+    """What the parser's coroutine returns, which waits for nothing: only events, which no answer here has,
+    are waited for."""
+    parsing = parser.parse(response, shape)
     try:
         parsing.send(None)
     except StopIteration as ended:

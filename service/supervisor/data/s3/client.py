@@ -31,16 +31,12 @@ from service.outward.addresses import Network, NotPublic, is_metadata, may_conne
 from service.outward.pinned import Checked
 from service.outward.strangers import Connector, heard
 from service.supervisor.data.model import COMPLETE_FACTOR, StoreAccess, Timing
-from service.supervisor.data.s3 import answers
+from service.supervisor.data.s3 import answers, permits
 from service.supervisor.data.s3.bodies import Bodies
 from service.supervisor.data.s3.faults import opening
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
-
-MAX_ANSWER_BYTES = 16 * 1024**2
-"""Of an answer that is no object's body. The largest, a page of a listing, has a thousand keys of at most a
-kilobyte, which XML may make six of."""
 
 _ANY = 0
 """No bound on connections: whoever moves data bounds what is on its way, and one that waits for a connection
@@ -149,12 +145,21 @@ class _Session(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no type
 
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
-    held = bytearray()
-    async for piece in answer.content.iter_any():
-        held += piece
-        if len(held) > answers.MOST_BYTES:
-            answer.close()
-            raise StoreRefused(f"the store answers with more than {answers.MOST_BYTES} bytes")
+    """All of it. What is large is read on when it has its turn, and until then its connection waits."""
+    call, held = permits.call(), bytearray()
+    try:
+        while piece := await answer.content.read(answers.LARGE_BYTES):
+            held += piece
+            if len(held) > answers.MOST_BYTES:
+                raise StoreRefused(f"the store answers with more than {answers.MOST_BYTES} bytes")
+            if len(held) > answers.LARGE_BYTES:
+                if answer.status >= 300:  # more than is read of an error
+                    answer.close()
+                    break
+                await call.take_permit()
+    except BaseException:
+        answer.close()  # nobody reads the rest
+        raise
     return bytes(held)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from service.outward.addresses import OWN_NETWORKS, Network
 from service.supervisor.data.model import StoreAccess
+from service.supervisor.data.s3.permits import Permits
 from service.supervisor.data.s3.store import Store
 
 MOST_OPEN = 16
@@ -33,6 +34,8 @@ class Shelf:
 
     most: int = MOST_OPEN
     allow: tuple[Network, ...] = OWN_NETWORKS
+    #: For large answers of all its stores.
+    permits: Permits = field(default_factory=Permits)
     _held: OrderedDict[StoreAccess, _Held] = field(default_factory=OrderedDict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -52,6 +55,9 @@ class Shelf:
             held.users -= 1
             if held.forgotten and not held.users:
                 self._close_soon(held)
+
+    def _opened(self, access: StoreAccess) -> AbstractAsyncContextManager[Store]:
+        return Store.open(access, allow=self.allow, permits=self.permits)
 
     def forget(self) -> None:
         """Keep no keys in memory: every store that nobody uses is closed, and each other one by its last
@@ -75,7 +81,7 @@ class Shelf:
             held = self._held.get(access)
             if held is None:
                 stack = AsyncExitStack()
-                held = _Held(await stack.enter_async_context(Store.open(access, allow=self.allow)), stack)
+                held = _Held(await stack.enter_async_context(self._opened(access)), stack)
                 # Keys that were read before all were forgotten may be gone: they serve this caller alone.
                 held.forgotten = forgotten != self._forgotten
                 if not held.forgotten:

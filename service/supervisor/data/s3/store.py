@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
+from yarl import URL
 
 from service.domain.shown import shown
 from service.errors import JobyardError, StoreMissing, StoreRefused, Unavailable
+from service.outward import names
 from service.outward.addresses import OWN_NETWORKS, Network
 from service.supervisor.data import disk
 from service.supervisor.data.keys import check_container, check_key
@@ -29,10 +31,10 @@ from service.supervisor.data.model import (
     Timing,
 )
 from service.supervisor.data.s3 import listing
-from service.supervisor.data.s3.answers import aside
 from service.supervisor.data.s3.bodies import Bodies, Body, hashed
 from service.supervisor.data.s3.client import connected
 from service.supervisor.data.s3.faults import Barred, persistent, read, translated
+from service.supervisor.data.s3.permits import Call, Permits
 from service.supervisor.data.s3.reading import Download, Take, failing_with_ours, read_chunk, read_stretch
 
 if TYPE_CHECKING:
@@ -49,7 +51,10 @@ class Store:
     most_bytes = CHUNK_BYTES * MAX_PARTS
     """Of an upload: how long a stream is shows only as it ends, so its parts are chunks."""
 
-    def __init__(self, client: S3Client, bodies: Bodies, access: StoreAccess, timing: Timing) -> None:
+    def __init__(
+        self, client: S3Client, bodies: Bodies, access: StoreAccess, timing: Timing, permits: Permits
+    ) -> None:
+        self._permits = permits
         self._client = client
         self._bodies = bodies
         self._region = access.region
@@ -66,14 +71,16 @@ class Store:
         timing: Timing | None = None,
         *,
         allow: tuple[Network, ...] = OWN_NETWORKS,
+        permits: Permits | None = None,
     ) -> AsyncIterator[Self]:
-        """Connect lazily: no call is made. `allow`: the networks where it may be besides public addresses.
+        """Connect lazily: no call is made. `allow`: the networks where it may be besides public addresses;
+        `permits`: shared with other stores, for large answers.
 
         Raises StoreRefused for an endpoint or region of no use.
         """
         timing = timing or Timing()
         async with connected(access, timing, allow) as (client, bodies):
-            yield cls(client, bodies, access, timing)
+            yield cls(client, bodies, access, timing, permits or Permits())
 
     @property
     def signs_bodies(self) -> bool:
@@ -83,10 +90,14 @@ class Store:
     async def _call(self, what: str, call: Callable[[], Awaitable[T]], factor: int = 1) -> T:
         async def attempt() -> T:
             async with asyncio.timeout(self._timing.call_s * factor):
-                with read(what):
+                with read(what), self._answering():
                     return await call()
 
         return await persistent(what, self._timing, attempt)
+
+    def _answering(self) -> AbstractContextManager[Call]:
+        """A call, and what it holds of its answer. Where nobody said who asks, the host stands for him."""
+        return self._permits.call(names.asker() or URL(self.endpoint).authority)
 
     async def check(self) -> None:
         """Raise StoreDenied when the keys are wrong. Keys that may not list containers are still right."""
@@ -135,15 +146,13 @@ class Store:
         what, more = f"container {container}", ""
         while True:
             extra = {"ContinuationToken": more} if more else {"StartAfter": after} if after else {}
-            ask = partial(listing.ask, self._client, container, prefix, extra)
-            page = await self._call(what, ask)
-            with read(what):
-                objects = await aside(listing.objects, page)
+            ask = partial(listing.page, self._client, container, prefix, extra)
+            objects, is_cut, more = await self._call(what, ask)
             for each in objects:
                 if not after or each.key.encode() > after.encode():  # some stores know no `StartAfter`
                     yield each
-            more = page.get("NextContinuationToken", "")
-            if not page.get("IsTruncated"):
+            objects.clear()  # they are as much as a page has, and the next one may be long in coming
+            if not is_cut:
                 return
             if not more:
                 raise Unavailable(f"{what}: the listing breaks off")
@@ -227,9 +236,10 @@ class Store:
         try:
             with translated(what):
                 async with asyncio.timeout(self._timing.call_s):
-                    await self._client.abort_multipart_upload(
-                        Bucket=upload.container, Key=upload.key, UploadId=upload.id
-                    )
+                    with self._answering():
+                        await self._client.abort_multipart_upload(
+                            Bucket=upload.container, Key=upload.key, UploadId=upload.id
+                        )
         except JobyardError as error:
             # The upload failed for a reason that is being raised; its leftovers are the store's to expire.
             _log.warning("multipart upload not aborted", container=upload.container, error=error.message)
