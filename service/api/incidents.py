@@ -62,7 +62,9 @@ def _refuse_budget(call: Call, made: Bundle) -> None:
 async def _log(call: Call, job: Job, lines: int) -> Log:
     """Raises `Invalid` for more than is read into memory: nothing is left out of it unsaid."""
     content = bytearray()
-    async with aclosing(call.service.parts.logs.read(job.id, job.run, tail=lines)) as chunks:
+    async with aclosing(
+        call.service.parts.logs.read(job.id, job.run, project=call.project, tail=lines)
+    ) as chunks:
         async for chunk in chunks:
             content += chunk
             if len(content) > MOST_LOG_BYTES:
