@@ -1,4 +1,4 @@
-"""The log in an incident bundle: reading it holds up nobody else, ends with its client, and counts as held."""
+"""The log in an incident bundle: reading it holds up nobody else, ends with its client, counts as held."""
 
 from __future__ import annotations
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 import pytest
 
 from service.api.call import SERVICE
+from service.api.logs import _Source
 from service.rounds import Rounds
 from tests.api.yard import DEADLINE_S, OPERATOR, Printer, Yard
 from tests.support.waiting import until
@@ -69,6 +71,8 @@ async def test_what_comes_of_a_long_look_counts_as_no_silence(
         for _each in range(20):
             yield b""
             await asyncio.sleep(LONG_S / 10)
+        yield None  # the end anew: what was before is no silence
+        await asyncio.sleep(LONG_S)
         yield b"found\n"
 
     monkeypatch.setattr(yard.app[SERVICE].parts.logs, "follow", looked_through)
@@ -76,6 +80,33 @@ async def test_what_comes_of_a_long_look_counts_as_no_silence(
     await asked.wait()
     assert (await yard.call("PUT", f"/v1/job/{job}/kill")).status == 204
     assert (await following).raw == b"found\n"
+
+
+async def test_a_log_is_looked_at_once_at_least(yard: Yard, job: str) -> None:
+    printer = Printer(yard, job)
+    printer.line("all")
+    printer.end()
+    reads: Rounds = yard.app[SERVICE].parts.logs._reads  # type: ignore[attr-defined]
+    async with reads.turn(PROJECT), reads.turn(PROJECT):
+        following = asyncio.create_task(yard.call("GET", f"/v1/job/{job}/log?follow=true"))
+        await until(lambda: reads.waiting(PROJECT) == 1)
+        await over(yard, job)
+    assert (await following).raw == b"all\n"
+
+
+async def test_silence_counts_from_when_the_run_was_over() -> None:
+    """What was not printed before that says nothing."""
+
+    async def quiet() -> AsyncGenerator[bytes | None, None]:
+        yield None
+        await asyncio.sleep(0.01)
+        yield None
+
+    source, before = _Source(quiet()), asyncio.get_running_loop().time()
+    assert source.silent_s(before) < 0, "nobody has looked"
+    assert [chunk async for chunk in source.read()] == []
+    assert source.silent_s(before) > 0
+    assert source.silent_s(asyncio.get_running_loop().time()) <= 0
 
 
 async def test_the_end_is_looked_at_once_more_before_a_log_is_over(yard: Yard, job: str) -> None:

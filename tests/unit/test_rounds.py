@@ -55,6 +55,14 @@ async def test_owners_take_turns() -> None:
     assert not waits.rounds._lines and not waits.rounds._busy
 
 
+async def test_who_has_a_turn_has_the_next_after_all_others() -> None:
+    waits = Waits(Rounds(2))
+    await waits.asked("x1", "x2", "a1", "a2", "b1")
+    for _ in range(2):
+        await waits.ended("x")
+    assert waits.came == ["x1", "x2", "a1", "b1"]
+
+
 async def test_an_owner_has_no_more_than_his_share() -> None:
     waits = Waits(Rounds(3, each=1))
     await waits.asked("a1", "a2", "b1")
