@@ -63,7 +63,12 @@ async def read(call: Call) -> web.StreamResponse:
             # Whatever becomes of the token from here on is told to the follower; this is what was before.
             await call.service.tokens.caller(call.request)
             chunks = call.service.parts.logs.follow(
-                job.id, run, tail=asked.tail, since=asked.since, timestamps=asked.timestamps
+                job.id,
+                run,
+                project=call.project,
+                tail=asked.tail,
+                since=asked.since,
+                timestamps=asked.timestamps,
             )
             if await _is_lost(call, job, run):
                 chunks = _none_kept(asked)
@@ -73,6 +78,7 @@ async def read(call: Call) -> web.StreamResponse:
         chunks = call.service.parts.logs.read(
             job.id,
             run,
+            project=call.project,
             tail=asked.tail,
             since=asked.since,
             timestamps=asked.timestamps,
@@ -83,11 +89,11 @@ async def read(call: Call) -> web.StreamResponse:
             chunks = _none_kept(asked)
         await response.prepare(call.request)
         async with aclosing(chunks):
-            await pump(call.request, response, _wanted(call.request, chunks))
+            await pump(call.request, response, wanted(call.request, chunks))
     return response
 
 
-async def _wanted(request: web.Request, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def wanted(request: web.Request, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """What there is to be sent. Whoever has left is not read any further for."""
     async for chunk in chunks:
         if gone(request):
@@ -99,7 +105,9 @@ async def _wanted(request: web.Request, chunks: AsyncIterator[bytes]) -> AsyncIt
 async def _is_lost(call: Call, job: Job, run: int) -> bool:
     """Whether the run is over, had a process, and has no log here. One that printed nothing has one."""
     over = job.ended or run < job.run
-    return over and _has_begun(job, run) and not await call.service.parts.logs.exists(job.id, run)
+    if not over or not _has_begun(job, run):
+        return False
+    return not await call.service.parts.logs.exists(job.id, run, project=call.project)
 
 
 def _has_begun(job: Job, run: int) -> bool:
@@ -124,7 +132,7 @@ async def _none_kept_of(call: Call, job: UUID, run: int) -> AsyncGenerator[bytes
 
 
 async def _follow(
-    call: Call, response: web.StreamResponse, chunks: AsyncGenerator[bytes, None], follower: Follower
+    call: Call, response: web.StreamResponse, chunks: AsyncGenerator[bytes | None, None], follower: Follower
 ) -> None:
     """Until the log is complete, the client leaves, its token is revoked or the service closes."""
     request, metrics = call.request, call.service.metrics
@@ -139,7 +147,7 @@ async def _follow(
         while not pumping.done() and not cut.done() and not gone(request):
             if over.done():
                 over_at = over_at or loop.time()
-                if source.silent_since(over_at) <= loop.time() - LAST_OUTPUT_S:
+                if source.silent_s(over_at) >= LAST_OUTPUT_S:
                     break
             pending = {task for task in (pumping, cut, over) if not task.done()}
             await asyncio.wait(pending, timeout=GONE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -162,22 +170,24 @@ async def _pump(call: Call, response: web.StreamResponse, source: _Source) -> No
 
 
 class _Source:
-    """A run's output as it comes, and since when it has been waited for: not while the client is, which may
-    take what there is as slowly as `pump` allows."""
+    """A run's output as it comes, and for how long its log has had no more: not while it is looked through,
+    nor while the client is waited for, which may take what there is as slowly as `pump` allows."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes | None, None]) -> None:
         self.chunks = chunks
-        self._waited_since = math.inf
+        #: Since when the reader is at the log's end, and when it last looked.
+        self._at_end_since, self._looked_at = math.inf, -math.inf
 
     async def read(self) -> AsyncIterator[bytes]:
-        self._waited_since = asyncio.get_running_loop().time()
         async for chunk in self.chunks:
-            if not chunk:
+            if chunk is None:
+                self._looked_at = asyncio.get_running_loop().time()
+                self._at_end_since = min(self._at_end_since, self._looked_at)
                 continue
-            self._waited_since = math.inf
-            yield chunk
-            self._waited_since = asyncio.get_running_loop().time()
+            self._at_end_since = math.inf
+            if chunk:
+                yield chunk
 
-    def silent_since(self, at: float) -> float:
-        """Since when, from a time on, nothing has come that was waited for; infinity: something did."""
-        return max(at, self._waited_since)
+    def silent_s(self, since: float) -> float:
+        """For how long, from a time on, there was no more; up to the last look, as the next may find some."""
+        return self._looked_at - max(since, self._at_end_since)

@@ -25,13 +25,15 @@ MOST_HELD_BYTES = 256 * 1024**2
 
 
 class Logs(Protocol):
-    """The kept output of runs, as bytes. A run that has no log yet reads as empty."""
+    """The kept output of runs, as bytes. A run that has no log yet reads as empty. Projects take turns:
+    `project` is whose reader it is."""
 
     def read(
         self,
         job: UUID,
         run: int,
         *,
+        project: str,
         tail: int | None = None,
         since: datetime | None = None,
         timestamps: bool = False,
@@ -45,13 +47,15 @@ class Logs(Protocol):
         job: UUID,
         run: int,
         *,
+        project: str,
         tail: int | None = None,
         since: datetime | None = None,
         timestamps: bool = False,
-    ) -> AsyncGenerator[bytes, None]:
-        """What there is, then what comes, until the log is complete. As above."""
+    ) -> AsyncGenerator[bytes | None, None]:
+        """What there is, then what comes, until the log is complete. As above; None when all was read that
+        there is now, and more is waited for."""
 
-    async def exists(self, job: UUID, run: int) -> bool:
+    async def exists(self, job: UUID, run: int, *, project: str) -> bool:
         """Whether there is any file of the run's log, if only an empty one."""
 
 

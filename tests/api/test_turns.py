@@ -25,7 +25,7 @@ async def replayed(yard: Yard, token: str = READER) -> Answer:
 async def test_who_has_enough_of_them_waiting_is_refused_and_others_come_next(yard: Yard) -> None:
     turns: Turns = yard.app[SERVICE].replays
     async with AsyncExitStack() as held:
-        await held.enter_async_context(turns._free)
+        await held.enter_async_context(turns._free.turn("held"))
         mine = [asyncio.create_task(replayed(yard)) for _ in range(MOST_OF_PROJECT)]
         await until(lambda: turns.asked["default"] == MOST_OF_PROJECT)
         refused = await replayed(yard)
@@ -49,7 +49,7 @@ async def test_nothing_is_done_for_who_has_left(yard: Yard, monkeypatch: pytest.
         return replays(pool, *of)
 
     monkeypatch.setattr(bills, "replayed", counted)
-    async with turns._free:
+    async with turns._free.turn("held"):
         async with aiohttp.ClientSession() as http:
             url = f"{yard.url}/v1/billing/replay"
             asking = asyncio.create_task(http.post(url, json=REPLAY, headers=headers))
@@ -68,7 +68,7 @@ async def test_bills_wait_for_their_turn_as_well(yard: Yard, path: str) -> None:
     turns: Turns = yard.app[SERVICE].bills
     async with AsyncExitStack() as held:
         for _ in range(2):
-            await held.enter_async_context(turns._free)
+            await held.enter_async_context(turns._free.turn("held"))
         mine = [asyncio.create_task(yard.call("GET", path)) for _ in range(16)]
         await until(lambda: turns.asked["default"] == 16)
         assert (await yard.call("GET", path)).status == 503

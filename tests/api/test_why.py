@@ -293,7 +293,7 @@ async def test_the_past_of_many_runs_is_planned_again_by_one_request_at_a_time(
     await supervision.running(await submitted(yard, 3))
     waits = await submitted(yard, 2)
     planning = yard.app[SERVICE].planning
-    async with planning._free:
+    async with planning._free.turn("held"):
         assert (await asked(yard, waits))["waiting"], "few moves need no turn"
         monkeypatch.setattr(waiting, "FEW_MOVES", 0)
         many = [asyncio.create_task(asked(yard, waits)) for _ in range(3)]

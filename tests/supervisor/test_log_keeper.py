@@ -154,4 +154,4 @@ async def test_a_first_look_that_comes_too_late_is_told(lab: Lab, tmp_path: Path
 
 
 async def collect(reader: LogReader, job: UUID) -> bytes:
-    return b"".join([text async for text in reader.follow(job, 1)])
+    return await gathered(reader.follow(job, 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -70,7 +69,8 @@ async def test_a_reader_elsewhere_follows_to_the_end(tmp_path: Path) -> None:
     reader = LogReader(tmp_path, pause=next_step)
     async with asyncio.timeout(20):
         seen = [text async for text in reader.follow(world.job, 1)]
-    assert seen == [b"one\ntwo\n", b"half", b" of a line\n", b"three\n"]
+    # Each time all was read, it is said before more is waited for.
+    assert seen == [None, b"one\ntwo\n", None, b"half", None, b" of a line\n", None, b"three\n", None]
 
 
 async def test_following_from_the_last_lines(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ async def test_following_from_the_last_lines(tmp_path: Path) -> None:
     for n in range(10):
         await world.print(b"%d\n" % n)
     await world.finish()
-    assert b"".join([text async for text in world.reader.follow(world.job, 1, tail=2)]) == b"8\n9\n"
-    assert b"".join([text async for text in world.reader.follow(world.job, 1, tail=0)]) == b""
+    assert await gathered(world.reader.follow(world.job, 1, tail=2)) == b"8\n9\n"
+    assert await gathered(world.reader.follow(world.job, 1, tail=0)) == b""
 
 
 async def test_a_follower_sees_the_gap_when_the_ring_overtakes_it(tmp_path: Path) -> None:
@@ -91,9 +91,60 @@ async def test_a_follower_sees_the_gap_when_the_ring_overtakes_it(tmp_path: Path
     for n in range(12_000):
         await world.print(b"%06d " % n + b"x" * 80 + b"\n")
     await world.finish()
-    rest = b"".join([text async for text in follower])
+    rest = await gathered(follower)
     assert rest.count(b"[jobyard] ") == 1
     assert rest.splitlines()[-1].startswith(b"011999")
+
+
+@pytest.mark.parametrize("since", [None, NOON])
+async def test_who_follows_from_the_last_lines_sees_the_gap_as_well(
+    tmp_path: Path, since: datetime | None
+) -> None:
+    """Wherever he began: without a time it was at the log's end."""
+    world = await World.make(tmp_path, limits=SMALL)
+    for n in range(2000):
+        await world.print(b"%06d " % n + b"x" * 80 + b"\n")
+    await world.catch_up()
+    follower = LogReader(tmp_path, pause=never).follow(world.job, 1, tail=2, since=since)
+    while not (first := await anext(follower)):
+        continue
+    assert [line[:6] for line in first.splitlines()] == [b"001998", b"001999"]
+    assert await anext(follower) is None
+    for n in range(2000, 14_000):
+        await world.print(b"%06d " % n + b"x" * 80 + b"\n")
+    await world.finish()
+    rest = (await gathered(follower)).splitlines()
+    (gap,) = [n for n, line in enumerate(rest) if line.startswith(b"[jobyard] ")]
+    missing = int(rest[gap + 1][:6]) - 2000 - gap
+    record = len(Record(stamp(NOON), "1", rest[-1]).encode())
+    assert rest[gap].startswith(b"[jobyard] %d bytes of output were dropped" % (missing * record))
+    assert rest[-1].startswith(b"013999")
+
+
+async def test_the_last_lines_of_a_long_log_are_followed_from_its_end(tmp_path: Path) -> None:
+    lines = [Record(stamp(NOON), "1", b"%09d" % n) for n in range(40_000)]
+    log, job = laid(tmp_path, *lines, Record(stamp(NOON), "1", b"$ ", complete_line=False))
+    path = RunLog(tmp_path, job, 1).segment(0)
+    path.write_bytes(path.read_bytes().removesuffix(END))
+    follower = log.follow(job, 1, tail=2)
+    assert await anext(follower) == b"000039999\n$ ", "nothing else was looked through"
+    assert await anext(follower) is None
+    with path.open("ab") as file:
+        file.write(Record(stamp(NOON), "1", b"ls").encode() + END)
+    assert await gathered(follower) == b"ls\n"
+
+
+async def test_who_follows_no_line_of_an_unfinished_one_gets_what_comes_of_it(tmp_path: Path) -> None:
+    """Nothing near the log's end is a whole line."""
+    log, job = laid(tmp_path, *(Record(stamp(NOON), "1", b"x" * 16_000, False) for _ in range(9)))
+    path = RunLog(tmp_path, job, 1).segment(0)
+    path.write_bytes(path.read_bytes().removesuffix(END))
+    follower = log.follow(job, 1, tail=0)
+    while await anext(follower) is not None:
+        continue
+    with path.open("ab") as file:
+        file.write(Record(stamp(NOON), "1", b"y").encode() + END)
+    assert await gathered(follower) == b"y\n"
 
 
 async def test_a_long_log_is_read_in_chunks_and_whole(tmp_path: Path) -> None:
@@ -122,7 +173,7 @@ def laid(folder: Path, *records: Record) -> tuple[LogReader, UUID]:
 _OURS = tracemalloc.Filter(True, str(Path(logs.__file__).parent / "*"))
 
 
-async def in_hand(text: AsyncIterator[bytes]) -> tuple[bytes, int]:
+async def in_hand(text: AsyncIterator[bytes | None]) -> tuple[bytes, int]:
     """All of it, and the bytes that were held of it when its first piece had come."""
     tracemalloc.start()
     try:
@@ -133,7 +184,7 @@ async def in_hand(text: AsyncIterator[bytes]) -> tuple[bytes, int]:
     finally:
         tracemalloc.stop()
     assert held > 0
-    return first + b"".join([each async for each in text]), held
+    return first + b"".join([each async for each in text if each]), held
 
 
 @pytest.mark.parametrize("line", [b"", b"%06d", b"%06d" + b"x" * 5000])
@@ -225,18 +276,3 @@ async def test_who_wants_nothing_of_a_long_log_can_stop_on_the_way(tmp_path: Pat
         assert await anext(asked) == b""
         await asked.aclose()
     assert await gathered(log.read(job, 1, page=10**6, size=1)) == b""
-
-
-async def test_whoever_goes_over_long_logs_keeps_nobody_from_the_beginning_of_his(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log, job = laid(tmp_path, *(Record(stamp(NOON), "1", b"%09d" % n) for n in range(40_000)))
-    async with AsyncExitStack() as held:
-        for _ in range(2):
-            await held.enter_async_context(log._scans)  # two scans go on
-        scanning = asyncio.create_task(gathered(log.read(job, 1, page=10**6, size=1)))
-        assert (await gathered(log.read(job, 1, page=1, size=2))).splitlines() == [b"000000000", b"000000001"]
-        assert await gathered(log.read(job, 1, tail=1)) == b"000039999\n"
-        done, _ = await asyncio.wait({scanning}, timeout=1)
-        assert not done
-    assert await scanning == b""

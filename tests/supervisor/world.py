@@ -50,7 +50,7 @@ from tests.supervisor.lab import Behaviour
 from tests.supervisor.stoppable import Stoppable, Stopped
 from tests.support import databases
 from tests.support.engine.fake import FakeEngine
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, gathered
 
 PROJECT = "default"
 MASTER = MasterKey(b"k" * 32)
@@ -315,7 +315,7 @@ class World:
         """The whole log of a run; waits until it is complete."""
         async with asyncio.timeout(self.deadline_s):
             chunks = LogReader(self.settings.logs_dir, poll_s=0.02).follow(job, run)
-            return b"".join([chunk async for chunk in chunks]).decode()
+            return (await gathered(chunks)).decode()
 
     async def containers(self, job: UUID | None = None) -> list[Container]:
         """All containers of this ledger that are there, or those of a job."""

@@ -38,7 +38,7 @@ async def until_no_months_end() -> None:
     await until(lambda: f"{datetime.now(UTC):%Y-%m}" == month, MONTHS_END.total_seconds() + DEADLINE_S)
 
 
-async def gathered(chunks: AsyncGenerator[bytes, None]) -> bytes:
+async def gathered(chunks: AsyncGenerator[bytes | None, None]) -> bytes:
     """All of a stream that ends."""
     async with aclosing(chunks):
-        return b"".join([chunk async for chunk in chunks])
+        return b"".join([chunk async for chunk in chunks if chunk])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from service.supervisor.logs.format import NO_TIME, Record, RunLog, whole_records
+from service.supervisor.logs.format import NO_TIME, Record, RunLog, head_of, whole_records
 
 #: What is read at once: a reader whose client takes nothing holds about as much.
 _READ_BYTES = 64 * 1024
@@ -45,12 +45,16 @@ class Cursor:
         if not numbers:
             return True
         self._number = numbers[-1]
-        self._total = None  # not known, so the next segment's head can tell of no gap
+        self._total = None  # where it is not known, the next segment's head can tell of no gap
         try:
             with self._log.segment(self._number).open("rb") as file:
                 start = max(0, file.seek(0, os.SEEK_END) - back_bytes)
                 file.seek(start)
                 self._offset = start + (file.read().find(b"\n") + 1 if start else 0)
+                head = head_of(file.fileno())
+                if head is not None and self._offset:
+                    before, head_bytes = head
+                    self._total = before + self._offset - head_bytes
         except FileNotFoundError:
             self._number = None
         return self._number == 0 and self._offset == 0

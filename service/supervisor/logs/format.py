@@ -12,6 +12,7 @@ it in the run, so a reader knows the size of a gap without anything else having 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -136,3 +137,11 @@ class RunLog:
 
 def segment_head(before_bytes: int) -> bytes:
     return Record(NO_TIME, "s", b"%d" % before_bytes).encode()
+
+
+def head_of(file: int) -> tuple[int, int] | None:
+    """What a segment's head says, and its length; None where it has another first line."""
+    records, _ = whole_records(os.pread(file, 256, 0).partition(b"\n")[0] + b"\n")
+    if not records or records[0].kind != "s":
+        return None
+    return int(records[0].payload), len(records[0].encode())

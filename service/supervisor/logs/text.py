@@ -198,8 +198,9 @@ class Reading:
         return Reading(self._asked, window)
 
     @classmethod
-    def tail(cls, asked: Asked, most: int) -> bytes | None:
-        """The last lines from the end of the file alone; None if they do not lie there."""
+    def tail(cls, asked: Asked, most: int) -> tuple[Reading, bytes] | None:
+        """The last lines from the end of the file alone, and the reading that goes on after them; None if
+        they do not lie there."""
         cursor = Cursor(asked.log)
         if cursor.skip_to_end(_HELD_BYTES):
             return None
@@ -207,4 +208,5 @@ class Reading:
         reading, last = cls(asked, Window(first=1), cursor=cursor), Last(most)
         while not reading.counted(last):
             continue  # it is near its end
-        return last.text if last.are_held and last.lines >= most else None
+        # Where no line of it is whole, what comes would be missing up to the end of the one there is.
+        return (reading, last.text) if last.are_held and last.lines >= max(1, most) else None

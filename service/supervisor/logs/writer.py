@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import Misconfigured
-from service.supervisor.logs.format import NO_TIME, Record, RunLog, decode, segment_head, whole_records
+from service.supervisor.logs.format import (
+    NO_TIME,
+    Record,
+    RunLog,
+    decode,
+    head_of,
+    segment_head,
+    whole_records,
+)
 
 _BUFFER_BYTES = 256 * 1024
 
@@ -58,7 +66,7 @@ class LogWriter:
         self._file = os.open(log.segment(self._number), os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
         try:
             self._size, self._total = self._repair(numbers)
-            if not self.complete and _head(self._file) is None:
+            if not self.complete and head_of(self._file) is None:
                 self._next_segment()
                 self.append(Record(NO_TIME, "m", DAMAGED))
                 self.flush()
@@ -150,20 +158,12 @@ class LogWriter:
         if not numbers:
             return 0
         with self._log.segment(numbers[-1]).open("rb") as file:
-            head = _head(file.fileno())
+            head = head_of(file.fileno())
             if head is not None:
                 before, head_size = head
                 return before + os.fstat(file.fileno()).st_size - head_size
             found = sum(len(line) for line in file if decode(line.removesuffix(b"\n")) is not None)
         return self._total_of(numbers[:-1]) + found
-
-
-def _head(file: int) -> tuple[int, int] | None:
-    """What a segment's head says, and its length; None where it has another first line."""
-    records, _ = whole_records(os.pread(file, 256, 0).partition(b"\n")[0] + b"\n")
-    if not records or records[0].kind != "s":
-        return None
-    return int(records[0].payload), len(records[0].encode())
 
 
 def _end_of_last_line(file: int, size: int) -> int:
