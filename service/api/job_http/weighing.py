@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import aiohttp
 from aiohttp import WSMsgType, web
 
+from service.api import drain
 from service.api.fair import InTurns
 from service.held import Room
 
@@ -126,11 +127,8 @@ class Reader:
         return found
 
     def nobody_waits(self) -> None:
-        """Whoever waited for this side to take something was cancelled. aiohttp keeps what he waited for, and
-        would take the next who waits, to close it, for cancelled too."""
-        protocol = self._queue._protocol
-        if protocol._drain_waiter is not None and protocol._drain_waiter.cancelled():
-            protocol._drain_waiter = None
+        """Whoever waited for this side to take something was cancelled."""
+        drain.nobody_waits(self._queue._protocol)
 
     def drop(self) -> None:
         """Hold nothing any more, and only hear whether the other end agrees that it is over.
