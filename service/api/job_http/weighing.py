@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import aiohttp
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
 from service.api import drain
 from service.api.fair import InTurns
+from service.api.job_http.heartbeat import AskedSocket
 from service.held import Room
 
 #: What Python needs for a piece of a frame that has not come whole, beside its bytes.
@@ -170,7 +171,7 @@ class _Weighed:
             self._reader = InTurns(self._reader)
 
 
-class ClientSide(_Weighed, web.WebSocketResponse):
+class ClientSide(_Weighed, AskedSocket):
     """A client's side of a socket to a job."""
 
 
