@@ -71,10 +71,14 @@ class SocketOutlet:
         await self._write(socket_frame(frame))
 
     async def _write(self, data: bytes) -> None:
-        protocol, transport = self._request.protocol, self._request.transport
+        transport = self._request.transport
         if transport is None or transport.is_closing() or self._socket.closed:
             raise ConnectionResetError("the client has left")
         transport.write(data)
+        await self.taken()
+
+    async def taken(self) -> None:
+        protocol = self._request.protocol
         if protocol.writing_paused:
             try:
                 async with asyncio.timeout(self._pace.write_timeout_s):
