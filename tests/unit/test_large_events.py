@@ -111,6 +111,7 @@ async def test_what_many_have_still_to_take_is_held_once() -> None:
             assert [each.position for each in (await each.batch()).pieces] == [at]
         await asyncio.sleep(0)
     assert room.bytes == 0
+    assert not any(each.stream._large for each in made), "no queue is looked through for them any more"
     end(made)
 
 

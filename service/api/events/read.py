@@ -22,7 +22,9 @@ from service.ledger.read import Head, Looked
 #: One answer looks so often, over 50,000 positions each; a page without events then says how far it came.
 MOST_LOOKS = 20
 
-TOO_MUCH = "all clients hold too much here, your project's the most, and this stream waits for the largest event"
+TOO_MUCH = (
+    "all clients hold too much here, your project's the most, and this stream waits for the largest event"
+)
 
 _encode = msgspec.json.Encoder().encode
 

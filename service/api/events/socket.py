@@ -114,8 +114,8 @@ async def serve(request: web.Request, stream: Stream, head: Head, follower: Foll
             line["cut"] = MEANING[code]
             service.metrics.ended.labels(code).inc()
             # Nobody reads any more: aiohttp would else not wait for the client to agree.
+            # Nor writes: whose time for it ran out then would cancel the closing too.
             await _ended(talking)
-            drain.nobody_waits(request.protocol)  # or the closing, and this request, would be cancelled
             await _close(request, socket, code, pace)
     finally:
         await _ended(talking)
@@ -140,6 +140,7 @@ def _code(talking: asyncio.Task[None], follower: Follower) -> int | None:
 
 async def _close(request: web.Request, socket: web.WebSocketResponse, code: int, pace: Pace) -> None:
     """Tell the client, and break the connection off when it does not agree in time."""
+    drain.nobody_waits(request.protocol)  # or the closing, and the request with it, would be cancelled
     try:
         async with asyncio.timeout(2 * pace.close_s):
             await socket.close(code=code, message=MEANING[code].encode()[:120])
