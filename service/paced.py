@@ -20,7 +20,7 @@ def rest(protocol: BaseProtocol, data: bytes) -> None:
     aiohttp's own pauses are left alone, whichever comes first.
     """
     transport = protocol.transport
-    if len(data) < FULL_BYTES or transport is None or transport.is_closing() or _is_held(protocol):
+    if len(data) < FULL_BYTES or transport is None or transport.is_closing() or is_held(protocol):
         return
     transport.pause_reading()
     asyncio.get_running_loop().call_soon(_go_on, protocol)
@@ -28,10 +28,10 @@ def rest(protocol: BaseProtocol, data: bytes) -> None:
 
 def _go_on(protocol: BaseProtocol) -> None:
     transport = protocol.transport
-    if transport is not None and not transport.is_closing() and not _is_held(protocol):
+    if transport is not None and not transport.is_closing() and not is_held(protocol):
         transport.resume_reading()
 
 
-def _is_held(protocol: BaseProtocol) -> bool:
+def is_held(protocol: BaseProtocol) -> bool:
     """Whether aiohttp reads no more until somebody has taken what there is; it then goes on by itself."""
     return protocol._reading_paused or protocol._buffer_paused

@@ -2,8 +2,8 @@
 
 `[/socket]/<then>/<first>[/<again>]`, both in base64url: says `first`, after a handshake where a socket is
 asked for, then `close`s; `hold`s the connection until the other side leaves; says `again` `over` and over
-until it does; or `much-<mebibytes>` of it, and then holds. `/held` tells how many it has, `/left` how many
-have left it so.
+until it does; or `much-<mebibytes>` of it, and then holds; or is `busy`, and reads nothing until `/free`, and
+then holds. `/held` tells how many it has, `/left` how many have left it so, `/taken` how many bytes it read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import threading
 import time
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-COUNTS = {"held": 0, "left": 0}
+COUNTS = {"held": 0, "left": 0, "taken": 0, "free": 0}
+FREE = threading.Event()
 
 
 def serve(connection: socket.socket) -> None:
@@ -27,6 +28,8 @@ def serve(connection: socket.socket) -> None:
             return
         head += part
     *_, then, first, again = ["", *head.split(b" ")[1].decode().split("/")]
+    if again == "free":
+        FREE.set()
     if again in COUNTS:
         said = str(COUNTS[again]).encode()
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
@@ -55,8 +58,10 @@ def say(connection: socket.socket, then: str, first: bytes, again: bytes) -> Non
         while then == "over":
             connection.sendall(again)
             time.sleep(0.0005)  # without end is enough: it need not take a processor from other tests
-        while connection.recv(65536):
-            continue
+        if then == "busy":
+            FREE.wait()
+        while part := connection.recv(65536):
+            COUNTS["taken"] += len(part)
     except OSError:
         print("it left without a word", flush=True)
 

@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 class Piece:
     """One event on its way to any number of streams, with the labels that its job had right after it."""
 
-    __slots__ = ("_json", "_socket", "_source", "_sse", "event", "labels")
+    __slots__ = ("_json", "_socket", "_source", "_sse", "event", "labels", "weighed")
 
     def __init__(self, labelled: Labelled, source: str) -> None:
         self.event: Event = labelled.event
@@ -31,6 +31,8 @@ class Piece:
         self._json: bytes | None = None
         self._socket: bytes | None = None
         self._sse: bytes | None = None
+        #: For `in_hand`, while a client has still to take it.
+        self.weighed: object = None
 
     @property
     def position(self) -> int:

@@ -12,6 +12,7 @@ from service.api.call import EDGE, JSON, Call
 from service.api.client import same_origin
 from service.api.events import asked, socket, sse
 from service.api.events.asked import EventsAsked
+from service.api.events.in_hand import Waiting
 from service.api.events.pieces import Piece
 from service.api.stream import cut_off
 from service.domain.cloudevents import source_of
@@ -21,7 +22,9 @@ from service.ledger.read import Head, Looked
 #: One answer looks so often, over 50,000 positions each; a page without events then says how far it came.
 MOST_LOOKS = 20
 
-TOO_MUCH = "all clients hold too much here, your project's the most, and this stream the most of them"
+TOO_MUCH = (
+    "all clients hold too much here, your project's the most, and this stream waits for the largest event"
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,12 +53,12 @@ async def read(call: Call) -> web.StreamResponse:
         # Whatever becomes of the token from here on is told to the follower; this is what was before.
         await service.tokens.caller(request)
         serve = socket.serve if as_socket else sse.serve
-        stream.holding = service.parts.held.enter(call.project, partial(cut_off, request))
+        stream.waiting = Waiting(service.parts.held, call.project, partial(cut_off, request))
         try:
             return await serve(request, stream, head, follower)
         finally:
-            stream.holding.leave()
-            if stream.holding.was_cut:
+            stream.waiting.leave()
+            if stream.waiting.was_cut:
                 request[EDGE].line["cut"] = TOO_MUCH
 
 

@@ -27,11 +27,14 @@ class TooSlow(Exception):
 
 
 class Outlet(Protocol):
-    """One client. Both raise `ConnectionError` when it has left, `TooSlow` when it takes nothing."""
+    """One client. All raise `ConnectionError` when it has left, `TooSlow` when it takes nothing."""
 
     async def events(self, pieces: Sequence[Piece]) -> None: ...
 
     async def control(self, kind: Control, position: int, frame: bytes) -> None: ...
+
+    async def taken(self) -> None:
+        """Until it has room for more."""
 
 
 class PromptOutlet(Outlet, Protocol):
@@ -67,6 +70,8 @@ class Sending:
             batch = await self._stream.batch(max(0.0, due - loop.time()))
             if batch.pieces:
                 await self._outlet.events(batch.pieces)
+            else:
+                await self._outlet.taken()
             self._went(batch, metrics)
             if loop.time() >= due or (self._live and not told_live):
                 told_live = told_live or self._live

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from aiohttp import WSCloseCode, web
 
-from service.api import handshake
+from service.api import drain, handshake
 from service.api.call import EDGE, SERVICE
 from service.api.events.feed import Pace
 from service.api.events.pieces import Control, Piece, socket_frame
@@ -71,14 +71,18 @@ class SocketOutlet:
         await self._write(socket_frame(frame))
 
     async def _write(self, data: bytes) -> None:
-        protocol, transport = self._request.protocol, self._request.transport
+        transport = self._request.transport
         if transport is None or transport.is_closing() or self._socket.closed:
             raise ConnectionResetError("the client has left")
         transport.write(data)
+        await self.taken()
+
+    async def taken(self) -> None:
+        protocol = self._request.protocol
         if protocol.writing_paused:
             try:
                 async with asyncio.timeout(self._pace.write_timeout_s):
-                    await protocol._drain_helper()  # aiohttp has no public way to wait for its transport
+                    await drain.drained(protocol)
             except TimeoutError:
                 raise TooSlow from None
 
@@ -110,10 +114,11 @@ async def serve(request: web.Request, stream: Stream, head: Head, follower: Foll
             line["cut"] = MEANING[code]
             service.metrics.ended.labels(code).inc()
             # Nobody reads any more: aiohttp would else not wait for the client to agree.
+            # Nor writes: whose time for it ran out then would cancel the closing too.
+            await _ended(talking)
             await _close(request, socket, code, pace)
     finally:
-        talking.cancel()
-        await asyncio.gather(talking, return_exceptions=True)
+        await _ended(talking)
         line["sent_events"], line["position"] = sending.sent, sending.position
     _raise_what_nobody_expected(talking)
     return socket
@@ -135,6 +140,7 @@ def _code(talking: asyncio.Task[None], follower: Follower) -> int | None:
 
 async def _close(request: web.Request, socket: web.WebSocketResponse, code: int, pace: Pace) -> None:
     """Tell the client, and break the connection off when it does not agree in time."""
+    drain.nobody_waits(request.protocol)  # or the closing, and the request with it, would be cancelled
     try:
         async with asyncio.timeout(2 * pace.close_s):
             await socket.close(code=code, message=MEANING[code].encode()[:120])
@@ -178,6 +184,11 @@ def _end_when_unconfirmed(request: web.Request) -> None:
     found = None if transport is None else transport.get_extra_info("socket")
     if found is not None and hasattr(sockets, "TCP_USER_TIMEOUT"):
         found.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, _GONE_MS)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _raise_what_nobody_expected(*tasks: asyncio.Task[None]) -> None:

@@ -13,7 +13,7 @@ from service.api.call import EDGE, SERVICE
 from service.api.events.feed import Pace
 from service.api.events.pieces import Control, Piece
 from service.api.events.sending import FAILED, MEANING, RESTARTS, SLOW, TOKEN, Sending, TooSlow
-from service.api.events.stream import Stream
+from service.api.events.stream import MOST_WRITTEN_BYTES, Stream
 from service.api.handshake import EVENT_STREAM
 from service.api.stream import cut_off, while_wanted
 from service.api.watch import SERVICE_ENDS, Follower
@@ -37,6 +37,9 @@ class SseOutlet:
     async def control(self, kind: Control, position: int, frame: bytes) -> None:
         await self.write(b"event: %b\nid: %d\ndata: %b\n\n" % (kind.encode(), position, frame))
 
+    async def taken(self) -> None:
+        """So it has: each write waits for that."""
+
     async def end(self, code: int) -> None:
         """Tell the client why, if it is there to be told."""
         data = msgspec.json.encode({"code": code, "reason": MEANING[code]})
@@ -44,9 +47,12 @@ class SseOutlet:
             await self.write(b"event: end\ndata: %b\n\n" % data)
 
     async def write(self, data: bytes) -> None:
+        """By pieces: of each, and no more, aiohttp makes a copy that waits to be sent."""
+        whole = memoryview(data)
         try:
-            async with asyncio.timeout(self._pace.write_timeout_s):
-                await self._response.write(data)
+            for at in range(0, len(data), MOST_WRITTEN_BYTES):
+                async with asyncio.timeout(self._pace.write_timeout_s):
+                    await self._response.write(whole[at : at + MOST_WRITTEN_BYTES])
         except TimeoutError:
             raise TooSlow from None
 

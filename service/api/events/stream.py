@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
+from service.api.events.in_hand import LARGE_BYTES, Waiting
 from service.api.events.pieces import Piece
 from service.domain.filters import EventFilter
 from service.errors import Unavailable
-from service.held import Holding
 from service.ledger.labels import Labelled
 from service.ledger.read import Looked
 
@@ -26,9 +26,6 @@ MOST_QUEUED = 512
 MOST_QUEUED_BYTES = 512 * 1024
 #: As much as is written at once.
 MOST_WRITTEN_BYTES = 64 * 1024
-#: A larger event counts with what all clients have in hand, in the three forms that there are of it.
-LARGE_BYTES = 64 * 1024
-_FORMS = 3
 RETRY_S = 0.5
 
 _log = structlog.get_logger()
@@ -68,8 +65,8 @@ class Stream:
     """
 
     __slots__ = (
-        *("_bytes", "_feed", "_large_bytes", "_queue", "_woken"),
-        *("asked", "caught_up", "hash", "holding", "live", "lost", "position", "sink"),
+        *("_bytes", "_feed", "_in_hand", "_large", "_queue", "_woken"),
+        *("asked", "caught_up", "hash", "live", "lost", "position", "sink", "waiting"),
     )
 
     def __init__(self, feed: Guide, asked: EventFilter, after: int) -> None:
@@ -87,9 +84,10 @@ class Stream:
         # Nearly always empty: an empty list takes a tenth of what an empty deque does.
         self._queue: list[Piece] = []
         self._bytes = 0
-        self.holding: Holding | None = None
-        #: Of the large events that were taken last: they are held until what comes next is.
-        self._large_bytes = 0
+        #: The large events of those that are queued, and those that were handed on, until they have gone out.
+        self._large = 0
+        self._in_hand: tuple[Piece, ...] = ()
+        self.waiting: Waiting | None = None
         #: There while `batch` waits.
         self._woken: asyncio.Future[None] | None = None
 
@@ -100,7 +98,9 @@ class Stream:
 
     async def batch(self, wait_s: float) -> Batch:
         """What comes next: nothing when there is nothing for `wait_s`, nothing wanted in what was read, or
-        when it has just become live."""
+        when it has just become live. To ask for it is to say that all before has gone out."""
+        self._in_hand = ()
+        self._weigh()
         if not self._queue and not self.lost:
             if self.live:
                 await self._wait(wait_s)
@@ -108,7 +108,9 @@ class Stream:
                 await self._read(wait_s)
         if self.lost:
             await asyncio.get_running_loop().create_future()  # nothing can follow; it waits for its end
-        return self._take()
+        batch = self._take()
+        self._weigh()
+        return batch
 
     def push(self, piece: Piece) -> None:
         """Queue an event that is wanted and follows all before; or, when that is too much, fall behind."""
@@ -120,20 +122,24 @@ class Stream:
             self.position = piece.position
 
     def _add(self, piece: Piece) -> None:
-        size = len(piece.json)
         self._queue.append(piece)
-        self._bytes += size
-        if size > LARGE_BYTES and self.holding is not None:
-            self.holding.take(_FORMS * size)
+        self._bytes += len(piece.json)
+        self._large += len(piece.json) > LARGE_BYTES
 
     def hand_on(self) -> None:
-        """Have what is queued sent: by the sink if it takes it, else by whoever waits for it."""
-        if self._woken is None or not self._queue:
-            return
-        if self.live and self.sink is not None and self.sink.takes():
-            self.sink.send(self._take())
-        if self._queue:
-            self._wake()
+        """Have what is queued sent: by the sink if it takes it, else by whoever waits for it.
+
+        What is left then counts; also a large event that the sink had no room for as a whole, until whoever
+        waits for what comes next has seen it go out.
+        """
+        if self._woken is not None and self._queue:
+            if self.live and self.sink is not None and self.sink.takes():
+                self.sink.send(self._take())
+                if self.sink.takes():
+                    self._in_hand = ()
+            if self._queue or self._in_hand:
+                self._wake()
+        self._weigh()
 
     def fall_behind(self) -> None:
         """Read the ledger from here on, to its end."""
@@ -182,17 +188,21 @@ class Stream:
             timer.cancel()
 
     def _take(self) -> Batch:
-        size = count = large = 0
+        size = count = 0
         for piece in self._queue:
             if count and size + len(piece.json) > MOST_WRITTEN_BYTES:
                 break
             size += len(piece.json)
-            large += len(piece.json) if len(piece.json) > LARGE_BYTES else 0
             count += 1
-        if self._large_bytes and self.holding is not None:
-            self.holding.take(-_FORMS * self._large_bytes)
-        self._large_bytes = large
+            if len(piece.json) > LARGE_BYTES:
+                self._large -= 1
+                self._in_hand += (piece,)
         taken = self._queue[:count]
         del self._queue[:count]
         self._bytes -= size
         return Batch(taken, taken[-1].position if self._queue else self.position)
+
+    def _weigh(self) -> None:
+        if self.waiting is not None and (self._large or self._in_hand or self.waiting):
+            queued = [piece for piece in self._queue if len(piece.json) > LARGE_BYTES]
+            self.waiting.holds((*self._in_hand, *queued))

@@ -23,7 +23,7 @@ from service.errors import Invalid, Unavailable
 from service.held import Room
 
 MOST_MESSAGE_BYTES = 16 * 1024**2
-#: A client that answers no ping in this time's half is gone.
+#: A client that answers no ping in this time's half is gone, unless its answer cannot be heard (`heartbeat`).
 HEARTBEAT_S = 30.0
 #: For so long a side may take to close. aiohttp waits for a job as long as it says anything, and for a client
 #: to take what waits to be sent to it.

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import aiohttp
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
+from service.api import drain
 from service.api.fair import InTurns
+from service.api.job_http.heartbeat import AskedSocket
 from service.held import Room
 
 #: What Python needs for a piece of a frame that has not come whole, beside its bytes.
@@ -126,11 +128,8 @@ class Reader:
         return found
 
     def nobody_waits(self) -> None:
-        """Whoever waited for this side to take something was cancelled. aiohttp keeps what he waited for, and
-        would take the next who waits, to close it, for cancelled too."""
-        protocol = self._queue._protocol
-        if protocol._drain_waiter is not None and protocol._drain_waiter.cancelled():
-            protocol._drain_waiter = None
+        """Whoever waited for this side to take something was cancelled."""
+        drain.nobody_waits(self._queue._protocol)
 
     def drop(self) -> None:
         """Hold nothing any more, and only hear whether the other end agrees that it is over.
@@ -172,7 +171,7 @@ class _Weighed:
             self._reader = InTurns(self._reader)
 
 
-class ClientSide(_Weighed, web.WebSocketResponse):
+class ClientSide(_Weighed, AskedSocket):
     """A client's side of a socket to a job."""
 
 
