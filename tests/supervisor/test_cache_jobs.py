@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -431,6 +431,10 @@ async def test_a_job_whose_mark_is_damaged_does_not_begin_with_an_empty_folder(
 
 async def test_an_ordered_pull_whose_mark_is_damaged_ends(stored_on_fake: World, bucket: Bucket) -> None:
     """With a reason, and once: it does not begin anew for ever. Its process goes on."""
+
+    def told(lines: Sequence[Mapping[str, object]]) -> int:
+        return [line["event"] for line in lines].count("ordered sync failed")
+
     world = stored_on_fake
     await bucket.put(FILES)
     async with world.supervised():
@@ -443,9 +447,10 @@ async def test_an_ordered_pull_whose_mark_is_damaged_ends(stored_on_fake: World,
             failed = await over(world, job, "first")
             await order(world, job, "second", "pull")
             await over(world, job, "second")
+            await until(lambda: told(lines) >= 2)
         assert failed.state == "FAILED"
         assert failed.message == f"The node's storage failed: 0.cached of run {job}/1: Is a directory"
-        assert [line["event"] for line in lines].count("ordered sync failed") == 2
+        assert told(lines) == 2
         still = await world.ledger.job(job)
         assert (still.state, still.sync_orders) == (State.RUNNING, ())
         mark.rmdir()
