@@ -27,6 +27,7 @@ from tests.supervisor.bills import bill
 from tests.supervisor.door import Door
 from tests.supervisor.lab import DONE, ENDS_WELL_ON_TERM, RUNS_ON
 from tests.supervisor.supervise import supervising
+from tests.supervisor.test_absence import until_renewed_after
 from tests.supervisor.world import World, volume
 from tests.support.engine.fake import When
 from tests.support.waiting import gathered, until
@@ -232,6 +233,40 @@ async def test_what_ended_while_nobody_was_there_and_perhaps_no_engine_either(
     assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, 255, code)
     assert (await on_fake.bill(job)).credited is anew
     assert log == ("ready\n" + (f"[jobyard] {AWAY_NOTE.decode()}\n" if anew else ""))
+
+
+@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("code", [130, 131, 143])
+async def test_what_was_told_to_end_as_the_node_went_down(on_fake: World, code: int, anew: bool) -> None:
+    """The service first, then the engine, which tells all to end and does not remember it when it is back. By
+    an engine that was there all the while nobody was told, and the code is the process's own."""
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await on_fake.reach(job, State.RUNNING)
+    if anew:
+        on_fake.fake.begin_anew()
+    await on_fake.fake.exit(await on_fake.name(job), code)
+    async with on_fake.supervised():
+        ended = await on_fake.end(job)
+    expected = "stopped-outside" if anew else "exit-code"
+    assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, code, expected)
+    assert (await on_fake.bill(job)).credited is anew
+
+
+async def test_what_nobody_saw_end_ran_until_somebody_last_looked_after_it(on_fake: World) -> None:
+    """Not until it began, by which it would have run for no time."""
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        started_at = (await on_fake.reach(job, State.RUNNING)).started_at
+        assert started_at is not None
+        await until_renewed_after(on_fake, started_at)
+    renewed_at = await on_fake.ledger.pool.fetchval("SELECT renewed_at FROM leases")
+    on_fake.fake.begin_anew()
+    await on_fake.fake.exit(await on_fake.name(job), 255)
+    async with on_fake.supervised():
+        ended = await on_fake.end(job)
+    assert ended.info.code == "unknown-outcome"
+    assert ended.stopped_at == renewed_at
 
 
 async def test_an_engine_that_forgot_a_start_over_others_has_not_begun_anew(on_fake: World) -> None:
