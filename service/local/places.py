@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import stat
@@ -15,6 +16,7 @@ from typing import Literal, TextIO
 from service.errors import Misconfigured
 from service.local.processes import User
 
+_LOOK_EVERY_S = 1.0
 _SOCKET_PATH_LIMIT_BYTES = 107  # sizeof(sockaddr_un.sun_path) - 1 on Linux
 
 
@@ -24,6 +26,22 @@ def make_state(state: Path) -> None:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Misconfigured(f"the state directory {state} cannot be made: {error.strerror}") from error
+
+
+async def until_gone(state: Path) -> None:
+    """Returns once the state directory is no longer the one that is there now: it was moved or removed, or
+    the disk on which it lies is not mounted any more."""
+    was = _identity(state)
+    while _identity(state) == was:  # noqa: ASYNC110 (no event tells of it)
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

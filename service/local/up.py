@@ -30,10 +30,11 @@ from service.ledger.migrate import migrate
 from service.local import first_look, first_run, log_file, ports, stopping
 from service.local.log_file import LogFile
 from service.local.parts import Parts, local_parts
-from service.local.places import make_state
+from service.local.places import make_state, until_gone
 from service.local.workers import workers
 from service.memory import collect_seldom
 from service.ssh.host_key import host_key
+from service.tasks import dropped
 from service.telemetry import set_up_logging
 from service.vault import MasterKey, SigningKey, master_key, signing_key
 
@@ -86,7 +87,9 @@ def _log_of(state: Path) -> AbstractContextManager[LogFile]:
 
 
 async def _up(settings: Settings, log: LogFile) -> None:
-    stop = asyncio.Event()
+    """Raises `Misconfigured` when the state directory is gone: what goes on would be kept in another one, and
+    be lost from view once that is back."""
+    stop, state = asyncio.Event(), settings.state_dir
     async with running(settings, log) as ready:
         stopping.listen(stop)
         _say(f"Jobyard is ready at {ready.url}   (API documentation: {ready.url}/docs)")
@@ -96,9 +99,24 @@ async def _up(settings: Settings, log: LogFile) -> None:
         for line in await first_look.troubles(ready.url):
             _say(line)
         _say(f"Token and addresses are in {settings.state_dir / UP_JSON}; Ctrl-C stops.")
-        await stop.wait()
+        is_there = await _until_asked(stop, state)
         _say("Stopping; the containers of running jobs go on, and the next `up` takes them over.")
         _say("Open requests are still answered; Ctrl-C once more ends everything at once.")
+    if not is_there:
+        raise Misconfigured(f"the state directory {state} is not there any more: moved, removed, not mounted")
+
+
+async def _until_asked(stop: asyncio.Event, state: Path) -> bool:
+    """Whether the state directory is still there as this ends; it ends when it is not."""
+    asked, gone = asyncio.create_task(stop.wait()), asyncio.create_task(until_gone(state))
+    await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
+    is_there = not gone.done()
+    for task in (asked, gone):
+        await dropped(task)
+    if not is_there:
+        stop.set()  # one Ctrl-C more ends everything at once
+        _log.error("state directory gone", path=str(state))
+    return is_there
 
 
 class Running:

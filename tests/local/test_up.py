@@ -249,6 +249,31 @@ async def test_one_that_is_stopped_before_it_is_ready_says_so(state: Path, numbe
     assert b"Stopped before it was ready, and so is each part" in err and b"is ready at" not in out
 
 
+@pytest.mark.parametrize("instead", [False, True], ids=["nothing", "another"])
+async def test_one_whose_state_directory_is_moved_ends(state: Path, database_url: str, instead: bool) -> None:
+    """What it did from then on would be kept in another one. The next `up` goes on with what was moved."""
+    here = state / "here"
+    environment = running.environment(
+        here,
+        DATABASE_URL=database_url,
+        DOCKER_HOST=os.environ["JOBYARD_TEST_DOCKER_HOST"],
+        JOBYARD_S3=os.environ["JOBYARD_TEST_S3"],
+    )
+    streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, "env": environment}
+    words = ("up", "--state", str(here), "--port", "0")
+    async with running.started(*words, **streams) as process, asyncio.timeout(60):
+        assert process.stdout is not None
+        while b"Ctrl-C stops" not in await process.stdout.readline():
+            pass
+        here.rename(state / "there")
+        if instead:
+            here.mkdir()
+        _, err = await process.communicate()
+    assert process.returncode == Exit.USAGE and b"Traceback" not in err
+    told = f"jobyard: the state directory {here} is not there any more: moved, removed, not mounted"
+    assert err.decode().strip().splitlines()[-1] == told
+
+
 async def test_one_that_is_stopped_while_it_is_read_in_says_so(state: Path) -> None:
     """Which takes over a second, in which nothing else can answer."""
     environment = running.environment(state, PYTHONPROFILEIMPORTTIME="1")  # Python then tells what it imports
