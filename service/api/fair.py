@@ -7,7 +7,7 @@ turn, no timeout of its own acts, and it cannot be cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from aiohttp import StreamReader, web
@@ -25,11 +25,17 @@ class InTurns:
         self._queue = queue
         self._row = 0
 
-    async def read(self) -> Any:
+    def read(self) -> Awaitable[Any]:
+        """Nothing of ours stands for what waits: there are thousands of them."""
         self._row = self._row + 1 if self._queue._buffer else 0
         if self._row >= MOST_IN_A_ROW:
             self._row = 0
-            await asyncio.sleep(0)
+            return self._read_later()
+        next_one: Awaitable[Any] = self._queue.read()
+        return next_one
+
+    async def _read_later(self) -> Any:
+        await asyncio.sleep(0)
         return await self._queue.read()
 
     def __getattr__(self, name: str) -> Any:

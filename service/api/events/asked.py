@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from aiohttp import web
@@ -27,6 +27,8 @@ MOST_JOBS = 100
 MOST_LIMIT = 1000
 _POSITION = f"a position (a whole number from 0), or {NOW}"
 _MOST_DIGITS = 19
+#: One for all: each of thousands of streams would else have three of its own.
+_ALL: frozenset[Any] = frozenset()
 
 
 class EventsAsked(Query, frozen=True):
@@ -48,9 +50,9 @@ def filter_of(asked: EventsAsked, token: Token) -> EventFilter:
     selector = None if not asked.label_selector else parse_selector("labelSelector", asked.label_selector)
     return EventFilter(
         project=token.project,
-        jobs=frozenset(asked.job),
-        types=frozenset(map(_type, asked.type)),
-        states=frozenset(asked.state),
+        jobs=frozenset(asked.job) if asked.job else _ALL,
+        types=frozenset(map(_type, asked.type)) if asked.type else _ALL,
+        states=frozenset(asked.state) if asked.state else _ALL,
         selector=selector,
         scope=scope.selector_of(token),
         tokens=scope.level_of(token) >= Level.ADMINISTER,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import aiohttp
@@ -35,15 +35,15 @@ async def _open(app: web.Application) -> AsyncIterator[None]:
 
 
 @web.middleware
-async def by_host(request: web.Request, handler: Any) -> web.StreamResponse:
-    """A request whose Host is a job's is the job's, whatever its path."""
+def by_host(request: web.Request, handler: Any) -> Awaitable[web.StreamResponse]:
+    """A request whose Host is a job's is the job's, whatever its path. Others have no frame of this."""
     name = names.of_host(request.host, request.app[SERVICE].parts.settings.job_domain)
     if name is None:
-        response: web.StreamResponse = await handler(request)
-        return response
+        handled: Awaitable[web.StreamResponse] = handler(request)
+        return handled
     # The target may stand in absolute form; and nothing but a path may ever follow the job's authority.
     path = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
-    return await _proxied(request, name, path, prefix="")
+    return _proxied(request, name, path, prefix="")
 
 
 async def by_path(request: web.Request) -> web.StreamResponse:
