@@ -6,52 +6,22 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from service.errors import StoreRefused, Unavailable
 from service.supervisor.data import Source, Store, StoreAccess, Timing
 from service.supervisor.data.model import CHUNK_BYTES, LEAST_BYTES
 from service.supervisor.data.s3.bodies import hashed
 from tests.data.canned import Canned, serving
+from tests.data.dripping import DRIP_S, ETAG, Dripping
 from tests.data.sync import pulled
 from tests.support.waiting import DEADLINE_S
 
-HASTY = Timing(call_s=0.3, progress_s=0.3, attempts=2, backoff_s=0.01)
+HASTY = Timing(progress_s=0.3, attempts=2, backoff_s=0.01)
 LARGE = bytes(2 * CHUNK_BYTES)
-ETAG = "0" * 32 + "-2"
-DRIP_S = 0.02
-
-
-class Dripping(Canned):
-    """Of its objects, or its listing, come `step` bytes at a time, with a pause behind each."""
-
-    def __init__(self, body: bytes, *, step: int = 10, pause_s: float = DRIP_S, lists: bool = False) -> None:
-        super().__init__(["x"], body, ETAG)
-        self._step, self._pause_s, self._lists = step, pause_s, lists
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        said = await super().answer(request)
-        assert isinstance(said, web.Response)
-        if ("list-type" in request.query) != self._lists:
-            return said
-        assert isinstance(said.body, bytes)
-        headers = {name: said.headers[name] for name in ("ETag", "Content-Range") if name in said.headers}
-        dripping = web.StreamResponse(
-            status=said.status, headers=headers | {"Content-Length": str(len(said.body))}
-        )
-        await dripping.prepare(request)
-        with suppress(ConnectionError):  # whoever asked has given it up
-            for start in range(0, len(said.body), self._step):
-                await dripping.write(said.body[start : start + self._step])
-                await self.pause()
-        return dripping
-
-    async def pause(self) -> None:
-        await asyncio.sleep(self._pause_s)
 
 
 @asynccontextmanager
@@ -120,7 +90,8 @@ async def test_the_pace_of_the_reader_is_not_the_stores() -> None:
 
 
 async def test_a_listing_that_trickles_has_the_time_of_a_call(volume: Path) -> None:
-    async with opened(Dripping(b"hello", lists=True)) as store:
+    hasty = Timing(call_s=0.3, attempts=2, backoff_s=0.01)
+    async with opened(Dripping(b"hello", lists=True), hasty) as store:
         with pytest.raises(Unavailable, match="container box: the store did not answer in time"):
             await pulled(store, Source("box"), volume)
 
