@@ -50,8 +50,8 @@ BACKLOG = 4096
 #: Descriptors of a process that are not for the API's clients: database, engine, stores, logs, SSH.
 OWN_DESCRIPTORS = 1024
 #: So long a client's call waits until a store's large answer may be read: all its attempts are within the
-#: minute that a listing has.
-STORE_TURN_S = 12.0
+#: time that a listing has.
+STORE_TURN_S = 10.0
 
 _log = structlog.get_logger()
 

@@ -28,8 +28,9 @@ MOST_ROWS = 1000
 MOST_KEY_BYTES = 1024
 #: A page by its number is the store's whole listing up to it: a hundred requests, one after the other.
 MOST_PASSED = 100_000
-#: So long a store is asked for a page of ours, which it may make of thousands of its own.
-FIND_S = 60.0
+#: So long a store is asked for a page of ours, which it may make of thousands of its own. The commands wait
+#: for an answer for a minute: they must have heard by then.
+FIND_S = 45.0
 #: A client that sends nothing for so long is gone.
 RECEIVE_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 256 * 1024
@@ -100,9 +101,18 @@ async def _page(
     except StoreMissing as error:
         raise NotFound(error.message) from error
     except TimeoutError:
-        said = f"the store listed {seen} objects in {FIND_S:.0f} s, and this page was not found among them"
-        raise Unavailable(f"{said}; go on by `cursor`, or name a `prefix`") from None
+        raise Unavailable(_unfinished(seen, first)) from None
     return items, seen, False
+
+
+def _unfinished(seen: int, first: int) -> str:
+    """Why there is no page from object `first` on, after `seen` ones and all the time there is."""
+    if 0 < seen <= first:
+        said = f"the store listed {seen} objects in {FIND_S:g} s, and this page was not found among them"
+        return f"{said}; go on by `cursor`, or name a `prefix`"
+    if seen:
+        return f"the store listed {seen} objects, and then did not finish its answer within {FIND_S:g} s"
+    return f"the store did not finish its answer, or named no object of this page, within {FIND_S:g} s"
 
 
 def _link(call: Call, **changed: str | int) -> str:

@@ -36,6 +36,9 @@ from service.errors import (
 ATTEMPTS = 4
 PAUSE_S = 0.3
 ANSWER_TIMEOUT_S = 60.0
+#: What the service was at for so long before it said that it cannot, it has tried often enough itself. For
+#: what is read alone: a repeat of anything else tells whether it was done.
+TRIED_S = 20.0
 PAGE_SIZE = 100
 #: The largest page that the API gives: for lists of which each page costs much.
 MOST_ROWS = 500
@@ -209,10 +212,14 @@ class Client:
         return count
 
     async def _repeated(self, method: str, path: str, **request: Any) -> Any:
+        now = asyncio.get_running_loop().time
         for attempt in range(1, ATTEMPTS):
+            began = now()
             try:
                 return await self._once(method, path, **request)
-            except Unavailable:
+            except Unavailable as error:
+                if method == "GET" and isinstance(error, NotNow) and now() - began >= TRIED_S:
+                    raise
                 await asyncio.sleep(PAUSE_S * attempt)
         return await self._once(method, path, **request)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from service.api import objects
 from service.api.call import SERVICE
 from service.app import STORE_TURN_S, OpenStores
+from service.cli import client
 from service.supervisor.data.model import Timing
 from service.supervisor.data.s3.permits import Permits
 from tests.api.yard import ADMIN, OPERATOR, READER, Yard
@@ -21,14 +24,21 @@ from tests.support.waiting import until
 PATH = "/v1/datastore/s3/container/box/object"
 
 
-@pytest.fixture
-async def endless(yard: Yard) -> AsyncIterator[Canned]:
-    canned = Canned(["a", "b"])
-    canned.pages = 10**9
+@asynccontextmanager
+async def stored(yard: Yard, canned: Canned) -> AsyncIterator[None]:
+    """It is the project's store."""
     async with serving(canned) as access:
         keys = {"accessKey": access.access_key, "secretKey": access.secret_key}
         body = {"alias": "s3", "type": "s3", "endpoint": access.endpoint, "credentials": {"s3": keys}}
         assert (await yard.call("POST", "/v1/datastore?check=false", body)).status == 200
+        yield
+
+
+@pytest.fixture
+async def endless(yard: Yard) -> AsyncIterator[Canned]:
+    canned = Canned(["a", "b"])
+    canned.pages = 10**9
+    async with stored(yard, canned):
         yield canned
 
 
@@ -66,10 +76,59 @@ async def test_nor_when_the_token_was_revoked(yard: Yard, endless: Canned) -> No
 async def test_a_page_that_a_store_never_comes_to_is_given_up(
     yard: Yard, endless: Canned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "FIND_S", 0.2)
+    monkeypatch.setattr(objects, "FIND_S", 1.0)
     answer = await yard.call("GET", f"{PATH}?page=100")
     assert (answer.status, answer.json["code"]) == (503, "unavailable")
     assert "this page was not found among them; go on by `cursor`, or name a `prefix`" in answer.raw.decode()
+
+
+class Unfinished(Canned):
+    """A listing of which some pages come, and then an answer without an end."""
+
+    whole_pages = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if len(self.asked) < self.whole_pages:
+            return await super().answer(request)
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        with suppress(ConnectionError):  # whoever asked has heard enough
+            while True:
+                await asyncio.sleep(0.02)
+                await answer.write(b" ")
+        return answer
+
+
+NO_ANSWER = "the store did not finish its answer, or named no object of this page, within 1 s"
+
+
+@pytest.mark.parametrize(
+    ("query", "whole_pages", "said"),
+    [
+        ("", 0, NO_ANSWER),
+        ("?page=2&size=2", 0, NO_ANSWER),
+        ("?cursor=", 0, NO_ANSWER),
+        ("?cursor=", 1, "the store listed 2 objects, and then did not finish its answer within 1 s"),
+        ("?page=2&size=1", 1, "the store listed 2 objects, and then did not finish its answer within 1 s"),
+        ("?page=2&size=2", 1, "the store listed 2 objects in 1 s, and this page was not found among them; "
+         "go on by `cursor`, or name a `prefix`"),
+    ],
+)  # fmt: skip
+async def test_a_store_that_does_not_finish_its_answer_is_what_is_told(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, query: str, whole_pages: int, said: str
+) -> None:
+    """No prefix and no cursor would help there."""
+    monkeypatch.setattr(objects, "FIND_S", 1.0)
+    canned = Unfinished(["a", "b"])
+    canned.pages, canned.whole_pages = 10**9, whole_pages
+    async with stored(yard, canned):
+        answer = await yard.call("GET", f"{PATH}{query}")
+    assert (answer.status, answer.json["message"]) == (503, said)
+
+
+def test_the_commands_hear_of_a_store_that_is_given_up() -> None:
+    """They would lose the race, say that the service does not answer, and ask again."""
+    assert client.TRIED_S < objects.FIND_S < client.ANSWER_TIMEOUT_S - 10
 
 
 def crowded(yard: Yard, canned: Canned, monkeypatch: pytest.MonkeyPatch, wait_s: float) -> Permits:

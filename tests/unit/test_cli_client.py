@@ -10,10 +10,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from service.cli import client as wire
 from service.cli import lasting
 from service.cli.client import Client, object_path, segment
 from service.cli.where import Where
-from service.errors import Rejected
+from service.errors import NotNow, Rejected
 
 BAD = "caf\udce9/"
 ASKS: dict[str, Callable[[Client], Awaitable[object]]] = {
@@ -56,3 +57,24 @@ async def test_a_connection_finds_out_that_the_other_side_is_gone() -> None:
         opened = held[0][0].transport.get_extra_info("socket")
         assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == lasting.IDLE_S
+
+
+@pytest.mark.parametrize(("tried_s", "asked"), [(0.0, 1), (3600.0, wire.ATTEMPTS)])
+async def test_what_the_service_has_tried_for_long_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tried_s: float, asked: int
+) -> None:
+    """A store that does not answer: each time more is another minute, and nobody hears of it."""
+    monkeypatch.setattr(wire, "TRIED_S", tried_s)
+    monkeypatch.setattr(wire, "PAUSE_S", 0.0)
+    times: list[str] = []
+
+    async def listed(request: web.Request) -> web.Response:
+        times.append(request.path)
+        return web.json_response({"message": "the store did not answer", "code": "unavailable"}, status=503)
+
+    app = web.Application()
+    app.router.add_get("/v1/list", listed)
+    async with TestServer(app) as server, Client(Where(f"http://127.0.0.1:{server.port}", "x")) as client:
+        with pytest.raises(NotNow, match="the store did not answer"):
+            await client.get("/list")
+    assert len(times) == asked

@@ -17,6 +17,10 @@ COMPLETE_FACTOR = 5
 """So many times as long as any other call may the end of a multipart upload take: a store joins the parts of
 a large object before it answers."""
 
+LEAST_BYTES = 64 * 1024
+"""What has to arrive of a body in the time of silence that is allowed: who sends byte by byte is as good as
+silent."""
+
 JOBS_LIMIT = ", which is the job's storage limit (ephemeralStorage)"
 """What is said behind the most bytes that a pull may bring."""
 
@@ -87,8 +91,8 @@ class Timing:
     """How long the store may stay silent.
 
     `call_s` bounds a whole call without a body, `progress_s` the time between two signs of life while a
-    body moves. A passing fault is tried `attempts` times, with a jittered pause that doubles from
-    `backoff_s` up to `backoff_max_s`.
+    body moves; `LEAST_BYTES` are one, or the rest where it is less. A passing fault is tried `attempts`
+    times, with a jittered pause that doubles from `backoff_s` up to `backoff_max_s`.
     """
 
     call_s: float = 60.0

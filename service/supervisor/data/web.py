@@ -26,13 +26,11 @@ from service.outward.addresses import Network, Resolve, checked
 from service.outward.pinned import Pinned, trust
 from service.outward.strangers import Connector
 from service.supervisor.data import disk
-from service.supervisor.data.model import JOBS_LIMIT
+from service.supervisor.data.model import JOBS_LIMIT, LEAST_BYTES
 from service.supervisor.data.s3.bodies import Pulse
 
 MAX_REDIRECTS = 5
 STALL_S = 120.0
-LEAST_BYTES = 64 * 1024
-"""What has to arrive in each `STALL_S`: a server that sends byte by byte is as good as silent."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
@@ -198,6 +196,9 @@ async def _save(
                     beaten = got
         if response.content_length not in (None, got):
             raise Unavailable(f"{at.shown}: the answer was cut short")
+    except TimeoutError:
+        said = f"the server sent fewer than {LEAST_BYTES} bytes in {web.stall_s:g} s"
+        raise Unavailable(f"{at.shown}: {said}") from None
     finally:
         await disk.run(os.close, fd)
 

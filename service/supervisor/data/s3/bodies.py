@@ -21,7 +21,7 @@ import aiohttp
 
 from service.domain.shown import shown
 from service.errors import StoreRefused, Unavailable
-from service.supervisor.data.model import ObjectInfo, StoreAccess, Timing
+from service.supervisor.data.model import LEAST_BYTES, ObjectInfo, StoreAccess, Timing
 from service.supervisor.data.s3 import sigv4
 from service.supervisor.data.s3.faults import read, refusal
 
@@ -94,43 +94,72 @@ class Bodies:
                 await _expect(response, what)
             with read(what):
                 info, expected = _info(key, response), int(response.headers.get("Content-Length", "-1"))
-            yield info, _stream(response, expected, limit_s)
+            yield info, _stream(what, response, expected, limit_s)
         finally:
             response.release()  # closes the connection when the body was not read to its end
 
     async def put(self, container: str, key: str, body: Body, query: Mapping[str, str]) -> str:
         """Send one object or, by `query`, one part of one. Returns the ETag."""
+        what = f"object {shown(key)} in {container}"
         extra = {"content-md5": base64.b64encode(body.md5).decode()}
         url, headers = self._requests.signed("PUT", f"/{container}/{key}", query, extra, body.sha256)
         headers["content-length"] = str(len(body.data))
         headers["content-type"] = "application/octet-stream"
-        async with Pulse(self._timing.progress_s) as pulse:
-            small = len(body.data) <= _SLICE_BYTES
-            data = body.data if small else _slices(body.data, pulse)
-            async with self._session.put(url, headers=headers, data=data, allow_redirects=False) as response:
-                await _expect(response, f"object {shown(key)} in {container}")
-                return response.headers.get("ETag", "").strip('"')
+        slices = _Slices(body.data)
+        try:
+            async with Pulse(self._timing.progress_s) as pulse:
+                data = body.data if slices.are_one else slices.sent(pulse)
+                sending = self._session.put(url, headers=headers, data=data, allow_redirects=False)
+                async with sending as response:
+                    await _expect(response, what)
+                    return response.headers.get("ETag", "").strip('"')
+        except TimeoutError:
+            if slices.are_one or slices.have_gone:
+                raise
+            said = f"the store took fewer than {_SLICE_BYTES} bytes in {self._timing.progress_s:g} s"
+            raise Unavailable(f"{what}: {said}") from None
 
 
-async def _slices(data: bytes, pulse: Pulse) -> AsyncIterator[memoryview]:
-    view = memoryview(data)
-    for start in range(0, len(data), _SLICE_BYTES):
-        yield view[start : start + _SLICE_BYTES]
-        pulse.beat()
+class _Slices:
+    """A body on its way to a store that may take it slowly."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.are_one = len(data) <= _SLICE_BYTES
+        #: All of them; the store has still to answer.
+        self.have_gone = False
+
+    async def sent(self, pulse: Pulse) -> AsyncIterator[memoryview]:
+        view = memoryview(self._data)
+        for start in range(0, len(view), _SLICE_BYTES):
+            yield view[start : start + _SLICE_BYTES]
+            pulse.beat()
+        self.have_gone = True
 
 
-async def _stream(response: aiohttp.ClientResponse, expected: int, limit_s: float) -> AsyncIterator[bytes]:
+async def _stream(
+    what: str, response: aiohttp.ClientResponse, expected: int, limit_s: float
+) -> AsyncIterator[bytes]:
     """The body's bytes, of which so many are `expected` (-1: not known).
 
-    The limit is on each wait for the store, never on the reader's own pace.
+    The limit is on the waits for the store, never on the reader's own pace: by then `LEAST_BYTES` more have
+    to be there, or the rest.
     """
-    got = 0
+    now, got, before, left_s = asyncio.get_running_loop().time, 0, 0, limit_s
     while True:
-        async with asyncio.timeout(limit_s):
-            chunk = await response.content.readany()
+        began = now()
+        try:
+            async with asyncio.timeout(left_s):
+                chunk = await response.content.readany()
+        except TimeoutError:
+            least = LEAST_BYTES if expected == -1 else min(LEAST_BYTES, expected - before)
+            raise Unavailable(f"{what}: the store sent fewer than {least} bytes in {limit_s:g} s") from None
         if not chunk:
             break
         got += len(chunk)
+        left_s -= now() - began
+        if got - before >= LEAST_BYTES:
+            before, left_s = got, limit_s
         yield chunk
     if expected not in (-1, got):
         raise Unavailable("the store's answer was cut short")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.domain.shown import shown
 from service.errors import StoreRefused, Unavailable
-from service.supervisor.data.model import ObjectInfo, Timing
+from service.supervisor.data.model import LEAST_BYTES, ObjectInfo, Timing
 from service.supervisor.data.s3.bodies import Bodies
 from service.supervisor.data.s3.faults import persistent, translated
 
@@ -111,8 +111,8 @@ async def read_stretch(
 ) -> bool:
     """See `Store.stretch`.
 
-    One request, taken up again where it broke off, for as long as it gets on: a store may look at the whole
-    object for each.
+    One request, taken up again where it broke off, for as long as it gets on by `LEAST_BYTES`: a store may
+    look at the whole object for each.
     """
     what, end = f"object {shown(expected.key)} in {container}", offset + length
     failure: OSError | None = None
@@ -137,12 +137,13 @@ async def read_stretch(
         try:
             await persistent(what, timing, attempt, is_long=True)
         except Unavailable:
-            if offset == before:
+            if offset - before < LEAST_BYTES:
                 raise
         if failure is not None:
             raise failure
-        if offset == before:
-            raise Unavailable(f"{what}: the store sent none of the bytes that were asked for")
+        if offset < end and offset - before < LEAST_BYTES:
+            came = offset - before or "none"
+            raise Unavailable(f"{what}: the store sent {came} of the bytes that were asked for")
     return opaque
 
 

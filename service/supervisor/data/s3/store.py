@@ -147,6 +147,7 @@ class Store:
         while True:
             extra = {"ContinuationToken": more} if more else {"StartAfter": after} if after else {}
             ask = partial(listing.page, self._client, container, prefix, extra)
+            asked = more
             objects, is_cut, more = await self._call(what, ask)
             for each in objects:
                 if not after or each.key.encode() > after.encode():  # some stores know no `StartAfter`
@@ -156,6 +157,8 @@ class Store:
                 return
             if not more:
                 raise Unavailable(f"{what}: the listing breaks off")
+            if more == asked:
+                raise StoreRefused(f"{what}: the store's listing leads back to where it was, without an end")
 
     async def head(self, container: str, key: str) -> ObjectInfo:
         check_container(container)
