@@ -155,7 +155,7 @@ class Steps:
     async def _report_end(self, job: Job, found: Container, *, anew: bool) -> None:
         """Of a process that was found ended, with what else is known of how it came to its end."""
         missed = anew and (found.exit_code == _UNKNOWN or self._was_cut_off(found))
-        away = self._last_seen(job) if self._engine_away or missed else None
+        away = (self._seen_running or job.started_at) if self._engine_away or missed else None
         outside = await self._yard.engine.was_told_to_stop(found) or (
             anew and found.exit_code in _ENDED_BY_SIGNAL
         )
@@ -166,15 +166,6 @@ class Steps:
             unknown=missed or found.lost,
             stopped_outside=outside,
         )
-
-    def _last_seen(self, job: Job) -> datetime | None:
-        """When the process was last known to run: by us, or by whoever looked after it before us."""
-        if self._seen_running is not None:
-            return self._seen_running
-        absent_since = self._yard.lease.absent_since
-        if job.started_at is None or absent_since is None or not self._adopted:
-            return job.started_at
-        return max(job.started_at, absent_since)
 
     def _was_cut_off(self, found: Container) -> bool:
         """Whether its engine died as it started it, for us and without an answer; nobody saw its process run,

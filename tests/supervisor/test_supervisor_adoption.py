@@ -27,7 +27,6 @@ from tests.supervisor.bills import bill
 from tests.supervisor.door import Door
 from tests.supervisor.lab import DONE, ENDS_WELL_ON_TERM, RUNS_ON
 from tests.supervisor.supervise import supervising
-from tests.supervisor.test_absence import until_renewed_after
 from tests.supervisor.world import World, volume
 from tests.support.engine.fake import When
 from tests.support.waiting import gathered, until
@@ -251,22 +250,6 @@ async def test_what_was_told_to_end_as_the_node_went_down(on_fake: World, code: 
     expected = "stopped-outside" if anew else "exit-code"
     assert (ended.state, ended.exit_code, ended.info.code) == (State.FAILED, code, expected)
     assert (await on_fake.bill(job)).credited is anew
-
-
-async def test_what_nobody_saw_end_ran_until_somebody_last_looked_after_it(on_fake: World) -> None:
-    """Not until it began, by which it would have run for no time."""
-    async with on_fake.supervised():
-        job = await on_fake.submit(RUNS_ON)
-        started_at = (await on_fake.reach(job, State.RUNNING)).started_at
-        assert started_at is not None
-        await until_renewed_after(on_fake, started_at)
-    renewed_at = await on_fake.ledger.pool.fetchval("SELECT renewed_at FROM leases")
-    on_fake.fake.begin_anew()
-    await on_fake.fake.exit(await on_fake.name(job), 255)
-    async with on_fake.supervised():
-        ended = await on_fake.end(job)
-    assert ended.info.code == "unknown-outcome"
-    assert ended.stopped_at == renewed_at
 
 
 async def test_an_engine_that_forgot_a_start_over_others_has_not_begun_anew(on_fake: World) -> None:

@@ -107,7 +107,7 @@ async def test_one_that_does_not_wait_for_its_requests_is_found_out(ground: Grou
     """The planted bug: asked to stop, it ends where it stands, and says that all went well. Without it, all
     goes well in one process, too."""
     file = copied / "service/local/up.py"
-    waits = "        await stop.wait()\n"
+    waits = "        is_there = await _until_asked(stop, state)\n"
     assert file.read_text().count(waits) == 1
     file.write_text(file.read_text().replace(waits, f"{waits}        os._exit(0)\n"))
     ground.tree = copied
