@@ -85,6 +85,8 @@ class Postgres:
         self.on_repeat: Callable[[UUID], None] = lambda command: None
         #: Told of a process that knows that it has the lease.
         self.on_lease: Callable[[Process], None] = lambda process: None
+        #: Told of a lease that is written, by whoever asked for that: it may be stopped or dead by now.
+        self.on_renewal: Callable[[Process], None] = lambda process: None
         self._finishing: set[asyncio.Task[None]] = set()
 
     def jump(self, by_s: float) -> None:
@@ -168,6 +170,8 @@ class Postgres:
             gone = set(changes.hashes.values())
             self.hashes = {k: v for k, v in self.hashes.items() if v not in gone} | changes.hashes
         self.leases |= changes.leases
+        if changes.leases:
+            self.on_renewal(process)
         self.keys |= changes.keys
         if changes.head is not None:
             self.position, self.hash, self.recorded_at = changes.head

@@ -80,6 +80,7 @@ class World:
         self.server.on_repeat = self.oracle.repeated
         self.truth = self.oracle.truth
         self.server.on_lease = self.truth.supervision.taken
+        self.server.on_renewal = self.truth.supervision.renewed
         self.engine = SimEngine(self.server.clock, self._fork(), self.oracle.effect)
         self.truth.engine = self.engine
         self.settings = Settings(

@@ -60,6 +60,13 @@ class Supervision:
         self._close()
         self._holder, self._since = process, now_s()
 
+    def renewed(self, process: Process) -> None:
+        """What had been sent by who was stopped or killed since is done all the same, once no lock is in its
+        way: until then the ledger has it that somebody was there."""
+        absent = process is not self._holder or self.is_stopped()
+        if absent and process.epoch == self._epoch:
+            self._spans.append((self._since, now_s()))
+
     def stopped(self, process: Process, until: float) -> None:
         since, before = self._stops.get(process, (now_s(), 0.0))
         self._stops[process] = (since if now_s() < before else now_s(), until)
