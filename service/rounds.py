@@ -1,6 +1,6 @@
 """Turns that go round: a few have one at a time, and each owner has a line of his own in front of them.
 
-Who asks for many waits for himself. Who asks for one is next, however many of another's wait.
+Who asks for many waits for himself: whoever has fewest turns is next, and of these who had one longest ago.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Rounds:
 
     def __init__(self, at_once: int, each: int | None = None) -> None:
         self._at_once, self._each = at_once, each or at_once
-        self._busy = 0
+        #: How many turns are somebody's now.
+        self.busy = 0
         #: Whoever has his turn, or had it, stands at the end.
         self._lines: OrderedDict[str, _Line] = OrderedDict()
 
@@ -53,7 +54,7 @@ class Rounds:
             raise
 
     def end(self, owner: str) -> None:
-        self._busy -= 1
+        self.busy -= 1
         self._lines[owner].busy -= 1
         self._lines.move_to_end(owner)  # whoever came meanwhile has had none
         self._forget(owner)
@@ -64,10 +65,13 @@ class Rounds:
         line = self._lines.get(owner)
         return 0 if line is None else sum(not turn.done() for turn in line.waiting)
 
+    def waiting_in_all(self) -> int:
+        return sum(self.waiting(owner) for owner in self._lines)
+
     def _go_on(self) -> None:
-        while self._busy < self._at_once:
+        while self.busy < self._at_once:
             ready = (who for who, line in self._lines.items() if line.waiting and line.busy < self._each)
-            owner = next(ready, None)
+            owner = min(ready, key=lambda who: self._lines[who].busy, default=None)
             if owner is None:
                 return
             line = self._lines[owner]
@@ -77,7 +81,7 @@ class Rounds:
                 continue
             turn.set_result(None)
             line.busy += 1
-            self._busy += 1
+            self.busy += 1
             self._lines.move_to_end(owner)
 
     def _forget(self, owner: str) -> None:

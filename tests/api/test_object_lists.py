@@ -148,9 +148,9 @@ async def test_large_pages_take_the_turns_of_their_project(
     with busy():
         asking = [asyncio.create_task(yard.call("GET", PATH)) for _ in range(5)]
         await until(lambda: (permits.held, permits.waiting) == (2, 3))
-        assert list(permits._lines) == ["default"]
+        assert list(permits._rounds._lines) == ["default"]
     assert [len((await each).json["items"]) for each in asking] == [500] * 5
-    assert (permits.held, permits._lines) == (0, {})
+    assert (permits.held, permits._rounds._lines) == (0, {})
 
 
 async def test_a_page_whose_turn_does_not_come_says_so(
@@ -159,7 +159,7 @@ async def test_a_page_whose_turn_does_not_come_says_so(
     assert Timing().attempts * STORE_TURN_S < objects.FIND_S
     permits = crowded(yard, endless, monkeypatch, 0.01)
     with permits.call("one") as one, permits.call("two") as two:
-        monkeypatch.setattr(permits, "_most", 2)
+        monkeypatch.setattr(permits._rounds, "_at_once", 2)
         await one.take_permit()
         await two.take_permit()
         answer = await yard.call("GET", PATH)

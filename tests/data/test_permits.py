@@ -91,7 +91,7 @@ async def test_one_project_holds_up_no_other_and_two_of_its_answers_are_held() -
             task.cancel()
         await asyncio.wait(asking)
         assert [len(task.result()) for task in asking[:4]] == [1000] * 4
-    assert (permits.held, permits.waiting, permits._lines) == (0, 0, {})
+    assert (permits.held, permits.waiting, permits._rounds._lines) == (0, 0, {})
 
 
 async def test_what_is_given_up_gives_back_its_turn_and_is_let_go() -> None:
@@ -106,7 +106,7 @@ async def test_what_is_given_up_gives_back_its_turn_and_is_let_go() -> None:
                 for task in asking:
                     task.cancel()
                 await asyncio.wait(asking)
-                assert (permits.held, permits.waiting, permits._lines) == (0, 0, {})
+                assert (permits.held, permits.waiting, permits._rounds._lines) == (0, 0, {})
         assert len(await listed(hostile, "one")) == 1000
 
 
@@ -119,7 +119,7 @@ async def test_a_turn_that_does_not_come_is_told_of() -> None:
     ):
         with pytest.raises(Unavailable, match=said):
             await listed(store, "one")
-    assert (permits.waiting, permits._lines) == (0, {})
+    assert (permits.waiting, permits._rounds._lines) == (0, {})
 
 
 async def test_small_answers_and_errors_need_no_turn() -> None:
@@ -158,7 +158,7 @@ async def test_no_page_is_held_while_the_next_one_is_waited_for() -> None:
 
         async def look() -> None:
             async for info in store.list("box"):
-                permits._most = 0
+                permits._rounds._at_once = 0
                 keys.append(info.key)
 
         looking = asyncio.create_task(look())
@@ -185,7 +185,7 @@ async def test_the_threads_queue_holds_nothing_that_was_given_up() -> None:
         assert known() is None
 
 
-# -- turns ---------------------------------------------------------------------------------------------
+# -- turns (`service/rounds.py` has the rest of their tests) -------------------------
 
 
 class Asking:
@@ -231,28 +231,6 @@ async def _settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_projects_take_turns_and_none_has_more_than_its_own() -> None:
-    asking = Asking(Permits(most=3, each=2))
-    await asking.ask("a1", "a2", "a3", "a4", "b1", "b2", "c1")
-    assert asking.had == ["a1", "a2", "b1"]
-    await asking.end("a1")
-    assert asking.had[3:] == ["c1"], "whoever had none goes first"
-    await asking.end("a2")
-    assert asking.had[4:] == ["a3"], "its turn was before b's"
-    await asking.end("b1", "c1")
-    assert asking.had[5:] == ["b2", "a4"]
-    await asking.end("b2", "a3", "a4")
-    assert (asking.permits.held, asking.permits._lines) == (0, {})
-
-
-async def test_of_those_who_have_none_the_last_one_waits_longest() -> None:
-    asking = Asking(Permits(most=1))
-    await asking.ask("a1", "a2", "a3", "b1")
-    await asking.end("a1", "a2")
-    assert asking.had == ["a1", "a2", "b1"]
-    await asking.end("b1", "a3")
-
-
 async def test_who_left_has_no_turn() -> None:
     asking = Asking(Permits(most=1))
     await asking.ask("a1", "b1", "b2", "c1", "d1")
@@ -265,15 +243,4 @@ async def test_who_left_has_no_turn() -> None:
         await asking.ask("f1")
     assert asking.permits.held == 1, "its turn has come"
     await asking.cancel("f1")
-    assert (asking.had[3:], asking.permits.held, asking.permits._lines) == ([], 0, {})
-
-
-async def test_who_leaves_as_another_gives_back_passes_his_turn_on() -> None:
-    asking = Asking(Permits(most=1))
-    await asking.ask("a1", "b1", "c1")
-    asking._ends["a1"].set()
-    asking.tasks["b1"].cancel()
-    await _settled()
-    assert asking.had == ["a1", "c1"]
-    await asking.end("c1")
-    assert (asking.permits.held, asking.permits._lines) == (0, {})
+    assert (asking.had[3:], asking.permits.held, asking.permits._rounds._lines) == ([], 0, {})

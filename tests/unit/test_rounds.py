@@ -52,7 +52,7 @@ async def test_owners_take_turns() -> None:
     for owner in "abcaba":
         await waits.ended(owner)
     assert waits.came == ["a1", "b1", "c1", "a2", "b2", "a3"]
-    assert not waits.rounds._lines and not waits.rounds._busy
+    assert not waits.rounds._lines and not waits.rounds.busy
 
 
 async def test_who_has_a_turn_has_the_next_after_all_others() -> None:
@@ -61,6 +61,19 @@ async def test_who_has_a_turn_has_the_next_after_all_others() -> None:
     for _ in range(2):
         await waits.ended("x")
     assert waits.came == ["x1", "x2", "a1", "b1"]
+
+
+async def test_whoever_has_fewest_goes_first() -> None:
+    waits = Waits(Rounds(3, each=2))
+    await waits.asked("a1", "a2", "a3", "a4", "b1", "b2", "c1")
+    assert waits.came == ["a1", "a2", "b1"]
+    await waits.ended("a")
+    assert waits.came[3:] == ["c1"], "he had none"
+    await waits.ended("a")
+    assert waits.came[4:] == ["a3"], "he has none by now, and b one"
+    await waits.ended("b", "c")
+    assert waits.came[5:] == ["b2", "a4"]
+    assert waits.rounds.waiting_in_all() == 0
 
 
 async def test_an_owner_has_no_more_than_his_share() -> None:
@@ -104,7 +117,7 @@ async def test_a_turn_that_came_to_who_is_given_up_is_the_next_ones() -> None:
     await waits.ended("a")
     assert waits.came == ["a1", "c1", "a2", "d2"]
     await waits.ended("d")
-    assert not waits.rounds._lines and not waits.rounds._busy
+    assert not waits.rounds._lines and not waits.rounds.busy
 
 
 async def test_a_turn_ends_with_what_is_done_in_it() -> None:
