@@ -92,13 +92,21 @@ async def _run_all(root: Path, arguments: Sequence[str], *, quick: bool) -> list
         "lint-imports": [str(programs / "lint-imports")],
     }
     outcomes = []
-    for name, command in commands.items():
-        _headline(name)
-        began = time.monotonic()
-        outcomes.append(Outcome(name, await run(command, root, {}), time.monotonic() - began))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_compile(root, arguments))
+        for name, command in commands.items():
+            _headline(name)
+            began = time.monotonic()
+            outcomes.append(Outcome(name, await run(command, root, {}), time.monotonic() - began))
     _headline("pytest")
     outcomes.append(await _pytest(root, arguments, quick=quick))
     return outcomes
+
+
+async def _compile(root: Path, arguments: Sequence[str]) -> None:
+    """Have pytest compile the tests, once: its processes begin together, and each would compile them all.
+    What is wrong with them is told when they are run."""
+    await run([sys.executable, "-m", "pytest", "--collect-only", *arguments], root, {}, silent=True)
 
 
 async def _pytest(root: Path, arguments: Sequence[str], *, quick: bool) -> Outcome:
@@ -121,12 +129,12 @@ async def _tests(
 ) -> tuple[int, tuple[str, ...]]:
     """pytest's exit status, and the tests that failed beside others but not alone.
 
-    Four processes and their parts share two cores: a test whose patience was too short for that once in a
+    Five processes and their parts share two cores: a test whose patience was too short for that once in a
     thousand runs would otherwise decide over all. It is named at the end, to be mended.
     """
     # A file at a time in each process, in the tests' own order. There are more processes than cores, as they
     # wait for the parts as long as they compute.
-    processes = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+    processes = ["-n", "5", "--dist", "loadfile", "--no-loadscope-reorder"]
     split = [] if any(each.startswith("-n") for each in arguments) else processes
     command = [sys.executable, "-m", "pytest", *split, *arguments]
     if not split or "--chaos" in arguments:
@@ -197,11 +205,19 @@ def _ensure_programs(say: apt.Say) -> None:
         apt.install(missing, why="what the tests talk to and talk with", say=say)
 
 
-async def run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> int:
+async def run(
+    command: Sequence[str], root: Path, variables: Mapping[str, str], *, silent: bool = False
+) -> int:
     """Runs with our own terminal; on Ctrl-C or SIGTERM it gets the chance to end in order first."""
     environ = {name: value for name, value in os.environ.items() if name not in _DROPPED}
+    output = asyncio.subprocess.DEVNULL if silent else None
     child = await asyncio.create_subprocess_exec(
-        *command, cwd=root, env={**environ, **variables}, stdin=asyncio.subprocess.DEVNULL
+        *command,
+        cwd=root,
+        env={**environ, **variables},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
     )
     try:
         return await child.wait()

@@ -80,6 +80,17 @@ async def test_a_check_answers_its_exit_code_and_sees_its_variables(tmp_path: Pa
     assert await check.run([sys.executable, "-c", script], tmp_path, {"CODE": "5"}) == 5
 
 
+async def test_the_tests_are_compiled_once_and_nothing_is_said_of_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also of one that cannot be: pytest itself says that, as it runs them."""
+    (tmp_path / "test_good.py").write_text("def test_it(): assert 1 == 1\n")
+    (tmp_path / "test_wrong.py").write_text("def test_it(: assert 1 == 1\n")
+    await check._compile(tmp_path, ["-p", "no:asyncio"])
+    assert [each.name.split(".")[0] for each in (tmp_path / "__pycache__").iterdir()] == ["test_good"]
+    assert capfd.readouterr() == ("", "")
+
+
 _CONFTEST = """
 import os
 from pathlib import Path

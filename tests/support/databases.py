@@ -32,9 +32,9 @@ async def server() -> AsyncIterator[asyncpg.Connection]:
 
 
 async def make(name: str, template: str = "template0") -> str:
-    """A new database; its URL."""
+    """A new database; its URL. Copied as files: half the work of a copy by the log."""
     async with server() as connection:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
     return url_of(name)
 
 
