@@ -16,7 +16,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-import asyncpg
 import typer
 from typer.models import ArgumentInfo
 
@@ -25,8 +24,6 @@ from service.cli.client import Client
 from service.cli.output import Format, Output
 from service.cli.values import ValueCommand, state_dir
 from service.errors import JobyardError, Misconfigured
-from service.ledger.address import connect_named
-from service.ledger.database import close
 
 F = TypeVar("F", bound=Callable[..., Awaitable[None]])
 
@@ -71,6 +68,12 @@ class DatabaseLater:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Database]:
+        # Most commands ask the API alone, and need not wait until a driver for Postgres is imported.
+        import asyncpg
+
+        from service.ledger.address import connect_named
+        from service.ledger.database import close
+
         at = where.database(*self._given)
         connection = await connect_named(at.named_by, at.url, admin=True, patient=True)
         try:

@@ -129,12 +129,12 @@ async def _tests(
 ) -> tuple[int, tuple[str, ...]]:
     """pytest's exit status, and the tests that failed beside others but not alone.
 
-    Five processes and their parts share two cores: a test whose patience was too short for that once in a
+    Four processes and their parts share two cores: a test whose patience was too short for that once in a
     thousand runs would otherwise decide over all. It is named at the end, to be mended.
     """
     # A file at a time in each process, in the tests' own order. There are more processes than cores, as they
     # wait for the parts as long as they compute.
-    processes = ["-n", "5", "--dist", "loadfile", "--no-loadscope-reorder"]
+    processes = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     split = [] if any(each.startswith("-n") for each in arguments) else processes
     command = [sys.executable, "-m", "pytest", *split, *arguments]
     if not split or "--chaos" in arguments:

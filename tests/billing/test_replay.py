@@ -23,7 +23,7 @@ from tests.billing import calculator
 from tests.billing.calculator import Facts, Result, microseconds, note
 from tests.billing.histories import BEGINNING, FLAVORS, MINUTE, History, lasting, moment, price_of
 
-RUNS = 100_000
+RUNS = 40_000
 MILLION = 1_000_000
 
 Known = dict[tuple[int, int], Facts]

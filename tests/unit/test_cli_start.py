@@ -27,6 +27,30 @@ def test_no_client_of_a_store_an_engine_or_a_file_format_is_imported_to_start() 
     assert not imported("") & {"aioboto3", "botocore", "aiodocker", "asyncssh", "pyarrow"}
 
 
+def test_what_asks_the_api_alone_imports_no_driver_of_postgres() -> None:
+    assert "asyncpg" not in imported("job")
+
+
+_GARBAGE = """
+import gc, sys
+from service import __main__ as way_in
+from service.cli import main
+def app_for(first):
+    looked = sum(each["collections"] for each in gc.get_stats())
+    app = whole(first)
+    print(sum(each["collections"] for each in gc.get_stats()) - looked)
+    return lambda **_: print(gc.isenabled(), gc.get_freeze_count() > 10_000)
+whole, main.app_for = main.app_for, app_for
+sys.argv[1:] = ["job"]
+way_in._run_app()
+"""
+
+
+def test_what_is_imported_is_not_looked_through_for_garbage() -> None:
+    done = subprocess.run([sys.executable, "-c", _GARBAGE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True", "True"]
+
+
 def test_a_line_imports_its_own_noun_and_no_other() -> None:
     nouns = {f"service.cli.{noun}" for noun in NOUNS}
     assert imported("token") & nouns == {"service.cli.token"}
