@@ -16,7 +16,7 @@ from tests.support import summary
 PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
 PHASES = "examples,coverage,fuzzing,stateful"
-EXAMPLES = 15
+EXAMPLES = 6
 
 
 async def test_every_operation_keeps_what_the_document_says(
