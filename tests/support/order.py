@@ -65,6 +65,18 @@ LONGEST = (
     "api/test_turns.py",
     "supervisor/test_engine_conformance.py",
     "acceptance/test_ssh.py",
+    "supervisor/test_private_images.py",
+    "chaos/hostile/test_hostile.py",
+    "supervisor/test_same_engine.py",
+    "ssh/test_bounds.py",
+    "acceptance/test_cli_words.py",
+    "supervisor/test_log_turns.py",
+    "unit/test_cli_streams.py",
+    "properties/test_any_order.py",
+    "api/test_asof.py",
+    "chaos/test_idle_sockets.py",
+    "acceptance/test_cli_ends.py",
+    "api/test_fuzz_door.py",
 )
 
 
