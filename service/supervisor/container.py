@@ -191,6 +191,21 @@ async def never_started(yard: Yard, run: RunId, found: Container) -> Container |
     return None
 
 
+async def begun(yard: Yard, job: Job, run: RunId) -> Container | None:
+    """The run's container, if it was begun. None: it never was, and nobody can begin it any more but we.
+
+    Raises `FatalForRun` where it was, or may have been, and is gone.
+    """
+    found = await find(yard, run, job.container_id)
+    if found is not None and found.started_at is None:
+        found = await never_started(yard, run, found)
+    if found is not None and found.started_at is not None:
+        return found
+    if job.started_at is not None or (found is None and await fences.may_have_begun(yard, run)):
+        raise await lost_here(yard, run)
+    return None
+
+
 async def _start(yard: Yard, job: Job, run: RunId, container_id: str) -> None:
     """Start it. Where its network is broken, both are put away to be made anew, as nothing ran in either.
 

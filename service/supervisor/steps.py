@@ -17,7 +17,7 @@ from service.domain.events import Info
 from service.domain.job import Job
 from service.domain.states import State
 from service.errors import EngineError, Unavailable
-from service.supervisor import container, fences, images, stops, sync, volumes
+from service.supervisor import container, images, stops, sync, volumes
 from service.supervisor.data import disk
 from service.supervisor.effects import FatalForRun, Yard
 from service.supervisor.engine.protocol import Container, ImageInfo
@@ -93,7 +93,16 @@ class Steps:
             self._just_prepared = True
 
     async def _start(self, job: Job) -> None:
-        """PENDING: find the container or make it, start it, and report when the engine says it began."""
+        """PENDING. What cannot be begun ends as such only once it is sure that it was not: whoever made its
+        container may start it at any moment, and the image that we wait for is needed no more."""
+        try:
+            await self._begin(job)
+        except FatalForRun as fatal:
+            if fatal.ours or await container.begun(self._yard, job, self._run) is None:
+                raise
+
+    async def _begin(self, job: Job) -> None:
+        """Find the container or make it, start it, and report when the engine says it began."""
         held: ImageInfo | None = None
 
         async def get_ready() -> None:
@@ -199,14 +208,8 @@ class Steps:
 
     async def _stop(self, job: Job) -> None:
         """INTERRUPTING and TIMEOUT: SIGTERM, and SIGKILL after the grace."""
-        found = await container.find(self._yard, self._run, job.container_id)
-        if found is not None and found.started_at is None:
-            found = await container.never_started(self._yard, self._run, found)
-        if found is None or found.started_at is None:
-            if job.started_at is not None or (
-                found is None and await fences.may_have_begun(self._yard, self._run)
-            ):
-                raise await container.lost_here(self._yard, self._run)
+        found = await container.begun(self._yard, job, self._run)
+        if found is None:
             await self._yard.report(
                 cmd.AbortRun, job, info=Info("interrupted", "The job was interrupted before it ran.")
             )

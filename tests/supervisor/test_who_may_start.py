@@ -9,11 +9,13 @@ import pytest
 
 from service.domain.scheduling import Node
 from service.domain.states import State
-from service.errors import EngineAway
+from service.errors import EngineAway, ImageUnavailable
 from service.supervisor import container, supervisor
 from service.supervisor.effects import Yard
+from service.supervisor.engine import image_ref
 from service.supervisor.names import EPOCH
 from service.supervisor.shift import Shift
+from tests.images import BUSYBOX
 from tests.supervisor.lab import DONE, RUNS_ON
 from tests.supervisor.world import World
 from tests.support.waiting import until
@@ -170,3 +172,47 @@ async def test_a_container_whose_removal_was_cut_off_is_removed_and_made_anew(
         ended = await on_fake.end(job)
         assert ended.state in ((State.INTERRUPTED, State.DONE) if killed else (State.DONE,))
         await until(lambda: left[0] not in fake._containers, what="nothing is left of it")
+
+
+@pytest.mark.parametrize(
+    ("by_others", "begun", "removed_in"),
+    [
+        (False, False, State.FINALIZING),
+        (True, False, State.PENDING),  # before it is said that it never ran: so it never will
+        (True, True, State.FINALIZING),
+    ],
+    ids=["nobody can", "others may", "others did"],
+)
+async def test_what_has_no_image_any_more_ends_unless_it_was_begun_meanwhile(
+    on_fake: World, by_others: bool, begun: bool, removed_in: State
+) -> None:
+    """Its container was there, and whoever had made it may start it at any moment."""
+    fake, gates = on_fake.fake, on_fake.fake.gates
+    start = gates.hold("start")
+    async with on_fake.supervised():
+        job = await on_fake.submit(RUNS_ON)
+        await start.reached.wait()
+    start.open.set()
+    ((container_id, made),) = fake._containers.items()
+    if by_others:
+        del made.labels[EPOCH]
+    name = str(image_ref.parse(BUSYBOX))
+    fake.add_image(BUSYBOX)
+    fake.registry[name] = ImageUnavailable(f"{name} is gone", reason="missing")
+    pull, remove = gates.hold("pull"), gates.hold("remove")
+    async with on_fake.supervised():
+        await pull.reached.wait()
+        if begun:
+            await fake.start(container_id)
+        pull.open.set()
+        if begun:
+            await on_fake.reach(job, State.RUNNING)
+            await fake.exit(container_id, 3)
+        await remove.reached.wait()
+        found = await on_fake.ledger.find_job(job)
+        assert found is not None and found.state is removed_in
+        remove.open.set()
+        ended = await on_fake.end(job)
+    assert (ended.state, ended.info.code) == (State.FAILED, "exit-code" if begun else "image-missing")
+    assert [each for each, _ in fake.calls].count("start") == begun
+    assert not fake._containers
