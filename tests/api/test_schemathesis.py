@@ -25,14 +25,7 @@ async def test_every_operation_keeps_what_the_document_says(
     options = [
         *("--config-file", str(CONFIGURATION), "run", f"{yard.url}/v1/openapi.json"),
         *("--header", f"Authorization: Bearer {yard.tokens[ADMIN]}"),
-        *(
-            "--phases",
-            "examples,coverage,fuzzing,stateful",
-            "--checks",
-            "all",
-            "--max-examples",
-            str(EXAMPLES),
-        ),
+        *("--phases", PHASES, "--checks", "all", "--max-examples", str(EXAMPLES)),
         *("--workers", "2", "--continue-on-failure", "--seed", "1", "--no-color", "--max-redirects", "0"),
         *("--generation-database", "none"),
     ]

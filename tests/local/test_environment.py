@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ print(ensure(Environment(Path(sys.argv[2])), "run"), flush=True)
 @pytest.fixture
 def clone(tmp_path: Path) -> Environment:
     (tmp_path / "service").mkdir()
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements-pip.lock", "requirements.lock", "requirements-dev.lock"):
         (tmp_path / "service" / name).write_text("# nothing is needed\n")
     (tmp_path / "backend.py").write_text(_BACKEND)
     (tmp_path / "pyproject.toml").write_text(
@@ -164,12 +165,15 @@ def _pins(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9._-]+)==([^ ]+)", text, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
-def test_a_lock_names_versions_and_hashes_and_no_host(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "at_least"),
+    [("requirements-pip.lock", 1), ("requirements.lock", 40), ("requirements-dev.lock", 80)],
+)
+def test_a_lock_names_versions_and_hashes_and_no_host(name: str, at_least: int) -> None:
     text = (ROOT / "service" / name).read_text()
     assert "://" not in text and "--index" not in text and "--find-links" not in text
     blocks = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
-    assert len(blocks) == len(_pins(name)) > 40
+    assert len(blocks) == len(_pins(name)) >= at_least
     for block in blocks:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block
 
@@ -177,3 +181,7 @@ def test_a_lock_names_versions_and_hashes_and_no_host(name: str) -> None:
 def test_the_dev_lock_holds_all_of_the_run_lock_at_the_same_versions() -> None:
     run, dev = _pins("requirements.lock"), _pins("requirements-dev.lock")
     assert run.items() <= dev.items()
+
+
+def test_what_installed_this_environment_is_locked_too() -> None:
+    assert {"pip": metadata.version("pip")} == _pins("requirements-pip.lock")
