@@ -20,23 +20,27 @@ _LOOK_EVERY_S = 1.0
 _SOCKET_PATH_LIMIT_BYTES = 107  # sizeof(sockaddr_un.sun_path) - 1 on Linux
 
 
-def make_state(state: Path) -> None:
-    """Makes the state directory if it is not there."""
+#: Of a folder, whatever its name: its device and its inode there.
+Identity = tuple[int, int]
+
+
+def make_state(state: Path) -> Identity | None:
+    """Makes the state directory if it is not there. Which one it is; None if it is gone already."""
     try:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Misconfigured(f"the state directory {state} cannot be made: {error.strerror}") from error
+    return _identity(state)
 
 
-async def until_gone(state: Path) -> None:
-    """Returns once the state directory is no longer the one that is there now: it was moved or removed, or
-    the disk on which it lies is not mounted any more."""
-    was = _identity(state)
-    while _identity(state) == was:  # noqa: ASYNC110 (no event tells of it)
+async def until_gone(state: Path, made: Identity | None) -> None:
+    """Returns once the state directory is no longer the one that was `made`: it was moved or removed, or the
+    disk on which it lies is not mounted any more."""
+    while made is not None and _identity(state) == made:  # noqa: ASYNC110 (no event tells of it)
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _identity(folder: Path) -> Identity | None:
     try:
         found = folder.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -30,7 +30,7 @@ from service.ledger.migrate import migrate
 from service.local import first_look, first_run, log_file, ports, stopping
 from service.local.log_file import LogFile
 from service.local.parts import Parts, local_parts
-from service.local.places import make_state, until_gone
+from service.local.places import Identity, make_state, until_gone
 from service.local.workers import workers
 from service.memory import collect_seldom
 from service.ssh.host_key import host_key
@@ -56,12 +56,12 @@ def up(
     """Run Jobyard here, with every part that is not configured, until Ctrl-C."""
     try:
         settings = read_settings(os.environ, port=port, host=host, state_dir=state, api_workers=api_workers)
-        make_state(settings.state_dir)
+        made = make_state(settings.state_dir)
         with _log_of(settings.state_dir) as log:
             set_up_logging(settings.log_level, log)
             _name_strangers()
             collect_seldom()
-            uvloop.run(_up(settings, log))
+            uvloop.run(_up(settings, log, made))
     except JobyardError as error:
         _say(f"jobyard: {error.message}", file=sys.stderr)
         raise typer.Exit(exits.of_error(error)) from None
@@ -86,9 +86,9 @@ def _log_of(state: Path) -> AbstractContextManager[LogFile]:
     return log_file.in_state(state / LOG_FILE) if sys.stderr.isatty() else log_file.on_stderr()
 
 
-async def _up(settings: Settings, log: LogFile) -> None:
-    """Raises `Misconfigured` when the state directory is gone: what goes on would be kept in another one, and
-    be lost from view once that is back."""
+async def _up(settings: Settings, log: LogFile, made: Identity | None) -> None:
+    """Raises `Misconfigured` when the state directory that was `made` is gone: what goes on would be kept in
+    another one, and be lost from view once that is back."""
     stop, state = asyncio.Event(), settings.state_dir
     async with running(settings, log) as ready:
         stopping.listen(stop)
@@ -99,16 +99,16 @@ async def _up(settings: Settings, log: LogFile) -> None:
         for line in await first_look.troubles(ready.url):
             _say(line)
         _say(f"Token and addresses are in {settings.state_dir / UP_JSON}; Ctrl-C stops.")
-        is_there = await _until_asked(stop, state)
+        is_there = await _until_asked(stop, state, made)
         _say("Stopping; the containers of running jobs go on, and the next `up` takes them over.")
         _say("Open requests are still answered; Ctrl-C once more ends everything at once.")
     if not is_there:
         raise Misconfigured(f"the state directory {state} is not there any more: moved, removed, not mounted")
 
 
-async def _until_asked(stop: asyncio.Event, state: Path) -> bool:
+async def _until_asked(stop: asyncio.Event, state: Path, made: Identity | None) -> bool:
     """Whether the state directory is still there as this ends; it ends when it is not."""
-    asked, gone = asyncio.create_task(stop.wait()), asyncio.create_task(until_gone(state))
+    asked, gone = asyncio.create_task(stop.wait()), asyncio.create_task(until_gone(state, made))
     await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
     is_there = not gone.done()
     for task in (asked, gone):

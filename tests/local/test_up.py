@@ -250,7 +250,10 @@ async def test_one_that_is_stopped_before_it_is_ready_says_so(state: Path, numbe
 
 
 @pytest.mark.parametrize("instead", [False, True], ids=["nothing", "another"])
-async def test_one_whose_state_directory_is_moved_ends(state: Path, database_url: str, instead: bool) -> None:
+@pytest.mark.parametrize("when", ["is ready at", "Ctrl-C stops"])  # and not only once it has told all
+async def test_one_whose_state_directory_is_moved_ends(
+    state: Path, database_url: str, when: str, instead: bool
+) -> None:
     """What it did from then on would be kept in another one. The next `up` goes on with what was moved."""
     here = state / "here"
     environment = running.environment(
@@ -263,7 +266,7 @@ async def test_one_whose_state_directory_is_moved_ends(state: Path, database_url
     words = ("up", "--state", str(here), "--port", "0")
     async with running.started(*words, **streams) as process, asyncio.timeout(60):
         assert process.stdout is not None
-        while b"Ctrl-C stops" not in await process.stdout.readline():
+        while when.encode() not in await process.stdout.readline():
             pass
         here.rename(state / "there")
         if instead:
