@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -107,9 +108,11 @@ async def test_one_that_does_not_wait_for_its_requests_is_found_out(ground: Grou
     """The planted bug: asked to stop, it ends where it stands, and says that all went well. Without it, all
     goes well in one process, too."""
     file = copied / "service/local/up.py"
-    waits = "        is_there = await _until_asked(stop, state)\n"
-    assert file.read_text().count(waits) == 1
-    file.write_text(file.read_text().replace(waits, f"{waits}        os._exit(0)\n"))
+    text, planted = re.subn(
+        r"(\n +)is_there = await _until_asked\(.*\)", r"\g<0>\1os._exit(0)", file.read_text()
+    )
+    assert planted == 1
+    file.write_text(text)
     ground.tree = copied
     async with ground.up() as up:
         job = await up.submit(*WORKS)
