@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -50,7 +51,7 @@ from tests.supervisor.lab import Behaviour
 from tests.supervisor.stoppable import Stoppable, Stopped
 from tests.support import databases
 from tests.support.engine.fake import FakeEngine
-from tests.support.waiting import DEADLINE_S, gathered
+from tests.support.waiting import DEADLINE_S, gathered, until
 
 PROJECT = "default"
 MASTER = MasterKey(b"k" * 32)
@@ -392,11 +393,20 @@ async def _clear(made: World) -> None:
         await made.engine.remove(found.id, force=True)
     ledger_id = (await made.ledger.head()).ledger_id
     for project in await made.ledger.projects():
-        try:
-            remove_network(network_name(ledger_id, project.id))
-        except RuntimeError as error:
-            if ": 404 " not in str(error):
-                raise
+        network = network_name(ledger_id, project.id)
+        await until(partial(_is_gone, network), what=f"the network {network} is removed")
+
+
+def _is_gone(network: str) -> bool:
+    """Removes it. A busy dockerd may still count a container of which it has just said that it is removed."""
+    try:
+        remove_network(network)
+    except RuntimeError as error:
+        if "has active endpoints" in str(error):
+            return False
+        if ": 404 " not in str(error):
+            raise
+    return True
 
 
 def env(**variables: str) -> list[EnvVarAsked]:
