@@ -26,7 +26,7 @@ from service.local import apt
 
 _OLDEST = (3, 11)
 #: dev holds all that run does. pip itself is locked too: the one that a Python of some years ago brings
-#: takes twice as long, half of it to read what other files there are of each package.
+#: spends half of its time reading what other files there are of each package.
 _LOCKS = {"pip": "requirements-pip.lock", "run": "requirements.lock", "dev": "requirements-dev.lock"}
 _DROPPED = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIREMENT", "PYTHONHOME", "PYTHONPATH")
 
